@@ -1,0 +1,143 @@
+"""Checkpoints with fixed names, written whole or not at all, from which a run goes on bit for bit."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
+
+from condgen.errors import CondgenError
+from condgen.files import replacing, write_json
+from condgen.models.base import Batch, GenerativeModel
+
+
+class Checkpoint(LightningCheckpoint):
+    """Keep ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt`` in the run directory, and ``metrics.json`` beside them.
+
+    Args:
+        every_epoch: save at the end of each epoch, after validation.
+        every_steps: save after that many updates (of the generator, for a GAN); None for never.
+        every_minutes: save when that many minutes have passed since the last save; None for never.
+        monitor: validation metric that decides the best; None takes the model's own objective, and where it has none
+            the newest checkpoint is the best.
+        mode: "min" if smaller is better, "max" if larger.
+    """
+
+    def __init__(
+        self,
+        every_epoch: bool = True,
+        every_steps: int | None = None,
+        every_minutes: float | None = 10,
+        monitor: str | None = None,
+        mode: str = "min",
+    ):
+        if mode not in ("min", "max"):
+            raise CondgenError(f"callbacks.checkpoint.mode must be min or max, not {mode}.")
+        if any(period is not None and period <= 0 for period in (every_steps, every_minutes)):
+            raise CondgenError("callbacks.checkpoint.every_steps and every_minutes must be positive, or null for never.")
+        self.every_epoch, self.every_steps, self.every_minutes = every_epoch, every_steps, every_minutes
+        self.monitor, self.mode = monitor, mode
+        self.best: dict[str, float] = {}
+        self._saved_at, self._saved_step = time.monotonic(), -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The metrics of the best checkpoint so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the best checkpoint of before."""
+        self.best = state_dict["best"]
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Take the model's own objective where no metric was named."""
+        assert isinstance(pl_module, GenerativeModel)
+        self.monitor = self.monitor or pl_module.objective
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The clock of ``every_minutes`` starts."""
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Save by steps, by minutes, and where ``max_steps`` ends the run within an epoch."""
+        step = trainer.global_step
+        if step == self._saved_step:  # several D steps for one of G
+            return
+        due = bool(self.every_steps) and step % (self.every_steps or 1) == 0
+        due |= 0 < trainer.max_steps <= step
+        if self.every_minutes and (trainer.world_size == 1 or batch_idx % trainer.log_every_n_steps == 0):
+            due |= agree(trainer, time.monotonic() - self._saved_at > 60 * self.every_minutes)
+        if due:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note whether this epoch is the best, and save."""
+        current = metrics(trainer)
+        finite = self.monitor in current and current[self.monitor] == current[self.monitor]
+        sign = 1 if self.mode == "min" else -1
+        better = finite and (not self.best or sign * current[str(self.monitor)] < sign * self.best[str(self.monitor)])
+        if better:
+            self.best = current | {"step": trainer.global_step}
+        complete = trainer.fit_loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches
+        # A run that max_steps ended within an epoch was saved after its last batch, from where it could go on.
+        if better or (self.every_epoch and complete):
+            self.save(trainer, best=better)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave no run without its checkpoints."""
+        if trainer.global_step > 0 and not (folder(trainer) / "last.ckpt").exists():
+            self.save(trainer)
+        if trainer.is_global_zero and not (folder(trainer) / "best.ckpt").exists():
+            link(folder(trainer) / "last.ckpt", folder(trainer) / "best.ckpt")
+
+    def save(self, trainer: L.Trainer, best: bool = False) -> None:
+        """Write ``last.ckpt``; let ``best.ckpt`` be the same file if it is the best, or if nothing decides."""
+        path = folder(trainer) / "last.ckpt"
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(path)  # collective: every rank takes part, rank 0 writes
+        else:
+            with replacing(path) as temporary:
+                trainer.save_checkpoint(temporary)
+            if best or self.monitor is None:
+                link(path, path.with_name("best.ckpt"))
+            write_metrics(trainer, self.best)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+
+def folder(trainer: L.Trainer) -> Path:
+    """Return where a run's checkpoints lie."""
+    return Path(trainer.default_root_dir) / "checkpoints"
+
+
+def link(source: Path, target: Path) -> None:
+    """Let ``target`` be ``source`` as it is now, at no cost where the file system has hard links."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def agree(trainer: L.Trainer, flag: bool) -> bool:
+    """Return whether any process raised ``flag``; every process has to ask."""
+    if trainer.world_size == 1:
+        return flag
+    return trainer.strategy.reduce_boolean_decision(flag, all=False)
+
+
+def metrics(trainer: L.Trainer) -> dict[str, float]:
+    """Return the newest validation metrics."""
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
+def write_metrics(trainer: L.Trainer, best: dict[str, float]) -> None:
+    """Write ``metrics.json``: where the run stands, its last losses and metrics, and those of the best checkpoint."""
+    model = trainer.lightning_module
+    assert isinstance(model, GenerativeModel)
+    losses = {f"train/{name}": value for name, value in model.latest.items()}
+    last = losses | metrics(trainer) | {"step": trainer.global_step}
+    write_json(Path(trainer.default_root_dir) / "metrics.json", {"last": last, "best": best or last})

@@ -1,0 +1,69 @@
+"""Ctrl-C and SIGTERM: finish the step, save, and say how to go on."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+import lightning as L
+
+from condgen.callbacks.checkpoint import Checkpoint, agree
+from condgen.errors import CondgenError
+from condgen.models.base import Batch
+
+
+class Interrupted(CondgenError):
+    """The run was stopped from outside, at a step's end.
+
+    Args:
+        message: what to tell the user.
+        signum: the signal.
+    """
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.signum = signum
+
+
+class Interrupt(L.Callback):
+    """On SIGINT or SIGTERM save the run after the current batch and stop; a second signal stops at once."""
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen, where signals can be listened to (the main thread)."""
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[signum] = signal.signal(signum, self._receive)
+            except ValueError:  # not the main thread
+                return
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        self._received = signum
+        self._restore()
+
+    def _restore(self) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before = {}
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Save and leave, on all processes together."""
+        if trainer.world_size > 1 and batch_idx % trainer.log_every_n_steps:
+            return
+        if not agree(trainer, bool(self._received)):
+            return
+        saved = "nothing was saved (no checkpoint callback)."
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, Checkpoint):
+                callback.save(trainer)
+                saved = f"go on with: condgen resume {trainer.default_root_dir}"
+        signum = self._received or signal.SIGTERM
+        raise Interrupted(f"Stopped by {signal.Signals(signum).name} after update {trainer.global_step}; {saved}", signum)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give the signals back to whoever listened before."""
+        self._restore()

@@ -1,0 +1,94 @@
+"""The progress bar of the whole run: images per second, predicted end, losses."""
+
+import time
+from typing import Any
+
+import lightning as L
+from tqdm import tqdm
+
+from condgen.errors import CondgenError
+from condgen.models.base import Batch, GenerativeModel
+
+
+class Progress(L.Callback):
+    """One bar over all epochs, in images; and the curve ``speed/images_per_second``, once an epoch.
+
+    Args:
+        refresh: seconds between two looks at the bar.
+    """
+
+    def __init__(self, refresh: float = 0.5):
+        if refresh <= 0:
+            raise CondgenError(f"callbacks.progress.refresh must be positive, not {refresh}.")
+        self.refresh = refresh
+        self._bar: tqdm[Any] | None = None
+        self._seen = self._epoch_images = 0
+        self._shown_at = self._epoch_time = self._last_batch = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the bar where the run stands."""
+        if trainer.is_global_zero:
+            size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+            self._seen = 0
+            done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+            total = planned_batches(trainer)
+            self._bar = tqdm(
+                total=total * size if total else None,
+                initial=done * size,
+                unit="img",
+                unit_scale=True,
+                dynamic_ncols=True,
+                mininterval=self.refresh,
+            )
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The clock of the epoch's speed starts."""
+        self._epoch_images, self._epoch_time = 0, time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count; look at the bar only when it is time."""
+        images = len(batch[0]) * trainer.world_size
+        self._seen += images
+        self._epoch_images += images
+        self._last_batch = now = time.monotonic()
+        if self._bar is not None and now - self._shown_at > self.refresh:
+            self.show(pl_module)
+            self._shown_at = now
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the epoch's speed: training steps only, without validation."""
+        assert isinstance(pl_module, GenerativeModel)
+        seconds = self._last_batch - self._epoch_time
+        if self._epoch_time and seconds > 0:
+            pl_module.publish({"speed/images_per_second": self._epoch_images / seconds})
+
+    def show(self, model: L.LightningModule) -> None:
+        """Move the bar and write the newest losses behind it."""
+        assert self._bar is not None and isinstance(model, GenerativeModel)
+        losses = {name: f"{value:.3g}" for name, value in model.latest.items()}
+        self._bar.set_postfix(losses | {"epoch": model.current_epoch + 1}, refresh=False)
+        self._bar.update(self._seen)
+        self._seen = 0
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Close the bar at its end."""
+        if self._bar is not None:
+            self.show(pl_module)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Close the bar, however the run ended."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def planned_batches(trainer: L.Trainer) -> int | None:
+    """Return how many batches the run will have, or None if nothing bounds it."""
+    limits = []
+    if trainer.max_epochs and trainer.max_epochs > 0:
+        limits.append(trainer.max_epochs * int(trainer.num_training_batches))
+    if trainer.max_steps > 0:
+        limits.append(trainer.max_steps * getattr(trainer.lightning_module, "discriminator_steps", 1))
+    return min(limits) if limits else None

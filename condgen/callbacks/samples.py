@@ -1,0 +1,74 @@
+"""Pictures of the run: real beside generated samples, always from the same noise."""
+
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from condgen.errors import CondgenError
+from condgen.files import save_png
+from condgen.models.base import GenerativeModel
+from condgen.spaces import to_float
+
+COLUMNS = 8
+GAP = 12  # white pixels between the real half and the generated one
+
+
+class SampleGrid(L.Callback):
+    """At the end of epochs draw ``samples/step-00001000.png`` and TensorBoard's ``samples``.
+
+    Left real samples of the validation part, right generated ones: a row of eight for each condition, 8 x 8 where there is
+    nothing to ask for.
+
+    Args:
+        every_epochs: draw after every so many epochs, and at the end of the run.
+        seed: decides the noise, which is the same in each picture.
+    """
+
+    def __init__(self, every_epochs: int = 1, seed: int = 0):
+        if every_epochs < 1:
+            raise CondgenError(f"callbacks.samples.every_epochs must be at least 1, not {every_epochs}.")
+        self.every_epochs = every_epochs
+        self.seed = seed
+        self._real: Tensor | None = None
+        self._drawn_at = -1
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw, if it is time."""
+        if (trainer.current_epoch + 1) % self.every_epochs == 0:
+            self.show(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the last picture, unless it is drawn."""
+        if trainer.global_step > self._drawn_at:
+            self.show(trainer, pl_module)
+
+    def show(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        """Draw the picture and hand it to the run directory and to the loggers that take pictures."""
+        self._drawn_at = trainer.global_step
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(model, GenerativeModel)
+        every = model.condition.every()
+        rows = COLUMNS if len(every) == 1 else 1
+        if self._real is None:
+            self._real = model.space.grid(real_samples(trainer, every, COLUMNS * rows), COLUMNS)
+        generated = model.space.grid(model.sample(every, COLUMNS * rows, seed=self.seed), COLUMNS)
+        gap = torch.full((3, generated.shape[1], GAP), 255, dtype=torch.uint8)
+        picture = torch.cat([self._real, gap, generated], dim=2)
+        save_png(Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.png", picture)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_picture"):
+                logger.log_picture("samples", picture, trainer.global_step)
+
+
+def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:
+    """Return ``count`` validation samples for each of the conditions ``every``; where there are fewer, they repeat."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    conditions = data.condition.from_labels(data.val.labels)
+    chosen = []
+    for condition in every:
+        matches = (conditions == condition).reshape(len(conditions), -1).all(1).nonzero().squeeze(1)
+        chosen.append(matches[torch.arange(count) % max(1, len(matches))])
+    return to_float(data.val.table.images[data.val.rows[torch.cat(chosen)]])

@@ -1,0 +1,102 @@
+"""The ``condgen`` command. ``train`` is Hydra's own command line; the others are plain and typed."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from condgen.errors import CondgenError
+
+SUBCOMMANDS = ("train", "resume", "sample")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.callback()
+def condgen() -> None:
+    """Train, measure and sample conditional generators."""
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(context: typer.Context) -> None:
+    """Train a model: condgen train [GROUP=CHOICE | KEY=VALUE ...]; see condgen train --help."""
+    from condgen.hydra_app import run_hydra
+
+    run_hydra(context.args)
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as trainer.max_epochs=40.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+) -> None:
+    """Go on with a run that was stopped, killed or is to be longer."""
+    from condgen.resume import resume as go_on
+
+    message = go_on(run.resolve(), overrides or [], trust)
+    if message:
+        typer.echo(message)
+
+
+@app.command()
+def sample(
+    checkpoint: Annotated[Path, typer.Argument(help="A .ckpt file or a run directory.")],
+    out: Annotated[Path, typer.Option(help="What to write: a .png grid, an .npz, or a folder of PNGs with labels.csv.")],
+    condition: Annotated[
+        str | None, typer.Option(help="What to generate: 3, 0-9, frog, cat,dog. Without it: every class.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Samples for each condition.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
+) -> None:
+    """Draw samples from a trained model. Needs neither its data nor its training flags."""
+    from condgen.sample import write_samples
+
+    write_samples(checkpoint, out, condition, count, seed, device, trust)
+
+
+def main() -> None:
+    """Run the command; a mistake of the user's ends in one sentence and status 1, or 128 + n for signal n."""
+    arguments = sys.argv[1:]
+    if "-sc" in arguments[:2] or "--shell-completion" in arguments[:2]:
+        answer_shell(arguments)
+        return
+    status = reporting(lambda: app(prog_name="condgen", standalone_mode=True))
+    sys.exit(status)
+
+
+def reporting(command: Callable[[], Any]) -> int:
+    """Run ``command`` and return its exit status; tell a `CondgenError` in one sentence on stderr."""
+    try:
+        command()
+    except CondgenError as error:
+        print(f"condgen: {error}", file=sys.stderr)
+        return 128 + error.signum if hasattr(error, "signum") else 1
+    except KeyboardInterrupt:
+        print("condgen: interrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def answer_shell(arguments: list[str]) -> None:
+    """Complete subcommands here, and let Hydra complete what follows ``train``.
+
+    The installed shell function asks ``condgen -sc query=bash`` with the line in COMP_LINE, from which Hydra strips the
+    program's name only.
+    """
+    words = os.environ.get("COMP_LINE", "").split()
+    line = os.environ.get("COMP_LINE", "")
+    if any(argument.startswith("query=") for argument in arguments):
+        typing_subcommand = len(words) < 2 or (len(words) == 2 and not line.endswith(" "))
+        if typing_subcommand or words[1] != "train":
+            typed = words[1] if len(words) == 2 else ""
+            print(" ".join(name for name in SUBCOMMANDS if typing_subcommand and name.startswith(typed)))
+            return
+        os.environ["COMP_LINE"] = line.replace(" train", "", 1)
+    from condgen.hydra_app import run_hydra
+
+    run_hydra([argument for argument in arguments if argument != "train"])

@@ -1,0 +1,115 @@
+"""Augmentations of whole batches. Their randomness is an argument: one row of uniform numbers for each sample.
+
+So a batch is augmented the same way by one process or several, and before or after a restart.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from condgen.errors import CondgenError
+
+BACKGROUND = -1.0
+
+
+class Augmentation(Protocol):
+    """Changes images (B, C, H, W) in [-1, 1] by ``u`` (B, draws), uniform in [0, 1); their shape stays."""
+
+    draws: int
+    """How many uniform numbers a sample needs."""
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor: ...
+
+
+class Compose:
+    """Several augmentations, one after the other."""
+
+    def __init__(self, *augmentations: Augmentation):
+        self.augmentations = augmentations
+        self.draws = sum(augmentation.draws for augmentation in augmentations)
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        for augmentation, part in zip(
+            self.augmentations, torch.split(u, [a.draws for a in self.augmentations], 1), strict=True
+        ):
+            x = augmentation(x, part)
+        return x
+
+
+class Flip:
+    """Mirror left and right.
+
+    Args:
+        p: probability.
+    """
+
+    draws = 1
+
+    def __init__(self, p: float = 0.5):
+        if not 0 <= p <= 1:
+            raise CondgenError(f"data.augment: the probability p of Flip lies in 0..1, not {p}.")
+        self.p = p
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        return torch.where((u < self.p)[:, :, None, None], x.flip(-1), x)
+
+
+class Crop:
+    """Pad all sides, then cut the old size at a random place.
+
+    Args:
+        padding: pixels added to each side, smaller than the image.
+        reflect: pad with the mirrored image instead of with -1 (black).
+    """
+
+    draws = 2
+
+    def __init__(self, padding: int, reflect: bool = False):
+        if padding < 0:
+            raise CondgenError(f"data.augment: the padding of Crop is at least 0 pixels, not {padding}.")
+        self.padding = padding
+        self.reflect = reflect
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        sides = (self.padding,) * 4
+        padded = F.pad(x, sides, "reflect") if self.reflect else F.pad(x, sides, value=BACKGROUND)
+        top, left = (u * (2 * self.padding + 1)).long().unbind(1)
+        rows = top[:, None] + torch.arange(height, device=x.device)  # (B, H)
+        columns = left[:, None] + torch.arange(width, device=x.device)  # (B, W)
+        places = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]  # (B, H, W) in the flat padded image
+        places = places.view(batch, 1, -1).expand(-1, channels, -1)
+        return padded.flatten(2).gather(2, places).view(x.shape)
+
+
+class Rotate:
+    """Turn around the centre, bilinear; what comes in from outside is -1 (black).
+
+    Args:
+        degrees: the angle is uniform in [-degrees, degrees].
+    """
+
+    draws = 1
+
+    def __init__(self, degrees: float):
+        if not 0 <= degrees <= 180:
+            raise CondgenError(f"data.augment: the degrees of Rotate lie in 0..180, not {degrees}.")
+        self.radians = math.radians(degrees)
+
+    def __call__(self, x: Tensor, u: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        angle = (2 * u[:, 0] - 1) * self.radians
+        cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+        # In the grid's units a side has length 2 whatever its pixels, hence the ratios.
+        inverse = torch.stack([cos, -sin * (height / width), zero, sin * (width / height), cos, zero], 1).view(-1, 2, 3)
+        grid = F.affine_grid(inverse, list(x.shape), align_corners=False)
+        return F.grid_sample(x - BACKGROUND, grid, align_corners=False) + BACKGROUND
+
+
+def compose(augment: Augmentation | Sequence[Augmentation] | None) -> Augmentation | None:
+    """Make one augmentation of none, one or a list."""
+    return Compose(*augment) if isinstance(augment, Sequence) else augment

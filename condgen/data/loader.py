@@ -1,0 +1,108 @@
+"""Batches gathered whole from tensors in memory: no workers, no per-sample Python, no stored random state."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condgen.data.augment import Augmentation
+from condgen.errors import CondgenError
+from condgen.randomness import generator
+from condgen.spaces import to_float
+
+
+def start() -> tuple[int, int]:
+    """Return the first batch of the first epoch, where a loader without a trainer begins."""
+    return 0, 0
+
+
+class BatchLoader:
+    """Yields ``(x, condition)``: float32 (B, C, H, W) in [-1, 1] and the encoded conditions (B, ...).
+
+    Order and augmentation are functions of (seed, epoch, batch): a loader that starts in mid-epoch, and the processes
+    that share a batch, yield what one undisturbed process would have.
+
+    Args:
+        images: uint8 (N, C, H, W), in memory, mapped from a file, or on the accelerator already.
+        conditions: encoded conditions (N, ...), row by row those of ``images``.
+        batch_size: images in a batch, summed over all processes.
+        rows: int64 (M,), the rows of ``images`` to use; None: all.
+        shuffle: new order each epoch.
+        drop_last: leave out an incomplete last batch.
+        seed: decides order and augmentation.
+        augment: changes the images of each batch.
+        device: where batches go.
+        rank: which of the ``world`` contiguous shares of each batch to yield. Without ``drop_last`` shares differ in size
+            by at most one; a last one may be empty, so that all processes make the same number of steps.
+        world: number of processes.
+        position: asked at the first `next` of an iteration: the epoch, and the batch in it to start at.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        conditions: Tensor,
+        batch_size: int,
+        *,
+        rows: Tensor | None = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+        augment: Augmentation | None = None,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+        position: Callable[[], tuple[int, int]] = start,
+    ):
+        if drop_last and batch_size % world:
+            raise CondgenError(f"data.batch_size={batch_size} must be a multiple of the number of processes, {world}.")
+        self.images = images
+        self.conditions = conditions.to(images.device)
+        self.rows = torch.arange(len(images)) if rows is None else rows
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.seed = seed
+        self.augment = augment
+        self.device = torch.device(device)
+        self.rank = rank
+        self.world = world
+        self.position = position
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch, the same for every process."""
+        return len(self.rows) // self.batch_size if self.drop_last else -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        epoch, first = self.position()
+        order = self._order(epoch).to(self.images.device)
+        for batch in range(first, len(self)):
+            index = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            mine = self._share(index)
+            x = to_float(self.images.index_select(0, mine).to(self.device, non_blocking=True))
+            if self.augment is not None:
+                x = self.augment(x, self._uniform(len(index), epoch, batch))
+            yield x, self.conditions.index_select(0, mine).to(self.device, non_blocking=True)
+
+    def _order(self, epoch: int) -> Tensor:
+        if not self.shuffle:
+            return self.rows
+        return self.rows[torch.randperm(len(self.rows), generator=generator(self.seed, "order", epoch))]
+
+    def _uniform(self, count: int, epoch: int, batch: int) -> Tensor:
+        """Draw the numbers of the whole batch and keep this process's, so that processes do not change them."""
+        assert self.augment is not None
+        u = torch.rand(count, self.augment.draws, generator=generator(self.seed, "augment", epoch, batch))
+        return self._share(u).to(self.device, non_blocking=True)
+
+    def _share(self, rows: Tensor) -> Tensor:
+        return rows if self.world == 1 else rows.tensor_split(self.world)[self.rank]
+
+    # To Lightning these two say that the loader resumes exactly. It does, without a state: `position` is the trainer's own.
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the position comes from the trainer's counters."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing: the position comes from the trainer's counters."""

@@ -1,0 +1,238 @@
+"""The one LightningDataModule: any source, split and conditioned, in batches ``(x, condition)``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from condgen.conditions import Condition
+from condgen.data.augment import Augmentation, compose
+from condgen.data.loader import BatchLoader
+from condgen.data.pixels import statistics
+from condgen.data.prepare import choose, class_labels, pool
+from condgen.data.split import cut, require_every_class, thin
+from condgen.data.tables import Decoding, Part, Source, Table, Tables
+from condgen.errors import CondgenError
+from condgen.spaces import Images
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything that is known once the source is loaded."""
+
+    condition: Condition
+    space: Images
+    train: Part
+    val: Part
+    test: Part | None
+
+
+class DataModule(LightningDataModule):
+    """A data set, ready for training. Nothing is loaded before `prepare`, `setup` or the first property that needs it.
+
+    Args:
+        source: where the images come from.
+        condition: called with ``classes=[names]``, makes the condition that labels are encoded by.
+        archive, path, root: read by nobody here; short names that a YAML's ``source`` refers to (``data.path=FOLDER``).
+        batch_size: images in a training step, summed over all processes.
+        image_size: side in pixels to resize to, after a centre crop to a square; None: as is.
+        channels: 1 (grey) or 3 (colour); None: as is.
+        split: a number keeps the set's own test part and cuts so many validation images from its train part; fractions
+            ``[train, val, test]`` split all images anew. Both are stratified.
+        classes: names or indices to keep, relabelled 0..K-1 in this order; None: all.
+        imbalance: fraction to keep of a class's training images, ``{class: fraction}``.
+        augment: one augmentation of training images, or a list.
+        drop_last: leave out an incomplete last training batch.
+        on_device: keep the uint8 images on the accelerator; "auto": if they take at most a quarter of its free memory.
+        memory_share: share of physical memory above which images are mapped from the cache folder instead of loaded.
+        split_seed: decides the split, the imbalance and nothing else: runs with different seeds share their parts.
+        seed: decides order and augmentation.
+
+    Raises:
+        CondgenError: a value that cannot work; the sentence names its key.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        condition: Callable[..., Condition],
+        *,
+        archive: str | None = None,
+        path: str | None = None,
+        root: str | None = None,
+        batch_size: int = 64,
+        image_size: int | None = None,
+        channels: int | None = None,
+        split: int | Sequence[float] = (0.7, 0.15, 0.15),
+        classes: Sequence[str | int] | None = None,
+        imbalance: Mapping[str | int, float] | None = None,
+        augment: Augmentation | Sequence[Augmentation] | None = None,
+        drop_last: bool = True,
+        on_device: bool | str = "auto",
+        memory_share: float = 0.25,
+        split_seed: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.source = source
+        self.make_condition = condition
+        self.batch_size = batch_size
+        self.decoding = Decoding(image_size, channels, memory_share)
+        self.split = split if isinstance(split, int) else list(split)
+        self.classes = None if classes is None else list(classes)
+        self.imbalance = dict(imbalance or {})
+        self.augment = compose(augment)
+        self.drop_last = drop_last
+        self.on_device = on_device
+        self.split_seed = split_seed
+        self.seed = seed
+        self._placed: dict[tuple[Table, torch.device], Tensor] = {}
+        self._check()
+
+    def _check(self) -> None:
+        size, channels, share = self.decoding.image_size, self.decoding.channels, self.decoding.memory_share
+        if self.batch_size < 1:
+            raise CondgenError(f"data.batch_size={self.batch_size} must be at least 1.")
+        if size is not None and size < 1:
+            raise CondgenError(f"data.image_size={size} must be at least 1 pixel, or null to leave sizes as they are.")
+        if channels not in (None, 1, 3):
+            raise CondgenError(f"data.channels={channels} must be 1 (grey), 3 (colour) or null (as they are).")
+        if not 0 <= share <= 1:
+            raise CondgenError(f"data.memory_share={share} must be a share of memory in 0..1.")
+        if self.on_device not in (True, False, "auto"):
+            raise CondgenError(f"data.on_device={self.on_device} must be auto, true or false.")
+        if isinstance(self.split, int):
+            if self.split < 1:
+                raise CondgenError(f"data.split={self.split} must be at least 1 validation image, or three fractions.")
+        elif len(self.split) != 3 or min(self.split[:2]) <= 0 or self.split[2] < 0 or abs(sum(self.split) - 1) > 1e-6:
+            raise CondgenError(f"data.split={self.split} must be a number of images, or fractions [train,val,test] of sum 1.")
+        for name, fraction in self.imbalance.items():
+            if not 0 < fraction <= 1:
+                raise CondgenError(f"data.imbalance={{{name}: {fraction}}} must keep a fraction above 0 and up to 1.")
+
+    @property
+    def space(self) -> Images:
+        """Shape of the images, and their mean and deviation over the training part."""
+        return self._prepared.space
+
+    @property
+    def condition(self) -> Condition:
+        """What the labels are encoded by."""
+        return self._prepared.condition
+
+    @property
+    def train(self) -> Part:
+        """Images to train on."""
+        return self._prepared.train
+
+    @property
+    def val(self) -> Part:
+        """Images that decide what is chosen during training."""
+        return self._prepared.val
+
+    @property
+    def test(self) -> Part:
+        """Images for the final figures; raises CondgenError if the set has none."""
+        if self._prepared.test is None:
+            raise CondgenError("data.split leaves no test part: give fractions with one, such as data.split=[0.7,0.15,0.15].")
+        return self._prepared.test
+
+    def prepare(self) -> None:
+        """Load and split everything, once; raises CondgenError if the source or an argument does not allow it."""
+        _ = self._prepared
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare, on each process."""
+        self.prepare()
+
+    @cached_property
+    def _prepared(self) -> Prepared:
+        tables = self.source.load(self.decoding)
+        classes, relabel = choose(tables.classes, self.classes)
+        condition = self.make_condition(classes=classes)
+        train, val, test = self._split(tables, relabel)
+        for part, title in ((train, "the train part"), (val, "the validation part"), (test, "the test part")):
+            if part is not None:
+                require_every_class(part.labels, classes, title)
+        kept = class_labels(classes, self.imbalance.items(), "data.imbalance")
+        train = Part(train.table, train.rows[thin(train.labels, kept, (self.split_seed, "imbalance"))])
+        if self.drop_last and len(train) < self.batch_size:
+            raise CondgenError(
+                f"data.batch_size={self.batch_size} is more than the {len(train)} training images: "
+                "make it smaller, or set data.drop_last=false."
+            )
+        mean, deviation = statistics(train.table.images, train.rows)
+        return Prepared(condition, Images(train.table.images.shape[1:], mean, deviation), train, val, test)
+
+    def _split(self, tables: Tables, relabel: Tensor) -> tuple[Part, Part, Part | None]:
+        test: Part | None
+        if isinstance(self.split, int):
+            if tables.test is None:
+                raise CondgenError(f"data.split={self.split} needs a set with a test part: use fractions, [0.7,0.15,0.15].")
+            whole, own_test = (pool([part], relabel, self.decoding) for part in (tables.train, tables.test))
+            rest, test, size = torch.arange(len(whole)), Part(own_test, torch.arange(len(own_test))), self.split
+        else:
+            whole = pool([part for part in (tables.train, tables.test) if part is not None], relabel, self.decoding)
+            size, test_size = (round(fraction * len(whole)) for fraction in self.split[1:])
+            rest, rows = cut(whole.labels, test_size, (self.split_seed, "test"))
+            test = Part(whole, rows) if test_size else None
+        if size >= len(rest):
+            raise CondgenError(f"data.split={self.split}: {size} validation images leave none of {len(rest)} to train on.")
+        keep, rows = cut(whole.labels[rest], size, (self.split_seed, "val"))
+        return Part(whole, rest[keep]), Part(whole, rest[rows]), test
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return the loader that training goes through, from where the trainer stands."""
+        trainer = self.trainer
+        world = trainer.world_size if trainer else 1
+        if not self.drop_last and len(self.train) % self.batch_size % world:
+            raise CondgenError(f"data.drop_last=false leaves a last batch that {world} processes cannot share: set it true.")
+        return self._loader(
+            self.train,
+            shuffle=True,
+            drop_last=self.drop_last,
+            augment=self.augment,
+            position=lambda: (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx + 1) if trainer else (0, 0),
+        )
+
+    def val_dataloader(self) -> BatchLoader:
+        """Return a loader that goes through the validation part once, in order."""
+        return self.ordered(self.val)
+
+    def test_dataloader(self) -> BatchLoader:
+        """Return a loader that goes through the test part once, in order. Nothing else touches it."""
+        return self.ordered(self.test)
+
+    def ordered(self, part: Part) -> BatchLoader:
+        """Return a loader that goes through ``part`` once, in order and unaugmented, from its start."""
+        return self._loader(part)
+
+    def _loader(self, part: Part, **options: Any) -> BatchLoader:
+        trainer = self.trainer
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        return BatchLoader(
+            self._place(part.table, device),
+            self.condition.from_labels(part.table.labels),
+            self.batch_size,
+            rows=part.rows,
+            seed=self.seed,
+            device=device,
+            rank=trainer.global_rank if trainer else 0,
+            world=trainer.world_size if trainer else 1,
+            **options,
+        )
+
+    def _place(self, table: Table, device: torch.device) -> Tensor:
+        """Return the images, moved to the device once if they are to live there."""
+        wanted = self.on_device
+        if wanted == "auto":
+            wanted = device.type == "cuda" and table.images.nbytes <= torch.cuda.mem_get_info(device)[0] / 4
+        if not wanted:
+            return table.images
+        if (table, device) not in self._placed:
+            self._placed[table, device] = table.images.to(device)
+        return self._placed[table, device]

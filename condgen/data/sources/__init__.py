@@ -1,0 +1,8 @@
+"""Where data comes from: one small class a kind of file, constructed by Hydra, with ``load() -> Tables``."""
+
+from condgen.data.sources.archive import ImageArchive
+from condgen.data.sources.cifar import CIFAR10, CIFAR100
+from condgen.data.sources.folder import ImageFolder
+from condgen.data.sources.idx import IDX, MNIST, FashionMNIST
+
+__all__ = ["CIFAR10", "CIFAR100", "IDX", "MNIST", "FashionMNIST", "ImageArchive", "ImageFolder"]

@@ -1,0 +1,89 @@
+"""What a source hands over: whole tensors of images and labels."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Labelled images.
+
+    Attributes:
+        images: uint8 (N, C, H, W), 0..255, in memory or mapped from a file.
+        labels: int64 (N,), 0..K-1; zeros where the set has no classes.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """A data set as its publisher split it.
+
+    Attributes:
+        train: the training part, or everything where the set has no split of its own.
+        test: the test part, if the set has one.
+        classes: names of the K classes in the order of the labels; empty for a set without classes.
+    """
+
+    train: Table
+    test: Table | None
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How image files are decoded and where their pixels are kept. Sources without image files have no use for it.
+
+    Attributes:
+        image_size: side in pixels to which each image is cropped and resized; None leaves all as they are.
+        channels: 1 (grey) or 3 (colour); None leaves all as they are.
+        memory_share: share of the machine's memory above which a table stays mapped from the cache folder.
+    """
+
+    image_size: int | None = None
+    channels: int | None = None
+    memory_share: float = 0.25
+
+
+AS_IS = Decoding()
+
+
+class Source(Protocol):
+    """Anything that loads tables; a new data set is a class with this one method and a YAML with its ``_target_``."""
+
+    def load(self, decoding: Decoding = AS_IS) -> Tables:
+        """Load everything; raises CondgenError naming the file that is missing or broken."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The rows of a table that serve one purpose: training, validation or test. No pixel is copied to make one.
+
+    Attributes:
+        table: where the images lie.
+        rows: int64 (N,), ascending indices into the table.
+    """
+
+    table: Table
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def images(self) -> Tensor:
+        """Images of this part as a copy, uint8 (N, C, H, W)."""
+        return self.table.images[self.rows]
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of this part, int64 (N,)."""
+        return self.table.labels[self.rows]

@@ -1,0 +1,35 @@
+"""Exponential moving average of a network's weights, kept for sampling."""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+
+class EMA(nn.Module):
+    """A frozen copy of ``network`` in eval mode whose parameters follow the original's average.
+
+    After update number n the weight of the past is min(decay, (1 + n) / (10 + n)), so that the first, random weights are
+    forgotten quickly. Buffers (running statistics) are copied as they are.
+
+    Args:
+        network: what is averaged.
+        decay: weight of the past in [0, 1); 0 keeps no past at all.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        super().__init__()
+        self.network = deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+
+    def train(self, mode: bool = True) -> "EMA":
+        """Stay in eval mode, whatever the module around it does."""
+        return self
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights of ``network`` after its update number ``step`` (1, 2, ...)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - decay)
+        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
+            mine.copy_(theirs)

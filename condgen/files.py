@@ -1,0 +1,51 @@
+"""Files that are written whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from condgen.errors import CondgenError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; what was written there takes its place at the end, or is removed on failure.
+
+    Raises:
+        CondgenError: the file system refused (disk full, no permission); the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        raise CondgenError(f"{path} could not be written ({reason}); what was there before is kept.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def save_png(path: Path, picture: Any) -> None:
+    """Write a uint8 tensor (C, H, W), C = 1 or 3, as a PNG."""
+    from torchvision.io import encode_png
+
+    data = encode_png(picture.contiguous(), compression_level=6)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.numpy().tobytes())

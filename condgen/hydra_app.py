@@ -1,0 +1,121 @@
+"""``condgen train``: Hydra composes the configuration, `condgen.train` does the work."""
+
+import contextlib
+import difflib
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from condgen.config import conf_dir, plain, sentence
+from condgen.errors import CondgenError
+
+
+def run_hydra(arguments: list[str]) -> None:
+    """Hand ``arguments`` to Hydra.
+
+    Raises:
+        CondgenError: a choice or a key that does not exist, in one sentence.
+    """
+    sys.argv = [sys.argv[0], *arguments]
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through instead of printing them over many lines
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise CondgenError(explain(error, arguments)) from error
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def task(tree: DictConfig) -> float | None:
+    """Run one job; in a sweep its mistakes do not end the others."""
+    job = HydraConfig.get()
+    directory = Path(job.runtime.output_dir)
+    try:
+        config = plain(tree)
+        from condgen.train import train
+
+        return train(config, directory)
+    except CondgenError as error:
+        remove_empty(directory)
+        if job.mode == RunMode.MULTIRUN:
+            logging.getLogger("hydra").error("condgen: job %s: %s", job.job.num, error)
+            raise
+        raise Refused(error) from error
+    finally:
+        if not tree.run.files:
+            remove_empty(directory)
+
+
+class Refused(BaseException):
+    """Carries a sentence past Hydra, which would print lines of its own around an ordinary exception."""
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove the directory that Hydra made for a job that wrote nothing, and its parent if that is empty too."""
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+        directory.parent.rmdir()
+
+
+def explain(error: Exception, arguments: list[str]) -> str:
+    """Say in one sentence what Hydra found wrong with the command line."""
+    text = " ".join(str(part) for part in (error, error.__cause__ or ""))
+    if match := re.search(r"Could not find '([^/']+(?:/[^/']+)*)/([^/']+)'", text):
+        group, choice = match.groups()
+        known = choices(group)
+        return f"{group}={choice} does not exist: choose one of {', '.join(known)}{hint(choice, known)}."
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        known = sorted({*groups(), *known_keys()})
+        return f"Unknown key {key!r}: condgen train --cfg job shows all keys{hint(key, known)}; +{key}=... would add it."
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]} has no value: give {match[1]}=..."
+    return f"The command line was not understood ({sentence(error)[:-1]}): {' '.join(arguments)}"
+
+
+def hint(word: str, known: list[str]) -> str:
+    """Return `` (did you mean ...?)`` if something known is close."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def groups() -> list[str]:
+    """Return the names of the configuration groups."""
+    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
+
+
+def choices(group: str) -> list[str]:
+    """Return what can be chosen in a group."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.name.startswith("_"))
+
+
+def known_keys() -> list[str]:
+    """Return the dotted keys of the default configuration."""
+    from hydra import compose
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return [prefix]
+        return [key for name, child in node.items() for key in walk(child, f"{prefix}.{name}" if prefix else str(name))]
+
+    with contextlib.suppress(Exception):
+        from hydra import initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
+        from omegaconf import OmegaConf
+
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return walk(OmegaConf.to_container(compose("train")), "")
+    return []

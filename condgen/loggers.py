@@ -1,0 +1,95 @@
+"""Where curves go: TensorBoard and a CSV table, both of which go on where a resumed run takes up."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from condgen.files import replacing
+
+
+class TensorBoard(TensorBoardLogger):
+    """TensorBoard events in ``directory/tensorboard``. ``resume(step)`` hides what a killed run wrote after ``step``.
+
+    Args:
+        directory: the run directory.
+    """
+
+    def __init__(self, directory: str):
+        super().__init__(save_dir=directory, name="", version="tensorboard", default_hp_metric=False)
+
+    def resume(self, step: int) -> None:
+        """Let the events that a killed run wrote beyond ``step`` be ignored."""
+        self._kwargs["purge_step"] = step + 1
+
+    @rank_zero_only
+    def log_picture(self, name: str, picture: Tensor, step: int) -> None:
+        """Show a uint8 picture (3, H, W)."""
+        self.experiment.add_image(name, picture, step)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what is pending; the configuration lies in config.yaml, no hparams.yaml is needed."""
+        self.experiment.flush()
+
+
+class CSV(Logger):
+    """``directory/metrics.csv``: each row a step and what was measured there, a column for each metric.
+
+    Args:
+        directory: the run directory.
+    """
+
+    def __init__(self, directory: str):
+        super().__init__()
+        self.path = Path(directory) / "metrics.csv"
+        self._columns: list[str] = []
+
+    @property
+    def name(self) -> str:
+        """The logger's name."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """There is one table for a run directory."""
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The configuration lies in config.yaml."""
+
+    def resume(self, step: int) -> None:
+        """Drop the rows that a killed run wrote beyond ``step``."""
+        rows = self._read()
+        if rows:
+            self._columns = list(rows[0])
+            # A row that the kill cut short has no step that could be compared: it goes too.
+            self._write([row for row in rows if (row["step"] or "").isdecimal() and int(row["step"]) <= step])
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append a row, under a longer header if it brings a new metric."""
+        row: dict[str, Any] = {"step": step, **metrics}
+        if not self._columns or not row.keys() <= set(self._columns):
+            rows = self._read()
+            self._columns = list(dict.fromkeys([*self._columns, *(rows[0] if rows else []), *row]))
+            self._write([*rows, row])
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)

@@ -1,0 +1,1 @@
+"""Losses: plain callables that know nothing of networks or data."""

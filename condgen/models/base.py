@@ -1,0 +1,179 @@
+"""What every family keeps: the sampling contract, the record of its losses, the checks of its parts."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from condgen.conditions import Condition
+from condgen.errors import CondgenError
+from condgen.randomness import generator as keyed_generator
+from condgen.randomness import mix, shard
+from condgen.spaces import Space
+
+BLOCK = 250
+"""Samples drawn at a time. Each block has a stream of its own, so neither memory nor processes decide what is drawn."""
+
+Batch = tuple[Tensor, Tensor]
+MakeOptimizer = Callable[..., torch.optim.Optimizer]
+
+
+class GenerativeModel(L.LightningModule, ABC):
+    """A conditional generator. The outside world uses `sample`, `space` and `condition` and nothing else.
+
+    Args:
+        space: what a sample is.
+        condition: what can be asked for.
+        expects: the shape that the model was published for; other data are refused. None takes any.
+        seed: decides every random number of the training, together with epoch and batch.
+    """
+
+    objective: str | None = None
+    """Validation metric that decides the best checkpoint (smaller is better); None: the newest is the best."""
+
+    def __init__(self, space: Space, condition: Condition, expects: Sequence[int] | None, seed: int):
+        super().__init__()
+        if expects is not None and tuple(expects) != space.shape:
+            wanted, given = ("x".join(map(str, shape)) for shape in (expects, space.shape))
+            raise CondgenError(
+                f"This model was published for {wanted} images and the data give {given}: set data.image_size={expects[-1]} "
+                f"data.channels={expects[0]}, or model.expects=null to train it on {given}."
+            )
+        self.space = space
+        self.condition = condition
+        self.seed = seed
+        self.recipe: dict[str, Any] = {}
+        self.latest: dict[str, float] = {}
+        self._window: list[tuple[Tensor, ...]] = []
+        self._names: tuple[str, ...] = ()
+
+    @abstractmethod
+    def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
+        """Generate one sample (B, *shape) for each encoded condition (B, ...), with noise from the CPU ``generator``."""
+
+    @torch.inference_mode()
+    def sample(
+        self, condition: Any = None, count: int = 1, *, seed: int = 0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Generate ``count`` samples for each condition, in eval mode and with the averaged weights where there are any.
+
+        Args:
+            condition: a class index or name, a text like ``"0-9"``, a list of these, or encoded conditions (N, ...);
+                None asks for every class (for nothing, where the model is unconditional).
+            count: samples for each condition.
+            seed: the same seed gives the same samples, whatever the number of processes.
+            generator: a CPU generator that is used instead of ``seed``.
+
+        Returns:
+            (N * count, *space.shape) on the model's device; those of one condition lie together.
+        """
+        if count < 1:
+            raise CondgenError(f"count must be at least 1, not {count}.")
+        wanted = self.condition.every() if condition is None else self.condition.encode(condition)
+        blocks = wanted.repeat_interleave(count, dim=0).split(BLOCK)
+        with evaluating(self):
+            return torch.cat(
+                [
+                    self.draw(block.to(self.device), generator or keyed_generator(seed, "sample", i))
+                    for i, block in enumerate(blocks)
+                ]
+            )
+
+    # --- randomness of the training: a function of (seed, purpose, epoch, batch), of nothing else ---
+
+    def rows(self, draw: Callable[[int, torch.Generator], Tensor], size: int, purpose: str, batch: int) -> Tensor:
+        """Draw for the whole batch of all processes and return this process's ``size`` rows, on its device."""
+        stream = keyed_generator(self.seed, purpose, self.current_epoch, batch)
+        world = self.trainer.world_size
+        return shard(draw(size * world, stream), self.global_rank, world).to(self.device, non_blocking=True)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed what layers draw by themselves (dropout), so that a resumed run draws it again."""
+        seed = mix(self.seed, "layers", self.current_epoch, batch_idx, self.global_rank)
+        # torch.manual_seed would also queue a seed for every absent device, at a hundred times the cost.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    # --- the record of losses ---
+
+    def record(self, **values: Tensor) -> None:
+        """Keep this batch's scalars; their means reach the loggers every ``log_every_n_steps`` batches, without waiting."""
+        self._names = tuple(values)
+        self._window.append(tuple(value.detach() for value in values.values()))
+        if len(self._window) >= self.trainer.log_every_n_steps:
+            self.flush()
+
+    def flush(self) -> None:
+        """Log the means of the recorded batches and forget them.
+
+        Raises:
+            CondgenError: one of them is not finite; names it and its step.
+        """
+        if not self._window:
+            return
+        table = torch.stack([torch.stack(row) for row in self._window]).double().cpu()  # (batches, names), the one wait
+        self._window = []
+        bad = (~table.isfinite()).nonzero()
+        if len(bad):
+            row, column = bad[0].tolist()
+            batch = self.trainer.fit_loop.total_batch_idx + 1 - len(table) + row
+            raise CondgenError(
+                f"Training stopped: {self._names[column]} became {table[row, column].item()} in batch {batch} (update "
+                f"{self.global_step}); the last good checkpoint is kept, try a smaller learning rate."
+            )
+        self.latest = dict(zip(self._names, table.mean(0).tolist(), strict=True))
+        self.publish({f"train/{name}": value for name, value in self.latest.items()})
+
+    def publish(self, metrics: dict[str, float]) -> None:
+        """Send scalars to all loggers; their step axis is the number of updates (of the generator, for a GAN)."""
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        """An epoch ends with its last losses logged."""
+        self.flush()
+
+    # --- checkpoints ---
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what rebuilds the model without its data; refuse to store a model whose losses are not finite."""
+        finite = all(bool(value.isfinite()) for row in self._window for value in row)
+        if not finite:
+            self.flush()
+        checkpoint["condgen"] = self.recipe
+        checkpoint["window"] = {"names": self._names, "rows": [torch.stack(row).cpu() for row in self._window]}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the record where it was left."""
+        self._names = tuple(checkpoint["window"]["names"])
+        self._window = [tuple(row.to(self.device)) for row in checkpoint["window"]["rows"]]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module in eval mode, and each back into its own mode afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def check_optimizer(key: str, make: MakeOptimizer) -> MakeOptimizer:
+    """Try an optimizer's settings on a dummy, so that a negative rate is refused before training starts.
+
+    Raises:
+        CondgenError: names the key and what the optimizer says.
+    """
+    try:
+        make([nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CondgenError(f"model.{key}: {error}.") from error
+    return make

@@ -1,0 +1,156 @@
+"""Conditional generative adversarial networks (Goodfellow et al. 2014; conditional: Mirza & Osindero 2014, equation 2).
+
+    min_G max_D  E_{x, c ~ data} log D(x, c) + E_{z ~ N(0, I), c} log(1 - D(G(z, c), c))
+
+G and D take turns. What replaces the two logarithms is the loss's business, how c enters is the networks'.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from condgen.conditions import Condition
+from condgen.ema import EMA
+from condgen.errors import CondgenError
+from condgen.losses.adversarial import AdversarialLoss
+from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
+from condgen.spaces import Space
+
+
+class GAN(GenerativeModel):
+    """A (conditional) GAN.
+
+    Args:
+        space: what a sample is.
+        condition: what can be asked for.
+        loss: the two players' objectives.
+        generator: makes G from (latent, condition, space); G(z, c) is a batch of samples.
+        discriminator: makes D from (condition, space); D(x, c) is a batch of logits.
+        latent: length of the noise z ~ N(0, I).
+        generator_optimizer: makes G's optimizer from its parameters.
+        discriminator_optimizer: makes D's optimizer from its parameters.
+        discriminator_steps: updates of D, each on a new batch, for each update of G.
+        order: which player moves first on a batch that both move on.
+        reuse_fake: both players see the same generated batch; False draws a new one for the second player.
+        fake_condition: generated samples are asked for the conditions of the real ``batch``, or for ``random`` ones.
+        ema: weight of the past in the average of G that is sampled from; 0 samples from G itself.
+        compile: compile G and D (torch.compile); the first steps are slow, the rest faster.
+        expects: the shape that the model was published for; None takes any.
+        seed: decides every random number of the training.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        condition: Condition,
+        loss: AdversarialLoss,
+        generator: Callable[..., nn.Module],
+        discriminator: Callable[..., nn.Module],
+        latent: int,
+        generator_optimizer: MakeOptimizer,
+        discriminator_optimizer: MakeOptimizer,
+        discriminator_steps: int = 1,
+        order: Literal["discriminator_first", "generator_first"] = "discriminator_first",
+        reuse_fake: bool = True,
+        fake_condition: Literal["batch", "random"] = "batch",
+        ema: float = 0.0,
+        compile: bool = False,
+        expects: Sequence[int] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(space, condition, expects, seed)
+        if not isinstance(loss, AdversarialLoss):
+            raise CondgenError(
+                f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, loss=minimax or loss=lsgan."
+            )
+        if latent < 1 or discriminator_steps < 1:
+            raise CondgenError("model.latent and model.discriminator_steps must be at least 1.")
+        if not 0 <= ema < 1:
+            raise CondgenError(f"model.ema must lie in [0, 1), not {ema}; 0 switches the average off.")
+        if order not in ("discriminator_first", "generator_first"):
+            raise CondgenError(f"model.order must be discriminator_first or generator_first, not {order}.")
+        if fake_condition not in ("batch", "random"):
+            raise CondgenError(f"model.fake_condition must be batch or random, not {fake_condition}.")
+        self.automatic_optimization = False
+        self.loss = loss
+        self.latent = latent
+        self.generator = generator(latent=latent, condition=condition, space=space)
+        self.discriminator = discriminator(condition=condition, space=space)
+        self.ema = EMA(self.generator, ema) if ema else None
+        self.generator_optimizer = check_optimizer("generator_optimizer", generator_optimizer)
+        self.discriminator_optimizer = check_optimizer("discriminator_optimizer", discriminator_optimizer)
+        self.discriminator_steps = discriminator_steps
+        self.generator_first = order == "generator_first"
+        self.reuse_fake = reuse_fake
+        self.fake_condition = fake_condition
+        if compile:  # in place: wrapping would rename every key of the checkpoint
+            self.generator.compile()
+            self.discriminator.compile()
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """G's optimizer, then D's."""
+        if self.trainer.precision == "16-mixed":  # D steps without Lightning's wrapper, where the unscaling would happen
+            raise CondgenError("A GAN does not train in 16-mixed: choose trainer.precision=bf16-mixed.")
+        generator = self.generator_optimizer(self.generator.parameters())
+        return [generator, self.discriminator_optimizer(self.discriminator.parameters())]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One update of D and, after every ``discriminator_steps`` batches, one of G."""
+        x, condition = batch
+        moves_generator = (self.trainer.fit_loop.total_batch_idx + 1) % self.discriminator_steps == 0
+        fake, asked = self.generate(condition, "noise", batch_idx, train=moves_generator)
+        if not moves_generator:
+            self.record(loss_d=self.discriminator_step(x, condition, fake, asked))
+            return
+        if self.generator_first:
+            loss_g = self.generator_step(fake, asked)
+            if not self.reuse_fake:
+                fake, asked = self.generate(condition, "second noise", batch_idx, train=False)
+            loss_d = self.discriminator_step(x, condition, fake, asked)
+        else:
+            loss_d = self.discriminator_step(x, condition, fake, asked)
+            if not self.reuse_fake:
+                fake, asked = self.generate(condition, "second noise", batch_idx, train=True)
+            loss_g = self.generator_step(fake, asked)
+        self.record(loss_d=loss_d, loss_g=loss_g)
+
+    def generate(self, condition: Tensor, purpose: str, batch: int, train: bool) -> Batch:
+        """Generate a batch for training: samples and the conditions they were asked for."""
+        size = len(condition)
+        z = self.rows(lambda n, stream: torch.randn(n, self.latent, generator=stream), size, purpose, batch)
+        if self.fake_condition == "random":
+            condition = self.rows(self.condition.draw, size, purpose + " condition", batch)
+        with torch.set_grad_enabled(train):
+            return self.generator(z, condition), condition
+
+    def discriminator_step(self, x: Tensor, condition: Tensor, fake: Tensor, asked: Tensor) -> Tensor:
+        """Update D once and return its loss."""
+        # The raw optimizer: only what the wrapper steps counts as an update, so that the step axis is G's.
+        optimizer = self.optimizers(use_pl_optimizer=False)[1]
+        loss = self.loss.discriminator_loss(self.discriminator(x, condition), self.discriminator(fake.detach(), asked))
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        return loss
+
+    def generator_step(self, fake: Tensor, asked: Tensor) -> Tensor:
+        """Update G once, and its average, and return its loss."""
+        optimizer = self.optimizers()[0]
+        self.discriminator.requires_grad_(False)  # D's own gradients are not needed: a third of its backward pass saved
+        loss = self.loss.generator_loss(self.discriminator(fake, asked))
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.discriminator.requires_grad_(True)
+        optimizer.step()
+        if self.ema:
+            self.ema.update(self.generator, self.global_step)
+        return loss
+
+    def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
+        """Generate one sample for each condition from the average of G, or from G where none is kept."""
+        z = torch.randn(len(condition), self.latent, generator=generator).to(self.device)
+        samples: Tensor = (self.ema.network if self.ema else self.generator)(z, condition)
+        return samples

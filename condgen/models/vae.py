@@ -1,0 +1,136 @@
+"""Variational autoencoders (Kingma & Welling 2014; conditional: Sohn et al. 2015, equation 2).
+
+    L(x, c) = -E_{q(z|x,c)} log p(x | z, c) + beta * KL(q(z | x, c) || N(0, I))
+
+in nats, summed over pixels and averaged over samples. beta = 1 is the negative evidence lower bound, beta > 1 the
+beta-VAE (Higgins et al. 2017), beta = 0 a plain autoencoder; the condition decides between VAE and CVAE.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from condgen.conditions import Condition
+from condgen.errors import CondgenError
+from condgen.losses.reconstruction import ReconstructionLoss
+from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
+from condgen.randomness import generator as keyed_generator
+from condgen.spaces import Space
+
+
+class VAE(GenerativeModel):
+    """A (conditional) variational autoencoder with a standard normal prior.
+
+    Args:
+        space: what a sample is.
+        condition: what can be asked for.
+        loss: the reconstruction loss.
+        encoder: makes q from (latent, condition, space); q(x, c) is (mean, log-variance), each (B, latent).
+        decoder: makes p from (latent, condition, space, extra); p(z, c) is the raw outputs of the loss, (B, D + extra).
+        latent: length of the code z.
+        optimizer: makes the optimizer from the parameters.
+        beta: weight of the KL divergence; 0 makes a deterministic autoencoder.
+        warmup: updates over which the trained beta grows linearly from 0; the reported objective has the full beta.
+        decode_condition: the decoder also reconstructs the condition's vector, as part of the same loss.
+        compile: compile encoder and decoder (torch.compile).
+        expects: the shape that the model was published for; None takes any.
+        seed: decides every random number of the training.
+    """
+
+    objective = "val/loss"
+
+    def __init__(
+        self,
+        space: Space,
+        condition: Condition,
+        loss: ReconstructionLoss,
+        encoder: Callable[..., nn.Module],
+        decoder: Callable[..., nn.Module],
+        latent: int,
+        optimizer: MakeOptimizer,
+        beta: float = 1.0,
+        warmup: int = 0,
+        decode_condition: bool = False,
+        compile: bool = False,
+        expects: Sequence[int] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(space, condition, expects, seed)
+        if not isinstance(loss, ReconstructionLoss):
+            raise CondgenError(
+                f"A VAE needs a reconstruction loss and {type(loss).__name__} is none: "
+                "choose loss=bernoulli, loss=gaussian or loss=squared_error."
+            )
+        if latent < 1 or beta < 0 or warmup < 0:
+            raise CondgenError("model.latent must be at least 1, model.beta and model.warmup at least 0.")
+        self.loss = loss
+        self.latent = latent
+        self.encoder = encoder(latent=latent, condition=condition, space=space)
+        self.decoder = decoder(latent=latent, condition=condition, space=space, extra=condition.width * decode_condition)
+        self.optimizer = check_optimizer("optimizer", optimizer)
+        self.beta = beta
+        self.warmup = warmup
+        self.decode_condition = decode_condition
+        self._validation: list[Tensor] = []
+        if compile:
+            self.encoder.compile()
+            self.decoder.compile()
+
+    def configure_optimizers(self) -> Optimizer:
+        """One optimizer for encoder, decoder and loss."""
+        return self.optimizer(self.parameters())
+
+    def terms(self, x: Tensor, condition: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return reconstruction loss and KL divergence of each sample in nats, each (B,)."""
+        mean, log_variance = self.encoder(x, condition)
+        z = mean + (0.5 * log_variance).exp() * noise if self.beta else mean
+        target = (x.flatten(1) + 1) / 2
+        if self.decode_condition:
+            target = torch.cat([target, self.condition.vector(condition)], dim=1)
+        reconstruction = self.loss(self.decoder(z, condition), target)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+        return reconstruction, kl
+
+    def noise(self, condition: Tensor, purpose: str, batch: int) -> Tensor:
+        """Draw the noise (B, latent) of a batch."""
+        return self.rows(lambda n, stream: torch.randn(n, self.latent, generator=stream), len(condition), purpose, batch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the objective with the present, warming beta; record it with the full one."""
+        x, condition = batch
+        reconstruction, kl = (term.mean() for term in self.terms(x, condition, self.noise(condition, "noise", batch_idx)))
+        self.record(loss=reconstruction.detach() + self.beta * kl.detach(), reconstruction=reconstruction, kl=kl)
+        beta = self.beta * min(1.0, (self.global_step + 1) / self.warmup) if self.warmup else self.beta
+        return reconstruction + beta * kl
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Sum the terms of the same objective over the validation part, with the same noise in every epoch."""
+        x, condition = batch
+        stream = keyed_generator(self.seed, "validation", batch_idx, self.global_rank)
+        noise = torch.randn(len(x), self.latent, generator=stream).to(self.device)
+        reconstruction, kl = self.terms(x, condition, noise)
+        self._validation.append(torch.stack([reconstruction.sum(), kl.sum(), reconstruction.new_tensor(float(len(x)))]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation objective, and bits per dimension where the likelihood is one of discrete pixels."""
+        if self.trainer.sanity_checking:
+            self._validation = []
+            return
+        sums = self.trainer.strategy.reduce(torch.stack(self._validation).double().sum(0), reduce_op="sum")
+        self._validation = []
+        reconstruction, kl = (sums[:2] / sums[2]).tolist()
+        metrics = {"val/loss": reconstruction + self.beta * kl, "val/reconstruction": reconstruction, "val/kl": kl}
+        if self.loss.normalized and self.beta == 1 and not self.decode_condition:
+            metrics["val/bits_per_dim"] = (reconstruction + kl) / (math.log(2) * prod(self.space.shape))
+        self.log_dict(metrics, logger=False)
+        self.publish(metrics)
+
+    def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
+        """Decode z ~ N(0, I): the mean of p(x | z, c) for each condition."""
+        z = torch.randn(len(condition), self.latent, generator=generator).to(self.device)
+        outputs = self.decoder(z, condition)[:, : prod(self.space.shape)]
+        return self.loss.mean(outputs).view(-1, *self.space.shape) * 2 - 1

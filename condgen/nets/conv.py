@@ -1,0 +1,183 @@
+"""Small convolutional networks for images whose sides halve ``depth`` times (28 = 7 x 2 x 2, 32 = 4 x 2 x 2 x 2).
+
+After Radford et al. 2016 (DCGAN): strided convolutions, batch norm in the generator, widths that double as sides halve.
+Upsampling is a 3x3 convolution followed by a pixel shuffle (Shi et al. 2016), the cheapest on a CPU.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condgen.conditions import Condition
+from condgen.errors import CondgenError
+from condgen.nets.layers import Embedding, embedding_of, input_layer
+from condgen.spaces import Images, Space
+
+
+def sides(space: Space, depth: int) -> tuple[int, int, int, int]:
+    """Return channels, height, width and the number of halvings, checked.
+
+    Raises:
+        CondgenError: the samples are no images, or a side cannot be halved ``depth`` times.
+    """
+    if not isinstance(space, Images):
+        raise CondgenError(f"A convolutional network needs images, not {type(space).__name__}: choose an mlp model.")
+    channels, height, width = space.shape
+    if depth < 1 or height % 2**depth or width % 2**depth:
+        raise CondgenError(
+            f"A network of depth {depth} halves each side {depth} times, which {height}x{width} images do not allow: "
+            f"set depth to a number whose power of two divides both sides, or data.image_size to a multiple of {2**depth}."
+        )
+    return channels, height, width, depth
+
+
+class Upsampler(nn.Module):
+    """From a vector (B, inputs) to images (B, C, H, W), unbounded.
+
+    Args:
+        inputs: length of the vector.
+        space: what an image is.
+        width: channels of the last hidden layer; doubled at each halving.
+        depth: number of doublings of the sides.
+        norm: makes a norm for a number of channels; None for none.
+    """
+
+    def __init__(self, inputs: int, space: Space, width: int, depth: int, norm: Callable[[int], nn.Module] | None):
+        super().__init__()
+        channels, height, width_px, _ = sides(space, depth)
+        widths = [width * 2**i for i in reversed(range(depth))]  # from the smallest image to the largest
+        self.seed_shape = (widths[0], height >> depth, width_px >> depth)
+        self.seed = nn.Linear(inputs, widths[0] * self.seed_shape[1] * self.seed_shape[2])
+        layers: list[nn.Module] = []
+        for inner, outer in zip(widths, [*widths[1:], channels], strict=True):
+            layers += [norm(inner)] if norm else []
+            layers += [nn.ReLU(), nn.Conv2d(inner, 4 * outer, 3, padding=1), nn.PixelShuffle(2)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map vectors (B, inputs) to (B, C, H, W)."""
+        images: Tensor = self.layers(self.seed(h).view(-1, *self.seed_shape))
+        return images
+
+
+class Downsampler(nn.Module):
+    """From images (B, C, H, W) with a condition's embedding as constant extra channels to a vector (B, outputs).
+
+    Args:
+        outputs: length of the vector.
+        condition: what can be asked for.
+        space: what an image is.
+        width: channels after the first halving; doubled at each further one.
+        depth: number of halvings of the sides.
+        embedding: how the condition enters; None keeps it out.
+        standardize: begin with the data set's own standardization.
+        dropout: probability, before the last layer.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        condition: Condition,
+        space: Space,
+        width: int,
+        depth: int,
+        embedding: Embedding | None,
+        standardize: bool = False,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        channels, height, width_px, _ = sides(space, depth)
+        self.input = input_layer(space, standardize)
+        self.embed = embedding_of(condition, embedding)
+        widths = [channels + self.embed.width, *(width * 2**i for i in range(depth))]
+        layers: list[nn.Module] = []
+        for outer, inner in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        layers += [nn.Flatten(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1] * (height >> depth) * (width_px >> depth), outputs))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Map images and conditions to (B, outputs)."""
+        maps = self.embed(condition)[:, :, None, None].expand(-1, -1, *x.shape[2:])  # (B, width, H, W)
+        h: Tensor = self.layers(torch.cat([self.input(x), maps], dim=1))
+        return h
+
+
+class ConvGenerator(nn.Module):
+    """Map noise (B, latent) and conditions to images (B, C, H, W) in (-1, 1).
+
+    Args: as for `Upsampler`, and ``latent``, the length of the noise, and ``embedding``, how the condition enters.
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        condition: Condition,
+        space: Space,
+        width: int,
+        depth: int,
+        embedding: Embedding | None,
+        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+    ):
+        super().__init__()
+        self.embed = embedding_of(condition, embedding)
+        self.up = Upsampler(latent + self.embed.width, space, width, depth, norm)
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Generate images (B, C, H, W)."""
+        images: Tensor = self.up(torch.cat([z, self.embed(condition)], dim=1))
+        return images.tanh()
+
+
+class ConvDiscriminator(nn.Module):
+    """Map images and conditions to logits (B,), positive for real. Args: as for `Downsampler`."""
+
+    def __init__(self, condition: Condition, space: Space, **layers: Any):
+        super().__init__()
+        self.down = Downsampler(1, condition, space, **layers)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Judge images: logits (B,)."""
+        logits: Tensor = self.down(x, condition)
+        return logits.squeeze(1)
+
+
+class ConvEncoder(nn.Module):
+    """Map images and conditions to mean and log-variance of q(z | x, c). Args: as for `Downsampler`, and ``latent``."""
+
+    def __init__(self, latent: int, condition: Condition, space: Space, **layers: Any):
+        super().__init__()
+        self.down = Downsampler(2 * latent, condition, space, **layers)
+
+    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance, each (B, latent)."""
+        mean, log_variance = self.down(x, condition).chunk(2, dim=1)
+        return mean, log_variance
+
+
+class ConvDecoder(nn.Module):
+    """Map codes (B, latent) and conditions to raw outputs (B, C * H * W). Args: as for `ConvGenerator`."""
+
+    def __init__(
+        self,
+        latent: int,
+        condition: Condition,
+        space: Space,
+        width: int,
+        depth: int,
+        embedding: Embedding | None,
+        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+        extra: int = 0,
+    ):
+        super().__init__()
+        if extra:
+            raise CondgenError("A convolutional decoder cannot decode the label too: set model.decode_condition=false.")
+        self.embed = embedding_of(condition, embedding)
+        self.up = Upsampler(latent + self.embed.width, space, width, depth, norm)
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Return raw outputs (B, C * H * W)."""
+        outputs: Tensor = self.up(torch.cat([z, self.embed(condition)], dim=1))
+        return outputs.flatten(1)

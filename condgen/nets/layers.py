@@ -1,0 +1,81 @@
+"""Small layers that several networks share."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from condgen.conditions import Condition
+from condgen.spaces import Images, Space
+
+Embedding = Callable[[Condition], nn.Module]
+"""Makes the module that embeds a condition: a partial of ``OneHot`` or ``LearnedEmbedding``."""
+
+
+class Unconditioned(nn.Module):
+    """The embedding of nothing: (B, 0)."""
+
+    width = 0
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Map any B conditions to (B, 0)."""
+        return condition.new_empty(len(condition), 0, dtype=torch.float32)
+
+
+class Standardize(nn.Module):
+    """Fixed input layer: subtract the data set's mean and divide by its deviation, channel by channel."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, space: Images):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(space.mean).view(-1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(space.deviation).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardize images (B, C, H, W)."""
+        return (x - self.mean) / self.deviation
+
+
+def embedding_of(condition: Condition, embedding: Embedding | None) -> nn.Module:
+    """Return the module that embeds ``condition`` for a network; without one the network does not see it."""
+    return embedding(condition) if embedding else Unconditioned()
+
+
+def input_layer(space: Space, standardize: bool) -> nn.Module:
+    """Return what a network does to its input first."""
+    if standardize and isinstance(space, Images):
+        return Standardize(space)
+    return nn.Identity()
+
+
+class MLP(nn.Sequential):
+    """Linear layers of the given widths, each but the last followed by [norm] [dropout] activation.
+
+    Args:
+        widths: sizes of input, hidden layers and output.
+        activation: makes an activation, e.g. a partial of ``torch.nn.ReLU``.
+        norm: makes a norm for a width, e.g. a partial of ``torch.nn.BatchNorm1d``; None for no norm.
+        norm_last: norm after the activation instead of before it.
+        dropout: probability, applied before the activation.
+        plain_first: leave norm and dropout out of the first layer.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        activation: Callable[[], nn.Module] = nn.ReLU,
+        norm: Callable[[int], nn.Module] | None = None,
+        norm_last: bool = False,
+        dropout: float = 0.0,
+        plain_first: bool = False,
+    ):
+        layers: list[nn.Module] = []
+        for i, (inputs, outputs) in enumerate(zip(widths[:-2], widths[1:-1], strict=True)):
+            dressed = not (plain_first and i == 0)
+            norms = [norm(outputs)] if norm and dressed else []
+            drops = [nn.Dropout(dropout)] if dropout and dressed else []
+            block = [*drops, activation(), *norms] if norm_last else [*norms, *drops, activation()]
+            layers += [nn.Linear(inputs, outputs), *block]
+        super().__init__(*layers, nn.Linear(widths[-2], widths[-1]))

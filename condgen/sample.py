@@ -1,0 +1,72 @@
+"""Samples of a trained model as files: a PNG grid, a folder of PNGs, or an .npz."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condgen.checkpoints import load
+from condgen.errors import CondgenError
+from condgen.files import replacing, save_png
+from condgen.spaces import Images, to_uint8
+
+
+def write_samples(
+    checkpoint: Path, out: Path, condition: str | None, count: int, seed: int, device: str = "cpu", trust: bool = False
+) -> None:
+    """Draw ``count`` samples for each condition and write them to ``out``.
+
+    Args:
+        checkpoint: a checkpoint or a run directory.
+        out: ``*.png`` for a grid (a row for each condition where there are several); ``*.npz`` for ``images``, uint8
+            (N, H, W, C), and ``labels``, what was asked for, (N,); else a folder of numbered PNGs with ``labels.csv``.
+        condition: see `GenerativeModel.sample`; None for every class.
+        count: samples for each condition.
+        seed: the same seed gives the same samples.
+        device: where to compute.
+        trust: accept foreign targets in the checkpoint.
+
+    Raises:
+        CondgenError: no such checkpoint, class or device; a folder that is not empty.
+    """
+    if out.suffix not in (".png", ".npz", ""):
+        raise CondgenError(f"--out {out} must end in .png (a grid) or .npz, or be a folder (no ending).")
+    if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CondgenError(f"--out {out} exists already and is not an empty folder: choose another, nothing was overwritten.")
+    model = load(checkpoint, trust)
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise CondgenError(f"--device {device} is not available here: use cpu.") from error
+    if not isinstance(model.space, Images):
+        raise CondgenError(f"Only images can be written; {checkpoint} makes {type(model.space).__name__}.")
+    wanted = model.condition.every() if condition is None else model.condition.encode(condition)
+    samples = model.sample(wanted, count, seed=seed).cpu()
+    asked = wanted.repeat_interleave(count, dim=0)
+    if out.suffix == ".png":
+        columns = count if len(wanted) > 1 else math.ceil(math.sqrt(count))
+        save_png(out, model.space.grid(samples, min(columns, 100)))
+    elif out.suffix == ".npz":
+        write_npz(out, to_uint8(samples), asked)
+    else:
+        write_folder(out, to_uint8(samples), model.condition.describe(asked))
+
+
+def write_npz(path: Path, images: Tensor, labels: Tensor) -> None:
+    """Write ``images`` (N, C, H, W) as uint8 (N, H, W, C) beside ``labels``; -1 where nothing was asked for."""
+    if labels.dim() > 1:
+        labels = torch.full((len(images),), -1)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, images=images.permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
+
+
+def write_folder(path: Path, images: Tensor, names: list[str]) -> None:
+    """Write numbered PNGs and ``labels.csv`` with the columns file and label."""
+    files = [f"{i:06d}.png" for i in range(len(images))]
+    for file, image in zip(files, images, strict=True):
+        save_png(path / file, image)
+    with replacing(path / "labels.csv") as temporary, temporary.open("w", newline="") as table:
+        csv.writer(table).writerows([("file", "label"), *zip(files, names, strict=True)])

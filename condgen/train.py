@@ -1,0 +1,224 @@
+"""Training one run: check everything, then fit, in this process or in several.
+
+Reads top to bottom: `train` is the whole story, the rest are its steps.
+"""
+
+import logging
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from condgen.callbacks.checkpoint import Checkpoint
+from condgen.checkpoints import build_model
+from condgen.config import build, sentence
+from condgen.errors import CondgenError
+from condgen.files import write_text
+from condgen.models.base import GenerativeModel
+from condgen.randomness import mix
+
+Config = dict[str, Any]
+log = logging.getLogger("condgen")
+
+
+@dataclass
+class Run:
+    """All parts of a run, built and checked, before the first step."""
+
+    config: Config
+    data: Any
+    model: GenerativeModel
+    trainer: L.Trainer
+
+
+def train(config: Config, directory: Path, checkpoint: Path | None = None) -> float | None:
+    """Train the run that ``config`` describes and return the best value of its objective (None if it has none).
+
+    Args:
+        config: the resolved configuration, plain dicts.
+        directory: the run directory; written to only if ``config["run"]["files"]``.
+        checkpoint: the checkpoint to go on from; None starts afresh.
+
+    Raises:
+        CondgenError: something cannot work as asked, told before training starts; or losses stopped being finite.
+    """
+    run = assemble(config, directory)
+    if config["run"]["files"]:
+        write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    workers = local_workers(config)
+    if workers > 1:
+        return spawn(workers, config, directory, checkpoint)
+    return fit(run, directory, checkpoint)
+
+
+def assemble(config: Config, directory: Path) -> Run:
+    """Build data, model and trainer, and so refuse whatever does not fit together."""
+    for name in ("lightning.pytorch", "lightning.fabric"):  # their advice and advertisements
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if config["run"]["threads"]:
+        torch.set_num_threads(config["run"]["threads"])
+    torch.manual_seed(mix(config["seed"], "weights"))
+    data = build("data", config["data"])
+    data.setup("fit")
+    model = build_model(
+        {
+            "model": config["model"],
+            "loss": config["loss"],
+            "condition": data.condition.config(),
+            "space": data.space.config(),
+            "seed": config["seed"],
+        }
+    )
+    callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node]
+    loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
+    if model.objective is None and any("val/" in str(getattr(c, "monitor", "")) for c in callbacks):
+        raise CondgenError(
+            f"A callback watches a val/ metric, and {type(model).__name__} has no validation loss: leave it out."
+        )
+    try:
+        trainer = L.Trainer(
+            **config["trainer"],
+            default_root_dir=directory,
+            callbacks=callbacks,
+            logger=loggers,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # condgen's loader takes each rank's share itself
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise CondgenError(f"trainer: {sentence(error)}") from error
+    if trainer.precision == "16-mixed" and not model.automatic_optimization:
+        raise CondgenError("A GAN does not train in 16-mixed, which rescales gradients: choose trainer.precision=bf16-mixed.")
+    return Run(config, data, model, trainer)
+
+
+def fit(run: Run, directory: Path, checkpoint: Path | None) -> float | None:
+    """Train in this process; the first of several also speaks."""
+    trainer, files = run.trainer, run.config["run"]["files"]
+    first = trainer.is_global_zero
+    logging_to(directory / "train.log" if files and first else None)
+    if checkpoint:
+        step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+        for logger in trainer.loggers if first else []:
+            if hasattr(logger, "resume"):
+                logger.resume(step)
+    if first:
+        announce(run, checkpoint)
+    start = time.monotonic()
+    with warnings.catch_warnings():
+        # Lightning's advice about loaders and loops that condgen replaces by its own.
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        trainer.fit(run.model, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+    if first:
+        conclude(run, directory, time.monotonic() - start)
+    best = next((c.best for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), {})
+    return best.get(run.config["run"]["objective"] or run.model.objective or "")
+
+
+def local_workers(config: Config) -> int:
+    """How many processes this one has to start: none where a launcher (torchrun, srun) has done it already."""
+    launched = "LOCAL_RANK" in os.environ or "SLURM_NTASKS" in os.environ
+    devices = config["trainer"].get("devices", 1)
+    if launched or config["trainer"].get("accelerator") != "cpu":
+        gpus = torch.cuda.device_count() if devices in ("auto", -1, "-1") else devices
+        return 1 if launched or not torch.cuda.is_available() else len(gpus) if isinstance(gpus, list) else int(gpus)
+    return 1 if devices == "auto" else int(devices)
+
+
+def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None) -> float | None:
+    """Fit in ``workers`` local processes. Lightning would start the command line again, which is wrong under Hydra."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=workers,
+        run_id=f"condgen-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="spawn",
+    )
+    if not config["run"]["threads"]:
+        config = config | {"run": config["run"] | {"threads": max(1, (os.cpu_count() or 1) // workers)}}
+    try:
+        results: dict[int, float | None] = elastic_launch(launch, worker)(config, directory, checkpoint)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        message = failure.message if isinstance(failure.message, str) else str(failure.message.get("message", failure.message))
+        raise CondgenError(f"Process {rank} of {workers} failed: {sentence(RuntimeError(message))}") from error
+    return results[0]
+
+
+def worker(config: Config, directory: Path, checkpoint: Path | None) -> float | None:
+    """One of several processes."""
+    return fit(assemble(config, directory), directory, checkpoint)
+
+
+def logging_to(path: Path | None) -> None:
+    """Let condgen's messages go to the terminal and, with times, to ``path``."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)
+        handler.close()
+    terminal = logging.StreamHandler()
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(terminal)
+    if path:
+        file = logging.FileHandler(path)
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(file)
+
+
+def announce(run: Run, checkpoint: Path | None) -> None:
+    """Say what will be trained on what."""
+    size = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+    log.info(
+        "%s %s: %s with %.2f M parameters, %s samples in batches of %d, on %d x %s",
+        "Resuming" if checkpoint else "Training",
+        run.config["run"]["name"],
+        type(run.model).__name__,
+        size / 1e6,
+        f"{len(run.data.train.labels):,} {run.model.space}",
+        run.data.batch_size,
+        run.trainer.world_size,
+        run.trainer.strategy.root_device.type,
+    )
+
+
+def conclude(run: Run, directory: Path, seconds: float) -> None:
+    """Say how it ended and where everything lies."""
+    best = next((c.best for c in run.trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), {})
+    log.info("Trained %d updates in %.0f s.", run.trainer.global_step, seconds)
+    for name, value in (best or run.model.latest).items():
+        log.info("  %-24s %.5g", name, value)
+    if not run.config["run"]["files"]:
+        return
+    try:
+        shown: Path = directory.resolve().relative_to(Path.cwd())
+    except ValueError:
+        shown = directory
+    pictures = sorted((directory / "samples").glob("*.png"))
+    condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
+    rows = {
+        "run directory": shown,
+        "last samples": shown / "samples" / pictures[-1].name if pictures else "none",
+        "checkpoints": shown / "checkpoints",
+        "metrics": f"{shown / 'metrics.csv'}, {shown / 'metrics.json'}",
+        "curves": f"tensorboard --logdir {shown}",
+        "draw samples": f"condgen sample {shown}{condition} --count 64 --out samples.png",
+        "train longer": f"condgen resume {shown} trainer.max_epochs={2 * max(1, run.trainer.current_epoch)}",
+    }
+    for name, value in rows.items():
+        log.info("  %-14s %s", name, value)
