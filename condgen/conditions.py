@@ -145,7 +145,26 @@ class ClassLabel(Condition):
         return [self.classes[label] for label in condition.tolist()]
 
 
-class OneHot(nn.Module):
+class Embedding(nn.Module, ABC):
+    """Maps encoded conditions to vectors (B, width) for a network."""
+
+    width: int
+
+    @abstractmethod
+    def forward(self, condition: Tensor) -> Tensor:
+        """Embed encoded conditions: (B, width)."""
+
+
+class Unconditioned(Embedding):
+    """The embedding of nothing, (B, 0): a network that does not see the condition."""
+
+    width = 0
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return torch.empty(len(condition), 0, device=condition.device)
+
+
+class OneHot(Embedding):
     """Embed a condition as its own vector (B, width): one-hot for a class, nothing for no condition."""
 
     def __init__(self, condition: Condition):
@@ -154,11 +173,10 @@ class OneHot(nn.Module):
         self.width = condition.width
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Map encoded conditions to (B, width)."""
         return self.condition.vector(condition)
 
 
-class LearnedEmbedding(nn.Module):
+class LearnedEmbedding(Embedding):
     """Embed a condition by a learned linear map of its vector; for a class this is a row of a table, N(0, 1) at the start.
 
     Args:
@@ -173,7 +191,6 @@ class LearnedEmbedding(nn.Module):
         self.table = nn.Parameter(torch.randn(condition.width, self.width))
 
     def forward(self, condition: Tensor) -> Tensor:
-        """Map encoded conditions to (B, width)."""
         if condition.dtype == torch.int64:
             return F.embedding(condition, self.table)
         return self.condition.vector(condition) @ self.table

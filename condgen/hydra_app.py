@@ -31,6 +31,8 @@ def run_hydra(arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through instead of printing them over many lines
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    except Refused as refused:
+        raise refused.error from None
     except (HydraException, OmegaConfBaseException) as error:
         raise CondgenError(explain(error, arguments)) from error
     finally:
@@ -61,12 +63,19 @@ def task(tree: DictConfig) -> float | None:
 class Refused(BaseException):
     """Carries a sentence past Hydra, which would print lines of its own around an ordinary exception."""
 
+    def __init__(self, error: CondgenError):
+        super().__init__(str(error))
+        self.error = error
+
 
 def remove_empty(directory: Path) -> None:
-    """Remove the directory that Hydra made for a job that wrote nothing, and its parent if that is empty too."""
+    """Remove the directory that Hydra made for a job that wrote nothing, and what it made above, below where we stand."""
     with contextlib.suppress(OSError):
         directory.rmdir()
-        directory.parent.rmdir()
+        for parent in directory.parents:
+            if Path.cwd() not in parent.parents:
+                return
+            parent.rmdir()
 
 
 def explain(error: Exception, arguments: list[str]) -> str:

@@ -64,11 +64,10 @@ def changed(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
         if not equals or not key:
             raise CondgenError(f"{override!r} is not an override: write key=value, for example trainer.max_epochs=40.")
         try:
-            tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([override]))
+            tree.merge_with_dotlist([override])
         except OmegaConfBaseException as error:
             raise CondgenError(f"Unknown key {key!r} in the run's configuration: {sentence(error)}") from error
-    assert OmegaConf.is_dict(tree)
-    return plain(tree)  # type: ignore[arg-type]
+    return plain(tree)
 
 
 def relocated(value: Any, old: str, new: str) -> Any:

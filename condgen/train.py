@@ -3,6 +3,7 @@
 Reads top to bottom: `train` is the whole story, the rest are its steps.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -201,14 +202,13 @@ def conclude(run: Run, directory: Path, seconds: float) -> None:
     """Say how it ended and where everything lies."""
     best = next((c.best for c in run.trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), {})
     log.info("Trained %d updates in %.0f s.", run.trainer.global_step, seconds)
-    for name, value in (best or run.model.latest).items():
-        log.info("  %-24s %.5g", name, value)
+    for metric, value in (best or run.model.latest).items():
+        log.info("  %-24s %.5g", metric, value)
     if not run.config["run"]["files"]:
         return
-    try:
-        shown: Path = directory.resolve().relative_to(Path.cwd())
-    except ValueError:
-        shown = directory
+    shown = directory
+    with contextlib.suppress(ValueError):  # not below the current directory
+        shown = directory.resolve().relative_to(Path.cwd())
     pictures = sorted((directory / "samples").glob("*.png"))
     condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
     rows = {
@@ -220,5 +220,5 @@ def conclude(run: Run, directory: Path, seconds: float) -> None:
         "draw samples": f"condgen sample {shown}{condition} --count 64 --out samples.png",
         "train longer": f"condgen resume {shown} trainer.max_epochs={2 * max(1, run.trainer.current_epoch)}",
     }
-    for name, value in rows.items():
-        log.info("  %-14s %s", name, value)
+    for name, place in rows.items():
+        log.info("  %-14s %s", name, place)

@@ -13,6 +13,9 @@ from condgen.errors import CondgenError
 from condgen.files import replacing, write_json
 from condgen.models.base import Batch, GenerativeModel
 
+LOOK = 20
+"""Batches after which several processes ask each other whether one of them wants to save or to stop."""
+
 
 class Checkpoint(LightningCheckpoint):
     """Keep ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt`` in the run directory, and ``metrics.json`` beside them.
@@ -69,7 +72,7 @@ class Checkpoint(LightningCheckpoint):
             return
         due = bool(self.every_steps) and step % (self.every_steps or 1) == 0
         due |= 0 < trainer.max_steps <= step
-        if self.every_minutes and (trainer.world_size == 1 or batch_idx % trainer.log_every_n_steps == 0):
+        if self.every_minutes and (trainer.world_size == 1 or batch_idx % LOOK == 0):
             due |= agree(trainer, time.monotonic() - self._saved_at > 60 * self.every_minutes)
         if due:
             self.save(trainer)

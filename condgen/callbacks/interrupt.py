@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from condgen.callbacks.checkpoint import Checkpoint, agree
+from condgen.callbacks.checkpoint import LOOK, Checkpoint, agree
 from condgen.errors import CondgenError
 from condgen.models.base import Batch
 
@@ -52,7 +52,7 @@ class Interrupt(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Save and leave, on all processes together."""
-        if trainer.world_size > 1 and batch_idx % trainer.log_every_n_steps:
+        if trainer.world_size > 1 and batch_idx % LOOK:
             return
         if not agree(trainer, bool(self._received)):
             return

@@ -74,7 +74,7 @@ class GenerativeModel(L.LightningModule, ABC):
         if count < 1:
             raise CondgenError(f"count must be at least 1, not {count}.")
         wanted = self.condition.every() if condition is None else self.condition.encode(condition)
-        blocks = wanted.repeat_interleave(count, dim=0).split(BLOCK)
+        blocks = torch.split(wanted.repeat_interleave(count, dim=0), BLOCK)
         with evaluating(self):
             return torch.cat(
                 [
@@ -105,7 +105,7 @@ class GenerativeModel(L.LightningModule, ABC):
         """Keep this batch's scalars; their means reach the loggers every ``log_every_n_steps`` batches, without waiting."""
         self._names = tuple(values)
         self._window.append(tuple(value.detach() for value in values.values()))
-        if len(self._window) >= self.trainer.log_every_n_steps:
+        if len(self._window) >= self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self.flush()
 
     def flush(self) -> None:

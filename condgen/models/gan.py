@@ -64,7 +64,7 @@ class GAN(GenerativeModel):
         super().__init__(space, condition, expects, seed)
         if not isinstance(loss, AdversarialLoss):
             raise CondgenError(
-                f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, loss=minimax or loss=lsgan."
+                f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax or lsgan."
             )
         if latent < 1 or discriminator_steps < 1:
             raise CondgenError("model.latent and model.discriminator_steps must be at least 1.")
@@ -129,7 +129,7 @@ class GAN(GenerativeModel):
     def discriminator_step(self, x: Tensor, condition: Tensor, fake: Tensor, asked: Tensor) -> Tensor:
         """Update D once and return its loss."""
         # The raw optimizer: only what the wrapper steps counts as an update, so that the step axis is G's.
-        optimizer = self.optimizers(use_pl_optimizer=False)[1]
+        optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
         loss = self.loss.discriminator_loss(self.discriminator(x, condition), self.discriminator(fake.detach(), asked))
         optimizer.zero_grad()
         self.manual_backward(loss)
@@ -138,7 +138,7 @@ class GAN(GenerativeModel):
 
     def generator_step(self, fake: Tensor, asked: Tensor) -> Tensor:
         """Update G once, and its average, and return its loss."""
-        optimizer = self.optimizers()[0]
+        optimizer = self.optimizers()[0]  # type: ignore[index]
         self.discriminator.requires_grad_(False)  # D's own gradients are not needed: a third of its backward pass saved
         loss = self.loss.generator_loss(self.discriminator(fake, asked))
         optimizer.zero_grad()

@@ -5,6 +5,7 @@ Upsampling is a 3x3 convolution followed by a pixel shuffle (Shi et al. 2016), t
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
-from condgen.nets.layers import Embedding, embedding_of, input_layer
+from condgen.nets.layers import MakeEmbedding, embedding_of, input_layer
 from condgen.spaces import Images, Space
 
 
@@ -83,7 +84,7 @@ class Downsampler(nn.Module):
         space: Space,
         width: int,
         depth: int,
-        embedding: Embedding | None,
+        embedding: MakeEmbedding | None,
         standardize: bool = False,
         dropout: float = 0.0,
     ):
@@ -93,7 +94,7 @@ class Downsampler(nn.Module):
         self.embed = embedding_of(condition, embedding)
         widths = [channels + self.embed.width, *(width * 2**i for i in range(depth))]
         layers: list[nn.Module] = []
-        for outer, inner in zip(widths[:-1], widths[1:], strict=True):
+        for outer, inner in pairwise(widths):
             layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         layers += [nn.Flatten(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1] * (height >> depth) * (width_px >> depth), outputs))
@@ -118,7 +119,7 @@ class ConvGenerator(nn.Module):
         space: Space,
         width: int,
         depth: int,
-        embedding: Embedding | None,
+        embedding: MakeEmbedding | None,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
     ):
         super().__init__()
@@ -132,16 +133,24 @@ class ConvGenerator(nn.Module):
 
 
 class ConvDiscriminator(nn.Module):
-    """Map images and conditions to logits (B,), positive for real. Args: as for `Downsampler`."""
+    """Map images and conditions to logits (B,), positive for real.
 
-    def __init__(self, condition: Condition, space: Space, **layers: Any):
+    Args: as for `Downsampler`, and ``projection``: the condition enters (also) by the inner product of its embedding with the
+    image's features, D(x, c) = w.h(x) + v(c).h(x) (Miyato & Koyama 2018, equation 3 without the bias).
+    """
+
+    def __init__(self, condition: Condition, space: Space, projection: bool = False, **layers: Any):
         super().__init__()
-        self.down = Downsampler(1, condition, space, **layers)
+        self.condition = condition if projection else None
+        # One linear map holds w and, for each entry of the condition's vector, its v.
+        self.down = Downsampler(1 + condition.width * projection, condition, space, **layers)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Judge images: logits (B,)."""
-        logits: Tensor = self.down(x, condition)
-        return logits.squeeze(1)
+        h: Tensor = self.down(x, condition)
+        if self.condition is None:
+            return h[:, 0]
+        return h[:, 0] + (h[:, 1:] * self.condition.vector(condition)).sum(1)
 
 
 class ConvEncoder(nn.Module):
@@ -167,7 +176,7 @@ class ConvDecoder(nn.Module):
         space: Space,
         width: int,
         depth: int,
-        embedding: Embedding | None,
+        embedding: MakeEmbedding | None,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
         extra: int = 0,
     ):

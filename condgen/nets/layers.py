@@ -1,25 +1,16 @@
 """Small layers that several networks share."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from condgen.conditions import Condition
+from condgen.conditions import Condition, Embedding, Unconditioned
 from condgen.spaces import Images, Space
 
-Embedding = Callable[[Condition], nn.Module]
+MakeEmbedding = Callable[[Condition], Embedding]
 """Makes the module that embeds a condition: a partial of ``OneHot`` or ``LearnedEmbedding``."""
-
-
-class Unconditioned(nn.Module):
-    """The embedding of nothing: (B, 0)."""
-
-    width = 0
-
-    def forward(self, condition: Tensor) -> Tensor:
-        """Map any B conditions to (B, 0)."""
-        return condition.new_empty(len(condition), 0, dtype=torch.float32)
 
 
 class Standardize(nn.Module):
@@ -38,7 +29,7 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.deviation
 
 
-def embedding_of(condition: Condition, embedding: Embedding | None) -> nn.Module:
+def embedding_of(condition: Condition, embedding: MakeEmbedding | None) -> Embedding:
     """Return the module that embeds ``condition`` for a network; without one the network does not see it."""
     return embedding(condition) if embedding else Unconditioned()
 
@@ -72,7 +63,7 @@ class MLP(nn.Sequential):
         plain_first: bool = False,
     ):
         layers: list[nn.Module] = []
-        for i, (inputs, outputs) in enumerate(zip(widths[:-2], widths[1:-1], strict=True)):
+        for i, (inputs, outputs) in enumerate(pairwise(widths[:-1])):
             dressed = not (plain_first and i == 0)
             norms = [norm(outputs)] if norm and dressed else []
             drops = [nn.Dropout(dropout)] if dropout and dressed else []

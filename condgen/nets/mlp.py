@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.conditions import Condition
-from condgen.nets.layers import MLP, Embedding, embedding_of, input_layer
+from condgen.nets.layers import MLP, MakeEmbedding, embedding_of, input_layer
 from condgen.spaces import Space
 
 
@@ -28,7 +28,13 @@ class MLPGenerator(nn.Module):
     """
 
     def __init__(
-        self, latent: int, condition: Condition, space: Space, hidden: Sequence[int], embedding: Embedding | None, **layers: Any
+        self,
+        latent: int,
+        condition: Condition,
+        space: Space,
+        hidden: Sequence[int],
+        embedding: MakeEmbedding | None,
+        **layers: Any,
     ):
         super().__init__()
         self.shape = space.shape
@@ -38,7 +44,8 @@ class MLPGenerator(nn.Module):
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Generate samples (B, *shape)."""
         h = torch.cat([z, self.embed(condition)], dim=1)  # (B, latent + width)
-        return self.layers(h).tanh().view(-1, *self.shape)
+        samples: Tensor = self.layers(h)
+        return samples.tanh().view(-1, *self.shape)
 
 
 class MLPDiscriminator(nn.Module):
@@ -58,7 +65,7 @@ class MLPDiscriminator(nn.Module):
         condition: Condition,
         space: Space,
         hidden: Sequence[int],
-        embedding: Embedding | None,
+        embedding: MakeEmbedding | None,
         standardize: bool = False,
         **layers: Any,
     ):
@@ -70,7 +77,8 @@ class MLPDiscriminator(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Judge samples: logits (B,)."""
         h = torch.cat([self.input(x).flatten(1), self.embed(condition)], dim=1)  # (B, C * H * W + width)
-        return self.layers(h).squeeze(1)
+        logits: Tensor = self.layers(h)
+        return logits.squeeze(1)
 
 
 class MLPEncoder(nn.Module):
@@ -85,7 +93,7 @@ class MLPEncoder(nn.Module):
         condition: Condition,
         space: Space,
         hidden: Sequence[int],
-        embedding: Embedding | None,
+        embedding: MakeEmbedding | None,
         standardize: bool = False,
         **layers: Any,
     ):
@@ -113,7 +121,7 @@ class MLPDecoder(nn.Module):
         condition: Condition,
         space: Space,
         hidden: Sequence[int],
-        embedding: Embedding | None,
+        embedding: MakeEmbedding | None,
         extra: int = 0,
         **layers: Any,
     ):

@@ -1,0 +1,43 @@
+"""What all tests share: the command, and one tiny trained run of each family."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import TINY, Result, condgen
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests out of the user's cache."""
+    monkeypatch.setenv("CONDGEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def run_condgen(tmp_path: Path) -> Callable[..., Result]:
+    """Return ``run(*arguments) -> Result``, the command in an empty folder."""
+    return lambda *arguments: condgen(*arguments, cwd=tmp_path)
+
+
+def only_run(root: Path) -> Path:
+    """Return the one run directory under ``root``/outputs."""
+    (found,) = (root / "outputs").glob("*/*")
+    return found
+
+
+@pytest.fixture(scope="session")
+def gan_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a GAN that was trained for three steps; not to be changed."""
+    root = tmp_path_factory.mktemp("gan")
+    result = condgen("train", "experiment=none", "model=cgan_mlp", *TINY, "trainer.max_epochs=1", cwd=root)
+    assert result.code == 0, result
+    return only_run(root)
+
+
+@pytest.fixture(scope="session")
+def vae_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a VAE that was trained for two epochs of three steps; not to be changed."""
+    root = tmp_path_factory.mktemp("vae")
+    result = condgen("train", "experiment=none", "model=cvae_mlp", *TINY, "trainer.max_epochs=2", cwd=root)
+    assert result.code == 0, result
+    return only_run(root)

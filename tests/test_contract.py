@@ -1,0 +1,187 @@
+"""Every YAML of conf/ keeps the contract: each pairing trains two steps and samples, or is refused in one sentence.
+
+The folders are listed, so that a model, a loss, a data set or a recipe that is added is tested without anyone remembering to.
+"""
+
+import gzip
+import inspect
+import json
+import re
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from command import TINY, Result, condgen
+from data.pictures import noise, png
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_class
+
+import condgen as package
+from condgen.config import conf_dir
+from condgen.data.sources.idx import FILES
+
+
+def choices(group: str) -> list[str]:
+    """List the YAMLs of a group."""
+    return sorted(file.stem for file in (conf_dir() / group).glob("[!_]*.yaml"))
+
+
+MODELS, LOSSES, DATA, EXPERIMENTS = (choices(group) for group in ("model", "loss", "data", "experiment"))
+QUIET = ("callbacks.samples=null", "logger=none", "trainer.max_epochs=1")
+
+
+def test_the_groups_are_there():
+    assert len(MODELS) >= 6 and len(LOSSES) >= 6 and len(DATA) >= 6 and "mnist_quick" in EXPERIMENTS
+
+
+# --- what each choice is, read from its YAML and its class, not from the code that refuses ---
+
+
+def read(group: str, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text())
+    return content
+
+
+def fits(model: str, loss: str) -> bool:
+    """Whether the loss is of the kind that the model's constructor asks for."""
+    wanted = inspect.signature(get_class(read("model", model)["_target_"])).parameters["loss"].annotation
+    return issubclass(get_class(read("loss", loss)["_target_"]), wanted)
+
+
+def shrunk(overrides: list[str]) -> list[str]:
+    """Add what makes a run small: two batches of four, one D step, nothing compiled."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        model = compose("train", overrides).model
+    small = [f"model.{key}={value}" for key, value in {"discriminator_steps": 1, "compile": "false"}.items() if key in model]
+    return [*overrides, *TINY, *QUIET, *small]
+
+
+# --- data: the real MNIST, and tiny files for what does not ship with condgen ---
+
+
+def write_zip(path: Path, side: int, channels: int, classes: int, each: int) -> Path:
+    """Write an archive in EDM's layout."""
+    labels = [i % classes for i in range(classes * each)]
+    names = [f"00000/img{i:08d}.png" for i in range(len(labels))]
+    pixels = noise(0, len(labels), side, side, channels)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, image in zip(names, pixels, strict=True):
+            archive.writestr(name, png(image if channels == 3 else image[:, :, 0]))
+        archive.writestr("dataset.json", json.dumps({"labels": [list(pair) for pair in zip(names, labels, strict=True)]}))
+    return path
+
+
+def write_idx(root: Path) -> Path:
+    """Write the four files of an MNIST-like set."""
+    root.mkdir()
+    for name in FILES:
+        values = noise(0, 80, 28, 28) if "images" in name else np.arange(80, dtype=np.uint8) % 10
+        header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+        (root / f"{name}.gz").write_bytes(gzip.compress(header + values.tobytes()))
+    return root
+
+
+def write_folder(root: Path) -> Path:
+    """Write grey images of 28x28 in two class sub-folders."""
+    for name in ("frog", "ship"):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            (root / name / f"{i}.png").write_bytes(png(noise(i, 28, 28)))
+    return root
+
+
+TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
+    "archive": lambda root: [f"data.path={write_zip(root / 'a.zip', 32, 1, 2, 12)}"],
+    "cifar10": lambda root: [f"data.archive={write_zip(root / 'c10.zip', 32, 3, 10, 4)}", "data.split=[0.5,0.25,0.25]"],
+    "cifar100": lambda root: [f"data.archive={write_zip(root / 'c100.zip', 32, 3, 100, 4)}", "data.split=[0.5,0.25,0.25]"],
+    "fashion_mnist": lambda root: [f"data.root={write_idx(root / 'idx')}", "data.split=[0.5,0.25,0.25]"],
+    "folder": lambda root: [f"data.path={write_folder(root / 'folder')}"],
+    "mnist": lambda root: [],
+}
+SHAPES = {
+    "archive": (1, 32, 32),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+    "fashion_mnist": (1, 28, 28),
+    "folder": (1, 28, 28),
+    "mnist": (1, 28, 28),
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The overrides that give each data set, by its name."""
+    assert set(DATA) == set(TINY_DATA), "a data set was added: say above which tiny files it gets"
+    return {name: [f"data={name}", *make(tmp_path_factory.mktemp(name))] for name, make in TINY_DATA.items()}
+
+
+# --- the contract ---
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> Iterator[Callable[[list[str]], Result]]:
+    """Return what trains a shrunk run; the weights do not outlive the test."""
+    yield lambda overrides: condgen("train", *shrunk(overrides), cwd=tmp_path)
+    shutil.rmtree(tmp_path / "outputs", ignore_errors=True)
+
+
+def trained_and_samples(result: Result, root: Path, shape: tuple[int, ...] | None = None) -> None:
+    """Check the run that ``result`` left under ``root``: two updates of every network, and samples of the right shape."""
+    assert result.code == 0, result
+    (run,) = (root / "outputs").glob("*/*")
+    assert json.loads((run / "metrics.json").read_text())["last"]["step"] == 2
+    model = package.load(run)
+    samples = model.sample(model.condition.every()[:2], 3, seed=1)
+    assert samples.shape == (3 * len(model.condition.every()[:2]), *(shape or model.space.shape))
+    assert samples.isfinite().all() and samples.min() >= -1 and samples.max() <= 1 and samples.std() > 0
+    assert torch.equal(samples, model.sample(model.condition.every()[:2], 3, seed=1))
+
+
+def refused(result: Result, root: Path) -> str:
+    """Return the sentence; check that nothing was left behind."""
+    sentence = result.sentence()
+    assert not (root / "outputs").exists()
+    return sentence
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("model", MODELS)
+def test_model_with_loss(model, loss, attempt, tmp_path):
+    shape = read("model", model)["expects"] or SHAPES["mnist"]
+    result = attempt(["experiment=none", f"model={model}", f"loss={loss}", *([f"data.image_size={shape[1]}"] * (shape[1] != 28))])
+    if fits(model, loss):
+        trained_and_samples(result, tmp_path, tuple(shape))
+    else:
+        offered = re.findall(r"loss=(\w+)", refused(result, tmp_path))
+        assert offered and all(fits(model, name) for name in offered)
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("model", MODELS)
+def test_model_on_data(model, data, attempt, tiny_data, tmp_path):
+    overrides = ["experiment=none", f"model={model}", *tiny_data[data]]
+    result = attempt(overrides)
+    expected = read("model", model)["expects"]
+    if expected is None or tuple(expected) == SHAPES[data]:
+        trained_and_samples(result, tmp_path, SHAPES[data])
+    else:  # what the sentence offers must work
+        remedy = re.findall(r"data\.\w+=\d+", refused(result, tmp_path))
+        assert remedy
+        trained_and_samples(attempt([*overrides, *remedy]), tmp_path, tuple(expected))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment(experiment, attempt, tiny_data, tmp_path):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        data = compose("train", [f"experiment={experiment}"], return_hydra_config=True).hydra.runtime.choices.data
+    trained_and_samples(attempt([f"experiment={experiment}", *tiny_data[data][1:]]), tmp_path)
