@@ -35,6 +35,10 @@ class Condition(ABC):
         """Encode what a user wrote, e.g. ``"0-9"`` or ``"frog,ship"``; raises CondgenError on an unknown value."""
 
     @abstractmethod
+    def check(self, condition: Tensor) -> Tensor:
+        """Return encoded conditions as they are; raises CondgenError if they are none."""
+
+    @abstractmethod
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw ``count`` random conditions."""
 
@@ -57,7 +61,7 @@ class Condition(ABC):
             CondgenError: the value names nothing that this condition knows.
         """
         if isinstance(value, Tensor):
-            return self.parse(",".join(str(int(v)) for v in value.flatten())) if value.dtype == torch.int64 else value
+            return self.check(value)
         if isinstance(value, Sequence) and not isinstance(value, str):
             return torch.cat([self.encode(v) for v in value])
         return self.parse(str(value))
@@ -81,6 +85,11 @@ class NoCondition(Condition):
 
     def parse(self, text: str) -> Tensor:
         raise CondgenError(f"This model is unconditional: it cannot be asked for {text!r}; leave the condition out.")
+
+    def check(self, condition: Tensor) -> Tensor:
+        if condition.dim() != 2 or condition.shape[1]:
+            raise CondgenError(f"This model is unconditional: encoded conditions are (N, 0), not {tuple(condition.shape)}.")
+        return condition
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.empty(count, 0)
@@ -131,6 +140,12 @@ class ClassLabel(Condition):
                 return list(range(first, last + 1))
         known = ", ".join(self.classes[:12]) + (", ..." if len(self.classes) > 12 else "")
         raise CondgenError(f"Unknown class {part!r}: this model knows 0-{len(self.classes) - 1} and the names {known}.")
+
+    def check(self, condition: Tensor) -> Tensor:
+        known = len(self.classes)
+        if condition.dim() != 1 or condition.dtype != torch.int64 or bool(((condition < 0) | (condition >= known)).any()):
+            raise CondgenError(f"Encoded classes are int64 (N,) in 0..{known - 1}.")
+        return condition
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randint(len(self.classes), (count,), generator=generator)

@@ -1,5 +1,6 @@
 """From configuration to objects: where conf/ lies, how targets are called, which targets a stored config may name."""
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
     try:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
+        if match := re.search(r"Missing mandatory value: ([\w.]+\w)", str(error)):
+            raise CondgenError(f"{match[1]} has no value: give {match[1]}=VALUE.") from error
         raise CondgenError(f"The configuration is incomplete: {sentence(error)}") from error
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from torch import Tensor
+
 from condgen.errors import CondgenError
 
 
@@ -42,10 +45,8 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def save_png(path: Path, picture: Any) -> None:
+def save_png(path: Path, picture: Tensor) -> None:
     """Write a uint8 tensor (C, H, W), C = 1 or 3, as a PNG."""
-    from torchvision.io import encode_png
-
-    data = encode_png(picture.contiguous(), compression_level=6)
+    pixels = picture.permute(1, 2, 0).squeeze(2).numpy()  # (H, W) or (H, W, 3)
     with replacing(path) as temporary:
-        temporary.write_bytes(data.numpy().tobytes())
+        Image.fromarray(pixels).save(temporary, format="PNG")

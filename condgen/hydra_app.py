@@ -34,7 +34,7 @@ def run_hydra(arguments: list[str]) -> None:
     except Refused as refused:
         raise refused.error from None
     except (HydraException, OmegaConfBaseException) as error:
-        raise CondgenError(explain(error, arguments)) from error
+        raise CondgenError(explain(error)) from error
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
@@ -78,7 +78,7 @@ def remove_empty(directory: Path) -> None:
             parent.rmdir()
 
 
-def explain(error: Exception, arguments: list[str]) -> str:
+def explain(error: Exception) -> str:
     """Say in one sentence what Hydra found wrong with the command line."""
     text = " ".join(str(part) for part in (error, error.__cause__ or ""))
     if match := re.search(r"Could not find '([^/']+(?:/[^/']+)*)/([^/']+)'", text):
@@ -89,9 +89,7 @@ def explain(error: Exception, arguments: list[str]) -> str:
         key = match[1]
         known = sorted({*groups(), *known_keys()})
         return f"Unknown key {key!r}: condgen train --cfg job shows all keys{hint(key, known)}; +{key}=... would add it."
-    if match := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{match[1]} has no value: give {match[1]}=..."
-    return f"The command line was not understood ({sentence(error)[:-1]}): {' '.join(arguments)}"
+    return f"The command line was not understood ({sentence(error)[:-1]}): write GROUP=CHOICE or KEY=VALUE."
 
 
 def hint(word: str, known: list[str]) -> str:

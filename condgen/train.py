@@ -51,9 +51,11 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None) -> fl
         CondgenError: something cannot work as asked, told before training starts; or losses stopped being finite.
     """
     run = assemble(config, directory)
+    workers = local_workers(config)
+    if run.data.batch_size % workers:
+        raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {workers} processes: take a multiple.")
     if config["run"]["files"]:
         write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    workers = local_workers(config)
     if workers > 1:
         return spawn(workers, config, directory, checkpoint)
     return fit(run, directory, checkpoint)
@@ -61,6 +63,7 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None) -> fl
 
 def assemble(config: Config, directory: Path) -> Run:
     """Build data, model and trainer, and so refuse whatever does not fit together."""
+    require_whole(config, "seed", "trainer.max_epochs", "trainer.max_steps", "trainer.log_every_n_steps", "run.threads")
     for name in ("lightning.pytorch", "lightning.fabric"):  # their advice and advertisements
         logging.getLogger(name).setLevel(logging.WARNING)
     if config["run"]["threads"]:
@@ -83,6 +86,9 @@ def assemble(config: Config, directory: Path) -> Run:
         raise CondgenError(
             f"A callback watches a val/ metric, and {type(model).__name__} has no validation loss: leave it out."
         )
+    precision = str(config["trainer"].get("precision"))  # as asked for: on a CPU Lightning makes 16-mixed bf16-mixed
+    if precision in ("16", "16-mixed") and not model.automatic_optimization:
+        raise CondgenError("A GAN does not train in 16-mixed, which rescales gradients: choose trainer.precision=bf16-mixed.")
     try:
         trainer = L.Trainer(
             **config["trainer"],
@@ -97,9 +103,17 @@ def assemble(config: Config, directory: Path) -> Run:
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
-    if trainer.precision == "16-mixed" and not model.automatic_optimization:
-        raise CondgenError("A GAN does not train in 16-mixed, which rescales gradients: choose trainer.precision=bf16-mixed.")
     return Run(config, data, model, trainer)
+
+
+def require_whole(config: Config, *keys: str) -> None:
+    """Refuse anything but whole numbers (or null) under ``keys``."""
+    for key in keys:
+        value: Any = config
+        for name in key.split("."):
+            value = value.get(name)
+        if value is not None and type(value) is not int:
+            raise CondgenError(f"{key} must be a whole number, not {value}.")
 
 
 def fit(run: Run, directory: Path, checkpoint: Path | None) -> float | None:
@@ -107,6 +121,17 @@ def fit(run: Run, directory: Path, checkpoint: Path | None) -> float | None:
     trainer, files = run.trainer, run.config["run"]["files"]
     first = trainer.is_global_zero
     logging_to(directory / "train.log" if files and first else None)
+    try:
+        fit_logged(run, directory, checkpoint)
+    finally:
+        logging_to(None)
+    best = next((c.best for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), {})
+    return best.get(run.config["run"]["objective"] or run.model.objective or "")
+
+
+def fit_logged(run: Run, directory: Path, checkpoint: Path | None) -> None:
+    """Fit, and say what begins and how it ended."""
+    trainer, first = run.trainer, run.trainer.is_global_zero
     if checkpoint:
         step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
         for logger in trainer.loggers if first else []:
@@ -121,8 +146,6 @@ def fit(run: Run, directory: Path, checkpoint: Path | None) -> float | None:
         trainer.fit(run.model, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     if first:
         conclude(run, directory, time.monotonic() - start)
-    best = next((c.best for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), {})
-    return best.get(run.config["run"]["objective"] or run.model.objective or "")
 
 
 def local_workers(config: Config) -> int:
@@ -152,12 +175,18 @@ def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None
     )
     if not config["run"]["threads"]:
         config = config | {"run": config["run"] | {"threads": max(1, (os.cpu_count() or 1) // workers)}}
+    # Its account of a failing process would come before ours, which has the same traceback or one sentence.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         results: dict[int, float | None] = elastic_launch(launch, worker)(config, directory, checkpoint)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        message = failure.message if isinstance(failure.message, str) else str(failure.message.get("message", failure.message))
-        raise CondgenError(f"Process {rank} of {workers} failed: {sentence(RuntimeError(message))}") from error
+        told: Any = failure.message  # a dict where the process could still write down what happened
+        message = str(told["message"] if isinstance(told, dict) else told)
+        if "CondgenError: " in message:
+            raise CondgenError(sentence(ValueError(message.partition("CondgenError: ")[2]))) from error
+        trace = told["extraInfo"]["py_callstack"] if isinstance(told, dict) else message
+        raise RuntimeError(f"Process {rank} of {workers} failed:\n{trace}") from error
     return results[0]
 
 
@@ -211,14 +240,16 @@ def conclude(run: Run, directory: Path, seconds: float) -> None:
         shown = directory.resolve().relative_to(Path.cwd())
     pictures = sorted((directory / "samples").glob("*.png"))
     condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
+    steps, epochs = run.trainer.max_steps, run.trainer.max_epochs
+    longer = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={2 * (epochs or 1)}"
     rows = {
         "run directory": shown,
         "last samples": shown / "samples" / pictures[-1].name if pictures else "none",
         "checkpoints": shown / "checkpoints",
-        "metrics": f"{shown / 'metrics.csv'}, {shown / 'metrics.json'}",
+        "metrics": shown / "metrics.json",
         "curves": f"tensorboard --logdir {shown}",
         "draw samples": f"condgen sample {shown}{condition} --count 64 --out samples.png",
-        "train longer": f"condgen resume {shown} trainer.max_epochs={2 * max(1, run.trainer.current_epoch)}",
+        "train longer": f"condgen resume {shown} {longer}",
     }
     for name, place in rows.items():
         log.info("  %-14s %s", name, place)

@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from condgen.cli import main
 
@@ -40,6 +41,7 @@ def condgen(*arguments: object, cwd: Path) -> Result:
     out, err = io.StringIO(), io.StringIO()
     code = 0
     GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None  # as a fresh process finds it
     with (
         contextlib.chdir(cwd),
         contextlib.redirect_stdout(out),

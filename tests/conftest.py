@@ -1,7 +1,12 @@
 """What all tests share: the command, and one tiny trained run of each family."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # here and in child processes: tiny steps gain nothing from threads that wait for each other
+)
 
 import pytest
 from command import TINY, Result, condgen

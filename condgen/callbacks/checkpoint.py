@@ -44,6 +44,7 @@ class Checkpoint(LightningCheckpoint):
         self.every_epoch, self.every_steps, self.every_minutes = every_epoch, every_steps, every_minutes
         self.monitor, self.mode = monitor, mode
         self.best: dict[str, float] = {}
+        self._saved = False
         self._saved_at, self._saved_step = time.monotonic(), -1
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,6 +62,7 @@ class Checkpoint(LightningCheckpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The clock of ``every_minutes`` starts."""
+        self._saved = trainer.ckpt_path is not None
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
@@ -92,7 +94,7 @@ class Checkpoint(LightningCheckpoint):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave no run without its checkpoints."""
-        if trainer.global_step > 0 and not (folder(trainer) / "last.ckpt").exists():
+        if trainer.global_step > 0 and not self._saved:  # not by looking at the disk: all ranks have to decide alike
             self.save(trainer)
         if trainer.is_global_zero and not (folder(trainer) / "best.ckpt").exists():
             link(folder(trainer) / "last.ckpt", folder(trainer) / "best.ckpt")
@@ -108,6 +110,7 @@ class Checkpoint(LightningCheckpoint):
             if best or self.monitor is None:
                 link(path, path.with_name("best.ckpt"))
             write_metrics(trainer, self.best)
+        self._saved = True
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
 

@@ -22,14 +22,14 @@ class Progress(L.Callback):
             raise CondgenError(f"callbacks.progress.refresh must be positive, not {refresh}.")
         self.refresh = refresh
         self._bar: tqdm[Any] | None = None
-        self._seen = self._epoch_images = 0
+        self._seen = self._epoch_images = self._epoch = 0
         self._shown_at = self._epoch_time = self._last_batch = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar where the run stands."""
         if trainer.is_global_zero:
             size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
-            self._seen = 0
+            self._seen, self._epoch = 0, trainer.current_epoch + 1
             done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
             total = planned_batches(trainer)
             self._bar = tqdm(
@@ -43,6 +43,7 @@ class Progress(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The clock of the epoch's speed starts."""
+        self._epoch = trainer.current_epoch + 1
         self._epoch_images, self._epoch_time = 0, time.monotonic()
 
     def on_train_batch_end(
@@ -68,7 +69,7 @@ class Progress(L.Callback):
         """Move the bar and write the newest losses behind it."""
         assert self._bar is not None and isinstance(model, GenerativeModel)
         losses = {name: f"{value:.3g}" for name, value in model.latest.items()}
-        self._bar.set_postfix(losses | {"epoch": model.current_epoch + 1}, refresh=False)
+        self._bar.set_postfix(losses | {"epoch": self._epoch}, refresh=False)
         self._bar.update(self._seen)
         self._seen = 0
 

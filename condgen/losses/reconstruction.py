@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from condgen.errors import CondgenError
+
 
 class ReconstructionLoss(nn.Module, ABC):
     """How far a decoded sample is from its target."""
@@ -55,6 +57,8 @@ class Gaussian(ReconstructionLoss):
 
     def __init__(self, sigma: float = 0.1, discretized: bool = False):
         super().__init__()
+        if sigma <= 0:
+            raise CondgenError(f"loss.sigma must be positive, not {sigma}.")
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
         self.normalized = discretized
 

@@ -48,8 +48,7 @@ class GenerativeModel(L.LightningModule, ABC):
         self.seed = seed
         self.recipe: dict[str, Any] = {}
         self.latest: dict[str, float] = {}
-        self._window: list[tuple[Tensor, ...]] = []
-        self._names: tuple[str, ...] = ()
+        self._window: list[dict[str, Tensor]] = []
 
     @abstractmethod
     def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
@@ -103,31 +102,37 @@ class GenerativeModel(L.LightningModule, ABC):
 
     def record(self, **values: Tensor) -> None:
         """Keep this batch's scalars; their means reach the loggers every ``log_every_n_steps`` batches, without waiting."""
-        self._names = tuple(values)
-        self._window.append(tuple(value.detach() for value in values.values()))
+        self._window.append({name: value.detach() for name, value in values.items()})
         if len(self._window) >= self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self.flush()
 
     def flush(self) -> None:
-        """Log the means of the recorded batches and forget them.
+        """Log the means of the recorded batches, over all processes, and forget them.
 
         Raises:
             CondgenError: one of them is not finite; names it and its step.
         """
-        if not self._window:
-            return
-        table = torch.stack([torch.stack(row) for row in self._window]).double().cpu()  # (batches, names), the one wait
-        self._window = []
-        bad = (~table.isfinite()).nonzero()
-        if len(bad):
-            row, column = bad[0].tolist()
-            batch = self.trainer.fit_loop.total_batch_idx + 1 - len(table) + row
+        if self._window:
+            curves = self.recorded()
+            self._window = []
+            means = self.trainer.strategy.reduce(torch.stack([curve.mean() for curve in curves.values()]), reduce_op="mean")
+            self.latest = dict(zip(curves, means.tolist(), strict=True))
+            self.publish({f"train/{name}": value for name, value in self.latest.items()})
+
+    def recorded(self) -> dict[str, Tensor]:
+        """Return what was recorded under each name, float64 (times,); raises CondgenError if one is not finite."""
+        keys = [(row, name) for row, values in enumerate(self._window) for name in values]
+        table = torch.stack([self._window[row][name].to(self.device) for row, name in keys]).double()
+        finite = table.isfinite().tolist()  # the one wait for the device
+        if not all(finite):
+            row, name = keys[finite.index(False)]
+            batch = self.trainer.fit_loop.total_batch_idx + 1 - len(self._window) + row
             raise CondgenError(
-                f"Training stopped: {self._names[column]} became {table[row, column].item()} in batch {batch} (update "
+                f"Training stopped: {name} became {self._window[row][name].item()} in batch {batch} (update "
                 f"{self.global_step}); the last good checkpoint is kept, try a smaller learning rate."
             )
-        self.latest = dict(zip(self._names, table.mean(0).tolist(), strict=True))
-        self.publish({f"train/{name}": value for name, value in self.latest.items()})
+        names = [name for _, name in keys]
+        return {name: table[[i for i, other in enumerate(names) if other == name]] for name in dict.fromkeys(names)}
 
     def publish(self, metrics: dict[str, float]) -> None:
         """Send scalars to all loggers; their step axis is the number of updates (of the generator, for a GAN)."""
@@ -142,16 +147,14 @@ class GenerativeModel(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what rebuilds the model without its data; refuse to store a model whose losses are not finite."""
-        finite = all(bool(value.isfinite()) for row in self._window for value in row)
-        if not finite:
-            self.flush()
+        if self._window:
+            self.recorded()
         checkpoint["condgen"] = self.recipe
-        checkpoint["window"] = {"names": self._names, "rows": [torch.stack(row).cpu() for row in self._window]}
+        checkpoint["window"] = [{name: value.cpu() for name, value in row.items()} for row in self._window]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the record where it was left."""
-        self._names = tuple(checkpoint["window"]["names"])
-        self._window = [tuple(row.to(self.device)) for row in checkpoint["window"]["rows"]]
+        self._window = checkpoint["window"]
 
 
 @contextmanager

@@ -92,8 +92,6 @@ class GAN(GenerativeModel):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """G's optimizer, then D's."""
-        if self.trainer.precision == "16-mixed":  # D steps without Lightning's wrapper, where the unscaling would happen
-            raise CondgenError("A GAN does not train in 16-mixed: choose trainer.precision=bf16-mixed.")
         generator = self.generator_optimizer(self.generator.parameters())
         return [generator, self.discriminator_optimizer(self.discriminator.parameters())]
 

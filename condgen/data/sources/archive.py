@@ -46,6 +46,8 @@ class ImageArchive:
 
 
 def _load(path: Path, classes: list[str], decoding: Decoding) -> tuple[Table, list[str]]:
+    if not path.is_file():
+        raise CondgenError(f"{path} does not exist: name a zip in the layout of EDM's dataset tool.")
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(name for name in archive.namelist() if name.lower().endswith(SUFFIXES))
@@ -54,8 +56,6 @@ def _load(path: Path, classes: list[str], decoding: Decoding) -> tuple[Table, li
             labels, classes = _labels(path, _index(path, archive), names, classes)
             pictures = [Picture(f"{path}/{name}", partial(archive.read, name)) for name in names]
             return Table(decode_all(path.stem, cache.stamp(path), pictures, decoding), labels), classes
-    except FileNotFoundError:
-        raise CondgenError(f"{path} does not exist: name a zip in the layout of EDM's dataset tool.") from None
     except (OSError, zipfile.BadZipFile) as error:
         raise CondgenError(f"{path} is not a readable zip, it is corrupt or truncated ({error}).") from None
 

@@ -56,7 +56,7 @@ class CIFAR10:
         return Tables(_table(train), _table(test_set), list(self.classes))
 
     def _published(self, root: Path, train: bool) -> Any:
-        from torchvision import datasets  # type: ignore[import-untyped]  # slow to import
+        from torchvision import datasets
 
         return datasets.CIFAR10(root, train=train, download=True)
 

@@ -105,7 +105,7 @@ class FashionMNIST(IDX):
         return super().load(decoding)
 
     def _download(self) -> None:
-        from torchvision.datasets import FashionMNIST as Published  # type: ignore[import-untyped]  # slow to import
+        from torchvision.datasets import FashionMNIST as Published
 
         try:
             with cache.locked(cache.folder() / "FashionMNIST"):
