@@ -21,15 +21,18 @@ class EMA(nn.Module):
         super().__init__()
         self.network = deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
+        # Listed once: walking through the modules would take as long as the averaging.
+        self._parameters_of = (list(self.network.parameters()), list(network.parameters()))
+        self._buffers_of = (list(self.network.buffers()), list(network.buffers()))
 
     def train(self, mode: bool = True) -> "EMA":
         """Stay in eval mode, whatever the module around it does."""
         return self
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights of ``network`` after its update number ``step`` (1, 2, ...)."""
+    def update(self, step: int) -> None:
+        """Take in the network's weights after its update number ``step`` (1, 2, ...)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - decay)
-        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
+        torch._foreach_lerp_(*self._parameters_of, 1 - decay)
+        for mine, theirs in zip(*self._buffers_of, strict=True):
             mine.copy_(theirs)

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from condgen.errors import CondgenError
 from condgen.files import replacing
 
 
@@ -79,8 +80,11 @@ class CSV(Logger):
             self._columns = list(dict.fromkeys([*self._columns, *(rows[0] if rows else []), *row]))
             self._write([*rows, row])
         else:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+            try:
+                with self.path.open("a", newline="") as file:
+                    csv.DictWriter(file, self._columns).writerow(row)
+            except OSError as error:
+                raise CondgenError(f"{self.path} could not be written ({error.strerror}).") from error
 
     def _read(self) -> list[dict[str, Any]]:
         if not self.path.is_file():

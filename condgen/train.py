@@ -4,8 +4,10 @@ Reads top to bottom: `train` is the whole story, the rest are its steps.
 """
 
 import contextlib
+import ctypes
 import logging
 import os
+import platform
 import time
 import warnings
 from dataclasses import dataclass
@@ -68,6 +70,7 @@ def assemble(config: Config, directory: Path) -> Run:
         logging.getLogger(name).setLevel(logging.WARNING)
     if config["run"]["threads"]:
         torch.set_num_threads(config["run"]["threads"])
+    keep_memory()
     torch.manual_seed(mix(config["seed"], "weights"))
     data = build("data", config["data"])
     data.setup("fit")
@@ -104,6 +107,15 @@ def assemble(config: Config, directory: Path) -> Run:
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
     return Run(config, data, model, trainer)
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory: it would give the gradients back to the kernel and fault them in again at every step."""
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, mmap_threshold = -1, -3  # the parameters' numbers in malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 1 << 30)
+        libc.mallopt(mmap_threshold, 1 << 30)
 
 
 def require_whole(config: Config, *keys: str) -> None:

@@ -1,26 +1,27 @@
-"""Time condgen's training against loops written by hand, in one process and alternating, since machines are noisy.
+"""Time condgen's training against loops written by hand, alternating, since machines are noisy.
 
     uv run python scripts/benchmark_training.py                       # the published models (a), (b), (c)
-    uv run python scripts/benchmark_training.py --models cgan_mlp --rounds 7 --compile
+    uv run python scripts/benchmark_training.py --models cgan_mlp --rounds 7 --compiled
 
-For each model and round, the same number of batches goes through
-  condgen   `condgen.train` with what a default run has switched on: logging, EMA (for GANs), progress bar, checkpoints, grid;
-  tutorial  (i) torchvision's data set with per-image transforms in a DataLoader, default Adam, `.item()` at each step;
-  bare      (ii) condgen's own networks, losses, batch gather and optimizer flags in a plain loop, nothing else;
-  compiled  (with --compile) condgen with model.compile=true.
-Printed are images/s (median over rounds), the ratio of condgen to each loop (median, min and max over rounds), and the
-share of the machine's matrix-product rate (2048 x 2048, float32) that the bare loop's arithmetic amounts to.
+In each round every contender trains the same number of images, in a process of its own, after a warm-up:
+  condgen    `condgen.train` with what a default run has switched on: logging, EMA (for GANs), progress bar, checkpoints, grid;
+  tutorial   (i) torchvision's data set with per-image transforms in a DataLoader, default Adam, `.item()` at each step;
+  bare       (ii) condgen's own networks, losses, batch gather and optimizer flags in a plain loop, nothing else;
+  allocator  the bare loop with condgen's setting of the C library's allocator;
+  compiled   (with --compiled) condgen with model.compile=true, without the compilation itself.
+Printed are images/s (median over rounds), the ratio of condgen to each (median, min and max over rounds), and the share of
+the machine's matrix-product rate (2048 x 2048, float32) that the bare loop's arithmetic amounts to.
 """
 
 import argparse
 import gzip
-import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import datasets, transforms
 
-import condgen
+import condgen.train
 from condgen.config import conf_dir
 from condgen.models.gan import GAN
 from condgen.spaces import to_float
@@ -42,6 +43,7 @@ from condgen.train import Run, assemble, fit
 
 MNIST_FILES = Path(condgen.__file__).parent / "data" / "files" / "mnist"
 RECIPES = {"cgan_mlp": "mnist_cgan", "cgan_embedding": "mnist_cgan_embedding", "cvae_mlp": "mnist_cvae"}
+BATCH = {"cgan_mlp": 64, "cgan_embedding": 64, "cvae_mlp": 512}
 Contender = Callable[[], float]  # runs its batches, returns the seconds they took
 
 
@@ -54,37 +56,39 @@ def configuration(model: str, batches: int, directory: Path, *extra: str) -> dic
         f"trainer.limit_train_batches={batches}",
     ]
     overrides += [f"run.name={model}", f"run.dir={directory}", *extra]
-    overrides += [] if model.startswith("cvae") else ["model.ema=0.999"]
+    overrides[2:2] = [] if model.startswith("cvae") else ["model.ema=0.999"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         tree = compose("train", overrides)
     config: Any = OmegaConf.to_container(tree, resolve=True)
     return dict(config)
 
 
-def condgen_contender(config: dict[str, Any], directory: Path) -> Contender:
-    """A whole run, timed from its first batch to its last file, so that start-up is left out."""
+def condgen_contender(config: dict[str, Any], directory: Path, skip: int = 0) -> Contender:
+    """A whole run, timed from after its first ``skip`` batches to its last file, so that start-up is left out."""
 
     def run() -> float:
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
         parts = assemble(config, directory)
-        started: list[float] = []
-        parts.trainer.callbacks.insert(0, Stopwatch(started))
-        with (directory / "stderr").open("w") as sink, redirect_stderr(sink):
-            fit(parts, directory, None)
-        return time.perf_counter() - started[0]
+        watch = Stopwatch(skip)
+        parts.trainer.callbacks.insert(0, watch)
+        fit(parts, directory, None)
+        return (time.perf_counter() - watch.start) * watch.batches / (watch.batches - skip)
 
     return run
 
 
 class Stopwatch(L.Callback):
-    """Notes when the first batch starts."""
+    """Notes when the batch ``skip`` starts."""
 
-    def __init__(self, started: list[float]):
-        self.started = started
+    def __init__(self, skip: int):
+        self.skip = skip
+        self.start = 0.0
+        self.batches = 0
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.started.append(time.perf_counter())
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Look at the clock once."""
+        self.batches = batch_idx + 1
+        if batch_idx == self.skip:
+            self.start = time.perf_counter()
 
 
 def bare_contender(run: Run, batches: int) -> Contender:
@@ -252,28 +256,40 @@ def flops_per_image(run: Run) -> float:
     return counter.get_total_flops() / run.data.batch_size
 
 
-def benchmark(model: str, images: int, rounds: int, compiled: bool, root: Path) -> None:
+def contender(name: str, model: str, batches: int, root: Path) -> Contender:
+    """Make one contender."""
+    directory = root / f"run-{batches}"
+    directory.mkdir()
+    config = configuration(model, batches, directory, *(["model.compile=true"] if name == "compiled" else []))
+    if name in ("condgen", "compiled"):
+        return condgen_contender(config, directory, skip=5 if name == "compiled" else 0)
+    if name != "allocator":
+        condgen.train.keep_memory = lambda: None
+    run = assemble(config, directory)
+    return tutorial_contender(run, batches, root) if name == "tutorial" else bare_contender(run, batches)
+
+
+def measure(name: str, model: str, batches: int) -> None:
+    """In a process of its own: warm up, run, print the seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        torchvision_mnist(Path(folder))
+        contender(name, model, max(10, batches // 10), Path(folder))()
+        print(contender(name, model, batches, Path(folder))())
+
+
+def benchmark(model: str, images: int, rounds: int, compiled: bool) -> None:
     """Print one model's table."""
-    directory = root / "run"
-    directory.mkdir(exist_ok=True)
-    probe = configuration(model, 1, directory)
-    batches = images // probe["data"]["batch_size"]
-    config = configuration(model, batches, directory)
-    size = batches * config["data"]["batch_size"]
-    contenders = {
-        "condgen": condgen_contender(config, directory),
-        "tutorial": tutorial_contender(assemble(config, directory), batches, root),
-        "bare": bare_contender(assemble(config, directory), batches),
-    }
-    if compiled:
-        contenders["compiled"] = condgen_contender(configuration(model, batches, directory, "model.compile=true"), directory)
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_ in range(-1, rounds):  # the first is a warm-up
-        for name, run in contenders.items():
-            taken = run()
-            if round_ >= 0:
-                seconds[name].append(taken)
-    rate, work = product_rate(), flops_per_image(assemble(config, directory))
+    with tempfile.TemporaryDirectory() as folder:
+        run = assemble(configuration(model, 1, Path(folder)), Path(folder))
+        batches, rate, work = images // run.data.batch_size, product_rate(), flops_per_image(run)
+    size = batches * run.data.batch_size
+    names = ["condgen", "tutorial", "bare", "allocator", *(["compiled"] if compiled else [])]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            command = [sys.executable, __file__, "--measure", name, "--models", model, "--images", str(images)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+            seconds[name].append(float(done.stdout))
     print(f"\n{model}: {size:,} images a round, {rounds} rounds, {torch.get_num_threads()} threads")
     for name, times in seconds.items():
         speed = statistics.median(size / t for t in times)
@@ -281,7 +297,7 @@ def benchmark(model: str, images: int, rounds: int, compiled: bool, root: Path) 
         spread = f"condgen / {name}: {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
         print(f"  {name:9} {speed:9,.0f} images/s   {spread if name != 'condgen' else ''}")
     bare = statistics.median(size / t for t in seconds["bare"])
-    print(f"  bare loop: {work / 1e6:.2f} MFLOP an image, {bare * work / rate:.0%} of {rate / 1e9:.0f} GFLOP/s")
+    print(f"  bare loop: {work / 1e6:.2f} MFLOP an image, {bare * work / rate:.0%} of {rate / 1e9:.0f} GFLOP/s", flush=True)
 
 
 def main() -> None:
@@ -290,13 +306,15 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=54_784, help="images a round; about an epoch of MNIST")
-    parser.add_argument("--compile", action="store_true", help="also time model.compile=true")
+    parser.add_argument("--compiled", action="store_true", help="also time model.compile=true")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    with tempfile.TemporaryDirectory() as folder:
-        torchvision_mnist(Path(folder))
-        for model in arguments.models:
-            benchmark(model, arguments.images, arguments.rounds, arguments.compile, Path(folder))
+    for model in arguments.models:
+        if arguments.measure:
+            measure(arguments.measure, model, arguments.images // BATCH[model])
+        else:
+            benchmark(model, arguments.images, arguments.rounds, arguments.compiled)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def test_the_average_against_a_plain_loop():
         with torch.no_grad():
             for p in net.parameters():
                 p.add_(torch.randn_like(p))
-        ema.update(net, step)
+        ema.update(step)
         past = min(decay, (1 + step) / (10 + step))
         used.append(past)
         expected = [past * mean + (1 - past) * p.detach() for mean, p in zip(expected, net.parameters(), strict=True)]
@@ -34,7 +34,7 @@ def test_running_statistics_are_copied():
     ema = EMA(net, 0.999)
     for step in range(1, 4):
         net(torch.randn(8, 3) + 5)
-        ema.update(net, step)
+        ema.update(step)
         for mine, theirs in zip(ema.network.buffers(), net.buffers(), strict=True):
             assert torch.equal(mine, theirs) and mine is not theirs
     assert ema.network[1].num_batches_tracked == 3
@@ -53,6 +53,6 @@ def test_it_stays_in_eval_mode_and_learns_nothing():
 def test_the_original_is_untouched():
     net = network()
     before = [p.detach().clone() for p in net.parameters()]
-    EMA(net, 0.9).update(net, 1)
+    EMA(net, 0.9).update(1)
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
     assert net.training and all(p.requires_grad for p in net.parameters())

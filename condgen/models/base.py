@@ -50,6 +50,13 @@ class GenerativeModel(L.LightningModule, ABC):
         self.latest: dict[str, float] = {}
         self._window: list[dict[str, Tensor]] = []
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Let Lightning's note of the running hook, forty times a step, pass by torch's slow bookkeeping."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @abstractmethod
     def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
         """Generate one sample (B, *shape) for each encoded condition (B, ...), with noise from the CPU ``generator``."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from condgen.conditions import Condition
@@ -79,6 +80,9 @@ class GAN(GenerativeModel):
         self.latent = latent
         self.generator = generator(latent=latent, condition=condition, space=space)
         self.discriminator = discriminator(condition=condition, space=space)
+        self._judge = list(self.discriminator.parameters())
+        # One pass over real and generated samples together is faster, unless batch norm would mix their statistics.
+        self._joint = not any(isinstance(module, _BatchNorm) for module in self.discriminator.modules())
         self.ema = EMA(self.generator, ema) if ema else None
         self.generator_optimizer = check_optimizer("generator_optimizer", generator_optimizer)
         self.discriminator_optimizer = check_optimizer("discriminator_optimizer", discriminator_optimizer)
@@ -128,7 +132,12 @@ class GAN(GenerativeModel):
         """Update D once and return its loss."""
         # The raw optimizer: only what the wrapper steps counts as an update, so that the step axis is G's.
         optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
-        loss = self.loss.discriminator_loss(self.discriminator(x, condition), self.discriminator(fake.detach(), asked))
+        fake = fake.detach()
+        if self._joint:
+            real_logits, fake_logits = self.discriminator(torch.cat([x, fake]), torch.cat([condition, asked])).chunk(2)
+        else:
+            real_logits, fake_logits = self.discriminator(x, condition), self.discriminator(fake, asked)
+        loss = self.loss.discriminator_loss(real_logits, fake_logits)
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
@@ -137,14 +146,14 @@ class GAN(GenerativeModel):
     def generator_step(self, fake: Tensor, asked: Tensor) -> Tensor:
         """Update G once, and its average, and return its loss."""
         optimizer = self.optimizers()[0]  # type: ignore[index]
-        self.discriminator.requires_grad_(False)  # D's own gradients are not needed: a third of its backward pass saved
+        require_grad(self._judge, False)  # D's own gradients are not needed: a third of its backward pass saved
         loss = self.loss.generator_loss(self.discriminator(fake, asked))
         optimizer.zero_grad()
         self.manual_backward(loss)
-        self.discriminator.requires_grad_(True)
+        require_grad(self._judge, True)
         optimizer.step()
         if self.ema:
-            self.ema.update(self.generator, self.global_step)
+            self.ema.update(self.global_step)
         return loss
 
     def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
@@ -152,3 +161,9 @@ class GAN(GenerativeModel):
         z = torch.randn(len(condition), self.latent, generator=generator).to(self.device)
         samples: Tensor = (self.ema.network if self.ema else self.generator)(z, condition)
         return samples
+
+
+def require_grad(parameters: list[nn.Parameter], required: bool) -> None:
+    """Switch the gradients of all ``parameters`` on or off."""
+    for parameter in parameters:
+        parameter.requires_grad = required
