@@ -3,7 +3,7 @@
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA(nn.Module):
@@ -22,7 +22,8 @@ class EMA(nn.Module):
         self.network = deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
         # Listed once: walking through the modules would take as long as the averaging.
-        self._parameters_of = (list(self.network.parameters()), list(network.parameters()))
+        self._average: list[Tensor] = list(self.network.parameters())
+        self._newest: list[Tensor] = list(network.parameters())
         self._buffers_of = (list(self.network.buffers()), list(network.buffers()))
 
     def train(self, mode: bool = True) -> "EMA":
@@ -33,6 +34,6 @@ class EMA(nn.Module):
     def update(self, step: int) -> None:
         """Take in the network's weights after its update number ``step`` (1, 2, ...)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(*self._parameters_of, 1 - decay)
+        torch._foreach_lerp_(self._average, self._newest, 1 - decay)
         for mine, theirs in zip(*self._buffers_of, strict=True):
             mine.copy_(theirs)

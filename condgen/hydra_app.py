@@ -33,14 +33,13 @@ def run_hydra(arguments: list[str]) -> None:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except Refused as refused:
         raise refused.error from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise CondgenError(explain(error)) from error
     except OSError as error:  # Hydra makes the run directory
         if error.filename is None:
             raise
-        raise CondgenError(
-            f"{error.filename} could not be written ({error.strerror}): choose another hydra.run.dir."
-        ) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise CondgenError(explain(error)) from error
+        reason = f"{error.filename} cannot be used ({error.strerror})"
+        raise CondgenError(f"{reason}; the run directory is chosen with hydra.run.dir=FOLDER.") from error
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]

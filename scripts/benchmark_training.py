@@ -305,7 +305,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=54_784, help="images a round; about an epoch of MNIST")
+    parser.add_argument("--images", type=int, default=38_400, help="images a round")
     parser.add_argument("--compiled", action="store_true", help="also time model.compile=true")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
