@@ -173,13 +173,16 @@ def fit_logged(run: Run, directory: Path, checkpoint: Path | None) -> None:
 
 
 def local_workers(config: Config) -> int:
-    """How many processes this one has to start: none where a launcher (torchrun, srun) has done it already."""
-    launched = "LOCAL_RANK" in os.environ or "SLURM_NTASKS" in os.environ
+    """How many processes this run needs here; one where a launcher (torchrun, srun) has started them already."""
+    if "LOCAL_RANK" in os.environ or "SLURM_NTASKS" in os.environ:
+        return 1
     devices = config["trainer"].get("devices", 1)
-    if launched or config["trainer"].get("accelerator") != "cpu":
-        gpus = torch.cuda.device_count() if devices in ("auto", -1, "-1") else devices
-        return 1 if launched or not torch.cuda.is_available() else len(gpus) if isinstance(gpus, list) else int(gpus)
-    return 1 if devices == "auto" else int(devices)
+    if isinstance(devices, list):
+        return len(devices)
+    if str(devices) in ("auto", "-1"):
+        gpus = 0 if config["trainer"].get("accelerator") == "cpu" else torch.cuda.device_count()
+        return max(1, gpus)
+    return int(devices)
 
 
 def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None) -> float | None:
