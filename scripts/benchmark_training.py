@@ -4,7 +4,8 @@
     uv run python scripts/benchmark_training.py --models cgan_mlp --rounds 7 --compiled
 
 In each round every contender trains the same number of images, in a process of its own, after a warm-up:
-  condgen    `condgen.train` with what a default run has switched on: logging, EMA (for GANs), progress bar, checkpoints, grid;
+  condgen    `condgen.train` with what a default run has switched on while it trains: logging, EMA (for
+             GANs), progress bar, checkpoints, sample grid;
   tutorial   (i) torchvision's data set with per-image transforms in a DataLoader, default Adam, `.item()` at each step;
   bare       (ii) condgen's own networks, losses, batch gather and optimizer flags in a plain loop, nothing else;
   allocator  the bare loop with condgen's setting of the C library's allocator;
@@ -46,6 +47,7 @@ def configuration(model: str, batches: int, directory: Path, *extra: str) -> dic
         f"experiment={RECIPES[model]}",
         "trainer=cpu",
         "trainer.max_epochs=1",
+        "trainer.limit_val_batches=0",  # the loops by hand do not validate
         f"trainer.limit_train_batches={batches}",
     ]
     overrides += [f"run.name={model}", f"run.dir={directory}", *extra]
