@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config import conf_dir, plain, sentence
@@ -115,7 +117,6 @@ def choices(group: str) -> list[str]:
 
 def known_keys() -> list[str]:
     """Return the dotted keys of the default configuration."""
-    from hydra import compose
 
     def walk(node: Any, prefix: str) -> list[str]:
         if not isinstance(node, dict):
@@ -123,10 +124,6 @@ def known_keys() -> list[str]:
         return [key for name, child in node.items() for key in walk(child, f"{prefix}.{name}" if prefix else str(name))]
 
     with contextlib.suppress(Exception):
-        from hydra import initialize_config_dir
-        from hydra.core.global_hydra import GlobalHydra
-        from omegaconf import OmegaConf
-
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return walk(OmegaConf.to_container(compose("train")), "")

@@ -149,8 +149,12 @@ def fit(run: Run, directory: Path, checkpoint: Path | None) -> float | None:
         fit_logged(run, directory, checkpoint)
     finally:
         logging_to(None)
-    best = next((c.best for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), {})
-    return best.get(run.config["run"]["objective"] or run.model.objective or "")
+    return best_metrics(trainer).get(run.config["run"]["objective"] or run.model.objective or "")
+
+
+def best_metrics(trainer: L.Trainer) -> dict[str, float]:
+    """Return the metrics of the best checkpoint; nothing where none is chosen."""
+    return next((callback.best for callback in trainer.checkpoint_callbacks if isinstance(callback, Checkpoint)), {})
 
 
 def fit_logged(run: Run, directory: Path, checkpoint: Path | None) -> None:
@@ -256,9 +260,8 @@ def announce(run: Run, checkpoint: Path | None) -> None:
 
 def conclude(run: Run, directory: Path, seconds: float) -> None:
     """Say how it ended and where everything lies."""
-    best = next((c.best for c in run.trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), {})
     log.info("Trained %d updates in %.0f s.", run.trainer.global_step, seconds)
-    for metric, value in (best or run.model.latest).items():
+    for metric, value in (best_metrics(run.trainer) or run.model.latest).items():
         log.info("  %-24s %.5g", metric, value)
     if not run.config["run"]["files"]:
         return

@@ -17,8 +17,8 @@ from condgen.nets.layers import MakeEmbedding, embedding_of, input_layer
 from condgen.spaces import Images, Space
 
 
-def sides(space: Space, depth: int) -> tuple[int, int, int, int]:
-    """Return channels, height, width and the number of halvings, checked.
+def sides(space: Space, depth: int) -> tuple[int, int, int]:
+    """Return channels, height and width of images that can be halved ``depth`` times.
 
     Raises:
         CondgenError: the samples are no images, or a side cannot be halved ``depth`` times.
@@ -31,7 +31,7 @@ def sides(space: Space, depth: int) -> tuple[int, int, int, int]:
             f"A network of depth {depth} halves each side {depth} times, which {height}x{width} images do not allow: "
             f"set depth to a number whose power of two divides both sides, or data.image_size to a multiple of {2**depth}."
         )
-    return channels, height, width, depth
+    return channels, height, width
 
 
 class Upsampler(nn.Module):
@@ -47,7 +47,7 @@ class Upsampler(nn.Module):
 
     def __init__(self, inputs: int, space: Space, width: int, depth: int, norm: Callable[[int], nn.Module] | None):
         super().__init__()
-        channels, height, width_px, _ = sides(space, depth)
+        channels, height, width_px = sides(space, depth)
         widths = [width * 2**i for i in reversed(range(depth))]  # from the smallest image to the largest
         self.seed_shape = (widths[0], height >> depth, width_px >> depth)
         self.seed = nn.Linear(inputs, widths[0] * self.seed_shape[1] * self.seed_shape[2])
@@ -89,7 +89,7 @@ class Downsampler(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        channels, height, width_px, _ = sides(space, depth)
+        channels, height, width_px = sides(space, depth)
         self.input = input_layer(space, standardize)
         self.embed = embedding_of(condition, embedding)
         widths = [channels + self.embed.width, *(width * 2**i for i in range(depth))]
