@@ -151,6 +151,8 @@ class ClassLabel(Condition):
         return torch.randint(len(self.classes), (count,), generator=generator)
 
     def vector(self, condition: Tensor) -> Tensor:
+        if condition.is_floating_point():  # a mixture of classes (N, K)
+            return condition
         return F.one_hot(condition, len(self.classes)).float()
 
     def every(self) -> Tensor:

@@ -46,6 +46,7 @@ class GenerativeModel(L.LightningModule, ABC):
         self.space = space
         self.condition = condition
         self.seed = seed
+        self.averaged = True  # sample from averaged weights, if there are any
         self.recipe: dict[str, Any] = {}
         self.latest: dict[str, float] = {}
         self._window: list[dict[str, Tensor]] = []
@@ -58,8 +59,21 @@ class GenerativeModel(L.LightningModule, ABC):
             super().__setattr__(name, value)
 
     @abstractmethod
+    def prior(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw ``count`` latents (count, ...) on the CPU with ``generator``."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Turn latents (B, ...) into samples (B, *shape), one for each encoded condition (B, ...)."""
+
+    @property
+    def weights(self) -> str:
+        """Which weights `sample` uses: "ema", averages over the training, or "raw", those of the last step."""
+        return "raw"
+
     def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
         """Generate one sample (B, *shape) for each encoded condition (B, ...), with noise from the CPU ``generator``."""
+        return self.decode(self.prior(len(condition), generator).to(self.device), condition)
 
     @torch.inference_mode()
     def sample(

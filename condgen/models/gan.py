@@ -122,7 +122,7 @@ class GAN(GenerativeModel):
     def generate(self, condition: Tensor, purpose: str, batch: int, train: bool) -> Batch:
         """Generate a batch for training: samples and the conditions they were asked for."""
         size = len(condition)
-        z = self.rows(lambda n, stream: torch.randn(n, self.latent, generator=stream), size, purpose, batch)
+        z = self.rows(self.prior, size, purpose, batch)
         if self.fake_condition == "random":
             condition = self.rows(self.condition.draw, size, purpose + " condition", batch)
         with torch.set_grad_enabled(train):
@@ -156,10 +156,18 @@ class GAN(GenerativeModel):
             self.ema.update(self.global_step)
         return loss
 
-    def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
-        """Generate one sample for each condition from the average of G, or from G where none is kept."""
-        z = torch.randn(len(condition), self.latent, generator=generator).to(self.device)
-        samples: Tensor = (self.ema.network if self.ema else self.generator)(z, condition)
+    @property
+    def weights(self) -> str:
+        """ "ema" where an average of G is kept and wanted, else "raw"."""
+        return "ema" if self.ema and self.averaged else "raw"
+
+    def prior(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw z ~ N(0, I), (count, latent)."""
+        return torch.randn(count, self.latent, generator=generator)
+
+    def decode(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Return G(z, c), by default of the average of G where one is kept."""
+        samples: Tensor = (self.ema.network if self.ema and self.averaged else self.generator)(z, condition)
         return samples
 
 

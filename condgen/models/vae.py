@@ -97,7 +97,7 @@ class VAE(GenerativeModel):
 
     def noise(self, condition: Tensor, purpose: str, batch: int) -> Tensor:
         """Draw the noise (B, latent) of a batch."""
-        return self.rows(lambda n, stream: torch.randn(n, self.latent, generator=stream), len(condition), purpose, batch)
+        return self.rows(self.prior, len(condition), purpose, batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective with the present, warming beta; record it with the full one."""
@@ -129,8 +129,11 @@ class VAE(GenerativeModel):
         self.log_dict(metrics, logger=False)
         self.publish(metrics)
 
-    def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
-        """Decode z ~ N(0, I): the mean of p(x | z, c) for each condition."""
-        z = torch.randn(len(condition), self.latent, generator=generator).to(self.device)
+    def prior(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw z ~ N(0, I), (count, latent)."""
+        return torch.randn(count, self.latent, generator=generator)
+
+    def decode(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Return the mean of p(x | z, c)."""
         outputs = self.decoder(z, condition)[:, : prod(self.space.shape)]
         return self.loss.mean(outputs).view(-1, *self.space.shape) * 2 - 1

@@ -1,0 +1,85 @@
+"""The protocol under which a figure stands. Figures of different protocols are never compared or averaged."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from condgen.errors import CondgenError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a set of images was measured, and how it was drawn.
+
+    Attributes:
+        extractor: name of the network whose features are compared, e.g. "mnist-cnn".
+        sha256: of its weights.
+        reference: split of the real images: "val" or "test".
+        data: hash of the real images and their labels.
+        real: number of real images.
+        generated: number of generated images.
+        resize: what was done to a generated image of another size, e.g. "none" or "32x32 to 28x28, bilinear, antialiased".
+        seed: decides the noise of the samples and the subsets that a metric draws.
+        weights: "ema" or "raw"; "given" for images from files.
+        truncation: of the latent, None where there is none.
+        temperature: of the latent, None where there is none.
+        guidance: scale of classifier-free guidance, None where there is none.
+    """
+
+    extractor: str
+    sha256: str
+    reference: str
+    data: str
+    real: int
+    generated: int
+    resize: str
+    seed: int
+    weights: str
+    truncation: float | None = None
+    temperature: float | None = None
+    guidance: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The short form that metric names end in: ``mnist-cnn/val-5k``, after the number of generated images."""
+        return f"{self.extractor}/{self.reference}-{thousands(self.generated)}"
+
+    @property
+    def measurement(self) -> "Protocol":
+        """This protocol without what belongs to the model: figures may stand in one table where this is equal."""
+        return Protocol(**{**asdict(self), **dict.fromkeys(SAMPLING)})
+
+    def stamp(self) -> dict[str, Any]:
+        """Return all of it as plain values, to be stored beside the figures."""
+        return asdict(self)
+
+
+SAMPLING = ("weights", "truncation", "temperature", "guidance")
+"""The half of a protocol that says how a model was sampled; the other half says how images were measured."""
+
+
+def read_protocol(stamp: Any, source: str) -> Protocol:
+    """Return the protocol that was stored as ``stamp`` in ``source``; raises CondgenError if it is none."""
+    try:
+        return Protocol(**stamp)
+    except TypeError as error:
+        raise CondgenError(
+            f"{source} holds figures without a complete protocol; measure again with condgen evaluate."
+        ) from error
+
+
+def require_same(protocols: Iterable[Protocol], purpose: str) -> None:
+    """Raise CondgenError where unlike protocols would be ``purpose`` ("averaged", "compared"), naming what differs."""
+    first, *others = protocols
+    for other in others:
+        for field in fields(Protocol):
+            a, b = getattr(first, field.name), getattr(other, field.name)
+            if a != b:
+                raise CondgenError(
+                    f"Figures of different protocols cannot be {purpose}: {field.name} is {a} in one and {b} in another."
+                )
+
+
+def thousands(count: int) -> str:
+    """Write 5000 as 5k and 2500 as 2500."""
+    return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)

@@ -1,0 +1,69 @@
+"""Figures with the protocol under which they stand, and the file that keeps them."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from condgen.errors import CondgenError
+from condgen.files import write_json
+from condgen.metrics.protocol import Protocol, read_protocol
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement.
+
+    Attributes:
+        protocol: how it was made.
+        figures: each metric's value, e.g. ``{"fid": 3.1, "label_accuracy": 0.98}``; see `condgen.metrics.suite.METRICS`.
+        floors: the same metrics between training images and the reference: what a perfect generator would reach.
+        per_class: metrics of single classes, e.g. ``{"label_accuracy": [0.99, ...]}``, one value a class.
+        classes: names of the K classes; empty where there are none.
+        confusion: counts, (K, K + 1) rows: asked-for class by recognized class, the last column any other; None where
+            nothing is asked for or the extractor does not know the classes.
+        source: the checkpoint or the images that were measured.
+        step: updates after which the model was measured; None for images.
+    """
+
+    protocol: Protocol
+    figures: dict[str, float]
+    floors: dict[str, float] = field(default_factory=dict)
+    per_class: dict[str, list[float]] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    confusion: list[list[int]] | None = None
+    source: str = ""
+    step: int | None = None
+
+    def named(self) -> dict[str, float]:
+        """Return the figures under their full names: ``quality/fid/mnist-cnn/val-5k``."""
+        return {f"quality/{metric}/{self.protocol.name}": value for metric, value in self.figures.items()}
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write ``record`` as JSON, whole or not at all; a figure that is not a number becomes null."""
+    write_json(path, {"quality": [finite(asdict(record))]})
+
+
+def read_records(path: Path) -> list[Record]:
+    """Return the records in a ``metrics.json``; none where it holds only the losses of a run.
+
+    Raises:
+        CondgenError: the file is damaged, or a figure stands without its protocol.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("quality", [])
+        return [Record(**(entry | {"protocol": read_protocol(entry["protocol"], str(path))})) for entry in found]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise CondgenError(
+            f"{path} could not be read as figures of condgen's: it is damaged; remove it or measure again."
+        ) from error
+
+
+def finite(value: Any) -> Any:
+    """Replace nan and infinity, which JSON does not know, by None."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
