@@ -10,7 +10,7 @@ import typer
 
 from condgen.errors import CondgenError
 
-SUBCOMMANDS = ("train", "resume", "sample")
+SUBCOMMANDS = ("train", "resume", "sample", "evaluate", "report", "leaderboard")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -57,6 +57,42 @@ def sample(
     from condgen.sample import write_samples
 
     write_samples(checkpoint, out, condition, count, seed, device, trust)
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A .ckpt file, a run directory, an .npz, or a folder of class sub-folders.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Such as split=val, samples=5000, metrics=inception.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="evaluation/ of the run")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+) -> None:
+    """Measure a trained model, or anybody's images, against real ones: every figure under its protocol, beside its floor."""
+    from condgen.evaluate import evaluate as measure
+    from condgen.metrics.results import table
+
+    record, folder = measure(target, overrides or [], out, device, trust)
+    typer.echo(f"{table(record)}\nwritten to {folder}")
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Gather a run's figures, pictures, curves and configuration in RUN/report.html, a page that needs nothing else."""
+    from condgen.report import write_report
+
+    typer.echo(write_report(run))
+
+
+@app.command()
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help="A folder with runs and measurements, such as outputs.")],
+    out: Annotated[Path | None, typer.Option(help="Write the table to a .md, or to a .csv with a line a figure.")] = None,
+    sort: Annotated[str | None, typer.Option(help="The metric that orders the rows; without it FID.")] = None,
+) -> None:
+    """Compare the figures of many runs: a section a protocol, mean and spread over seeds."""
+    from condgen.leaderboard import leaderboard as table
+
+    typer.echo(table(folder, out, sort))
 
 
 def main() -> None:

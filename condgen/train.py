@@ -21,6 +21,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.profilers import PassThroughProfiler
 
 from condgen.callbacks.checkpoint import Checkpoint
+from condgen.callbacks.evaluation import Evaluation
 from condgen.checkpoints import build_model
 from condgen.config import build, sentence
 from condgen.errors import CondgenError
@@ -53,6 +54,7 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None) -> fl
     Raises:
         CondgenError: something cannot work as asked, told before training starts; or losses stopped being finite.
     """
+    logging_to(None)
     run = assemble(config, directory)
     workers = local_workers(config)
     if run.data.batch_size % workers:
@@ -85,11 +87,11 @@ def assemble(config: Config, directory: Path) -> Run:
         }
     )
     callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node]
+    for callback in callbacks:
+        if hasattr(callback, "check"):
+            callback.check(data, model)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
-    if model.objective is None and any("val/" in str(getattr(c, "monitor", "")) for c in callbacks):
-        raise CondgenError(
-            f"A callback watches a val/ metric, and {type(model).__name__} has no validation loss: leave it out."
-        )
+    require_watched(callbacks, model)
     precision = str(config["trainer"].get("precision"))  # as asked for: on a CPU Lightning makes 16-mixed bf16-mixed
     if precision in ("16", "16-mixed") and not model.automatic_optimization:
         raise CondgenError("A GAN does not train in 16-mixed, which rescales gradients: choose trainer.precision=bf16-mixed.")
@@ -109,6 +111,19 @@ def assemble(config: Config, directory: Path) -> Run:
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
     return Run(config, data, model, trainer)
+
+
+def require_watched(callbacks: list[L.Callback], model: GenerativeModel) -> None:
+    """Refuse callbacks that watch a metric which the run does not have."""
+    measured = [name for callback in callbacks if isinstance(callback, Evaluation) for name in callback.names]
+    for callback in callbacks:
+        watched = str(getattr(callback, "monitor", ""))
+        if watched.startswith("quality/") and watched not in measured:
+            raise CondgenError(f"A callback watches {watched}, which is not measured during training: {', '.join(measured)}.")
+    if model.objective is None and any("val/" in str(getattr(c, "monitor", "")) for c in callbacks):
+        raise CondgenError(
+            f"A callback watches a val/ metric, and {type(model).__name__} has no validation loss: leave it out."
+        )
 
 
 class NoProfiler(PassThroughProfiler):

@@ -47,7 +47,8 @@ def configuration(model: str, batches: int, directory: Path, *extra: str) -> dic
         f"experiment={RECIPES[model]}",
         "trainer=cpu",
         "trainer.max_epochs=1",
-        "trainer.limit_val_batches=0",  # the loops by hand do not validate
+        "trainer.limit_val_batches=0",  # the loops by hand do not validate,
+        "callbacks.evaluation=null",  # and do not measure samples
         f"trainer.limit_train_batches={batches}",
     ]
     overrides += [f"run.name={model}", f"run.dir={directory}", *extra]

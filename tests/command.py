@@ -12,7 +12,13 @@ from hydra.core.hydra_config import HydraConfig
 
 from condgen.cli import main
 
-TINY = ("data.batch_size=4", "trainer.accelerator=cpu", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
+TINY = (
+    "data.batch_size=4",
+    "trainer.accelerator=cpu",
+    "trainer.limit_train_batches=2",
+    "trainer.limit_val_batches=1",
+    "callbacks.evaluation=null",
+)
 """A run of two steps for each epoch."""
 
 

@@ -11,7 +11,7 @@ from command import condgen
 from condgen import load
 
 SHORT = ("trainer.max_epochs=1", "trainer.limit_train_batches=6", "trainer.limit_val_batches=2", "data.batch_size=16")
-SHORT = (*SHORT, "trainer.log_every_n_steps=2")
+SHORT = (*SHORT, "trainer.log_every_n_steps=2", "callbacks.evaluation=null")
 
 
 def losses(directory: Path) -> dict[str, list[float]]:

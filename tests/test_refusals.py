@@ -5,7 +5,13 @@ import torch
 from data.pictures import noise, png
 
 GAN, VAE = "model=cgan_mlp", "model=cvae_mlp"
-SHORT = ("experiment=none", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.max_epochs=1")
+SHORT = (
+    "experiment=none",
+    "trainer.limit_train_batches=1",
+    "trainer.limit_val_batches=1",
+    "trainer.max_epochs=1",
+    "callbacks.evaluation=null",
+)
 """What is not refused although it should be is over soon."""
 
 

@@ -37,6 +37,9 @@ COMMON = (
     "trainer.max_epochs=3",
     "trainer.log_every_n_steps=6",
     "callbacks.checkpoint.every_steps=7",
+    "callbacks.evaluation.every_epochs=2",
+    "callbacks.evaluation.samples=100",
+    "callbacks.evaluation.final=null",
     "data.batch_size=16",
     "data.augment=[{_target_: condgen.data.augment.Crop, padding: 2}]",
 )

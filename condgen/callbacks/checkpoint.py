@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
+from condgen.callbacks.evaluation import Evaluation
 from condgen.errors import CondgenError
 from condgen.files import replacing, write_json
 from condgen.models.base import Batch, GenerativeModel
@@ -146,4 +147,6 @@ def write_metrics(trainer: L.Trainer, best: dict[str, float]) -> None:
     assert isinstance(model, GenerativeModel)
     losses = {f"train/{name}": value for name, value in model.latest.items()}
     last = losses | metrics(trainer) | {"step": trainer.global_step}
-    write_json(Path(trainer.default_root_dir) / "metrics.json", {"last": last, "best": best or last})
+    protocols = {c.protocol.name: c.protocol.stamp() for c in trainer.callbacks if isinstance(c, Evaluation) and c.protocol}  # type: ignore[attr-defined]
+    content = {"last": last, "best": best or last, "protocols": protocols}
+    write_json(Path(trainer.default_root_dir) / "metrics.json", content)

@@ -8,7 +8,7 @@ from condgen.errors import CondgenError
 
 
 class EarlyStopping(LightningEarlyStopping):
-    """Stop when ``monitor`` has not improved for ``patience`` validations. Lightning's own, under condgen's name.
+    """Stop when ``monitor`` has not improved for ``patience`` validations. Lightning's own, at the end of epochs.
 
     Args:
         monitor: a validation metric, e.g. ``val/loss``.
@@ -20,4 +20,6 @@ class EarlyStopping(LightningEarlyStopping):
     def __init__(self, monitor: str, patience: int = 10, mode: str = "min", min_delta: float = 0.0, **options: Any):
         if not monitor.startswith(("val/", "quality/")):
             raise CondgenError(f"callbacks.early_stopping.monitor must be a validation metric such as val/loss, not {monitor}.")
-        super().__init__(monitor=monitor, patience=patience, mode=mode, min_delta=min_delta, **options)
+        super().__init__(
+            monitor=monitor, patience=patience, mode=mode, min_delta=min_delta, check_on_train_epoch_end=True, **options
+        )

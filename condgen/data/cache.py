@@ -103,12 +103,12 @@ def _pack(file: Path, shape: tuple[int, ...], fill: Fill) -> None:
     room = shutil.disk_usage(file.parent).free
     if room < math.prod(shape):  # a full disk would kill the process: a mapped write cannot fail politely
         raise OSError(f"{math.prod(shape) / 1e9:.1f} GB needed, {room / 1e9:.1f} GB free")
-    log.info("Packing %d images into %s (once).", shape[0], file)
     draft = file.with_suffix(".tmp")
     try:
         pixels = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
         fill(pixels)
         pixels.flush()
         draft.replace(file)
+        log.info("Packed %d images into %s (once).", shape[0], file)
     finally:
         draft.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The one LightningDataModule: any source, split and conditioned, in batches ``(x, condition)``."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -113,6 +114,16 @@ class DataModule(LightningDataModule):
         for name, fraction in self.imbalance.items():
             if not 0 < fraction <= 1:
                 raise CondgenError(f"data.imbalance={{{name}: {fraction}}} must keep a fraction above 0 and up to 1.")
+
+    def at(self, size: int | None, channels: int | None) -> "DataModule":
+        """Return the same data, split alike, with images of another side and number of channels; None: as they are."""
+        if Decoding(size, channels, self.decoding.memory_share) == self.decoding:
+            return self
+        other = copy(self)
+        other.decoding = Decoding(size, channels, self.decoding.memory_share)
+        other._placed = {}
+        other.__dict__.pop("_prepared", None)
+        return other
 
     @property
     def space(self) -> Images:

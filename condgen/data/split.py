@@ -22,7 +22,7 @@ def cut(labels: Tensor, count: int, key: Sequence[int | str]) -> tuple[Tensor, T
     Returns:
         Ascending row numbers, int64: of the rest (N - count,) and of the part (count,).
     """
-    quotas = _apportion(torch.bincount(labels), count)
+    quotas = apportion(torch.bincount(labels), count)
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for label, quota in enumerate(quotas):
         chosen[_some(labels, label, quota, key)] = True
@@ -51,7 +51,8 @@ def require_every_class(labels: Tensor, classes: Sequence[str], part: str) -> No
         raise CondgenError(f"data.split leaves {part} without an image{lacking}: every part needs at least one of each class.")
 
 
-def _apportion(sizes: Tensor, count: int) -> list[int]:
+def apportion(sizes: Tensor, count: int) -> list[int]:
+    """Share ``count`` among classes in proportion to ``sizes`` (K,), by largest remainder: the shares sum to ``count``."""
     exact = sizes.double() * count / max(1, int(sizes.sum()))
     quotas = exact.floor().long()
     left = count - int(quotas.sum())

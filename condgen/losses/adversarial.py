@@ -16,6 +16,9 @@ class AdversarialLoss(ABC):
         scale: factor of the discriminator's loss; some authors halve it.
     """
 
+    undecided: float | None = 0.0
+    """The logit of a sample that D cannot place; larger ones mean real. None: there is none (a Wasserstein critic)."""
+
     def __init__(self, scale: float = 1.0):
         self.scale = scale
 
@@ -61,6 +64,8 @@ class Minimax(BCE):
 
 class LSGAN(AdversarialLoss):
     """Least squares with targets 1 for real, 0 for fake and 1 for G (Mao et al. 2017, equation 9 for scale = 1/2)."""
+
+    undecided = 0.5  # halfway between the targets
 
     def real_loss(self, real: Tensor) -> Tensor:
         return (real - 1).square().mean()

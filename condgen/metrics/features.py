@@ -1,7 +1,9 @@
 """What an extractor says of a set of images: the only thing that metrics look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -25,6 +27,12 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @staticmethod
+    def cat(parts: Sequence["Features"]) -> "Features":
+        """Join several sets, of which all or none have labels."""
+        columns = zip(*((part.features, part.logits, part.labels, part.recognized) for part in parts), strict=True)
+        return Features(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
 
     def __getitem__(self, rows: Tensor) -> "Features":
         """Return some rows, given by index or mask (N,)."""

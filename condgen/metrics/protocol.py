@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from itertools import pairwise
+from typing import Any, get_type_hints
 
 from condgen.errors import CondgenError
 
@@ -61,19 +62,23 @@ SAMPLING = ("weights", "truncation", "temperature", "guidance")
 def read_protocol(stamp: Any, source: str) -> Protocol:
     """Return the protocol that was stored as ``stamp`` in ``source``; raises CondgenError if it is none."""
     try:
-        return Protocol(**stamp)
+        protocol = Protocol(**stamp)
     except TypeError as error:
         raise CondgenError(
             f"{source} holds figures without a complete protocol; measure again with condgen evaluate."
         ) from error
+    for name, kind in get_type_hints(Protocol).items():
+        value = getattr(protocol, name)
+        if not isinstance(value, kind if kind in (str, int) else kind | int):  # a truncation of 1 is one of 1.0
+            raise CondgenError(f"{source} holds figures whose protocol is damaged: {name} cannot be {value!r}.")
+    return protocol
 
 
 def require_same(protocols: Iterable[Protocol], purpose: str) -> None:
     """Raise CondgenError where unlike protocols would be ``purpose`` ("averaged", "compared"), naming what differs."""
-    first, *others = protocols
-    for other in others:
+    for one, other in pairwise(protocols):
         for field in fields(Protocol):
-            a, b = getattr(first, field.name), getattr(other, field.name)
+            a, b = getattr(one, field.name), getattr(other, field.name)
             if a != b:
                 raise CondgenError(
                     f"Figures of different protocols cannot be {purpose}: {field.name} is {a} in one and {b} in another."

@@ -1,6 +1,7 @@
 """Figures with the protocol under which they stand, and the file that keeps them."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,35 @@ def read_records(path: Path) -> list[Record]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8")).get("quality", [])
-        return [Record(**(entry | {"protocol": read_protocol(entry["protocol"], str(path))})) for entry in found]
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        return [read_record(entry, str(path)) for entry in found]
+    except CondgenError:
+        raise
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise CondgenError(
             f"{path} could not be read as figures of condgen's: it is damaged; remove it or measure again."
         ) from error
+
+
+def read_record(entry: dict[str, Any], source: str) -> Record:
+    """Return the record that was stored in ``source`` as ``entry``."""
+    stored = {
+        "protocol": read_protocol(entry.get("protocol"), source),
+        "figures": numbers(entry["figures"]),
+        "floors": numbers(entry.get("floors", {})),
+        "per_class": {metric: list(map(number, values)) for metric, values in entry.get("per_class", {}).items()},
+        "source": str(entry.get("source", "")),
+    }
+    return Record(**(entry | stored))
+
+
+def numbers(stored: dict[str, Any]) -> dict[str, float]:
+    """Read figures by the names of their metrics."""
+    return {metric: number(value) for metric, value in stored.items()}
+
+
+def number(stored: Any) -> float:
+    """Read one figure; null is a figure that was not a number."""
+    return math.nan if stored is None else float(stored)
 
 
 def finite(value: Any) -> Any:

@@ -75,7 +75,6 @@ class GenerativeModel(L.LightningModule, ABC):
         """Generate one sample (B, *shape) for each encoded condition (B, ...), with noise from the CPU ``generator``."""
         return self.decode(self.prior(len(condition), generator).to(self.device), condition)
 
-    @torch.inference_mode()
     def sample(
         self, condition: Any = None, count: int = 1, *, seed: int = 0, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -95,13 +94,13 @@ class GenerativeModel(L.LightningModule, ABC):
             raise CondgenError(f"count must be at least 1, not {count}.")
         wanted = self.condition.every() if condition is None else self.condition.encode(condition)
         blocks = torch.split(wanted.repeat_interleave(count, dim=0), BLOCK)
+        return torch.cat([self.sample_block(i, block, seed, generator) for i, block in enumerate(blocks)])
+
+    @torch.inference_mode()
+    def sample_block(self, index: int, condition: Tensor, seed: int, generator: torch.Generator | None = None) -> Tensor:
+        """Generate block ``index`` of what `sample` would, for its encoded conditions (at most `BLOCK`, ...)."""
         with evaluating(self):
-            return torch.cat(
-                [
-                    self.draw(block.to(self.device), generator or keyed_generator(seed, "sample", i))
-                    for i, block in enumerate(blocks)
-                ]
-            )
+            return self.draw(condition.to(self.device), generator or keyed_generator(seed, "sample", index))
 
     # --- randomness of the training: a function of (seed, purpose, epoch, batch), of nothing else ---
 

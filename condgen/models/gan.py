@@ -90,6 +90,7 @@ class GAN(GenerativeModel):
         self.generator_first = order == "generator_first"
         self.reuse_fake = reuse_fake
         self.fake_condition = fake_condition
+        self._logits: tuple[Tensor, Tensor] | None = None
         if compile:  # in place: wrapping would rename every key of the checkpoint
             self.generator.compile()
             self.discriminator.compile()
@@ -137,6 +138,7 @@ class GAN(GenerativeModel):
             real_logits, fake_logits = self.discriminator(torch.cat([x, fake]), torch.cat([condition, asked])).chunk(2)
         else:
             real_logits, fake_logits = self.discriminator(x, condition), self.discriminator(fake, asked)
+        self._logits = real_logits.detach(), fake_logits.detach()  # for `vitals`
         loss = self.loss.discriminator_loss(real_logits, fake_logits)
         optimizer.zero_grad()
         self.manual_backward(loss)
@@ -155,6 +157,21 @@ class GAN(GenerativeModel):
         if self.ema:
             self.ema.update(self.global_step)
         return loss
+
+    def vitals(self) -> dict[str, Tensor]:
+        """Return how the game stood in the last updates of both players, scalars; what they mean, `Diagnosis` says."""
+        assert self._logits is not None
+        real, fake = (logits.float() for logits in self._logits)
+        norm_g, norm_d = (gradient_norm(network) for network in (self.generator, self.discriminator))
+        vitals = {"gradient_norm_g": norm_g, "gradient_norm_d": norm_d, "gradient_ratio": norm_g / norm_d.clamp(min=1e-12)}
+        vitals["logit_deviation"] = torch.cat([real, fake]).std()
+        if self.loss.undecided is not None:
+            undecided = torch.full_like(real, self.loss.undecided)
+            vitals["accuracy_real"] = (real > undecided).float().mean()
+            vitals["accuracy_fake"] = (fake <= undecided).float().mean()
+            chance = self.loss.discriminator_loss(undecided, undecided)
+            vitals["relative_loss_d"] = self.loss.discriminator_loss(real, fake) / chance
+        return vitals
 
     @property
     def weights(self) -> str:
@@ -175,3 +192,8 @@ def require_grad(parameters: list[nn.Parameter], required: bool) -> None:
     """Switch the gradients of all ``parameters`` on or off."""
     for parameter in parameters:
         parameter.requires_grad = required
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """Return the Euclidean norm of all gradients of ``network`` together, those of its last update."""
+    return nn.utils.get_total_norm([parameter.grad for parameter in network.parameters() if parameter.grad is not None])

@@ -76,6 +76,8 @@ class VAE(GenerativeModel):
         self.warmup = warmup
         self.decode_condition = decode_condition
         self._validation: list[Tensor] = []
+        self._mean: Tensor | None = None
+        self.code_variance: Tensor | None = None  # (latent,), of the posterior means over the validation part
         if compile:
             self.encoder.compile()
             self.decoder.compile()
@@ -87,6 +89,7 @@ class VAE(GenerativeModel):
     def terms(self, x: Tensor, condition: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return reconstruction loss and KL divergence of each sample in nats, each (B,)."""
         mean, log_variance = self.encoder(x, condition)
+        self._mean = mean.detach()  # for `code_variance`
         z = mean + (0.5 * log_variance).exp() * noise if self.beta else mean
         target = (x.flatten(1) + 1) / 2
         if self.decode_condition:
@@ -113,16 +116,21 @@ class VAE(GenerativeModel):
         stream = keyed_generator(self.seed, "validation", batch_idx, self.global_rank)
         noise = torch.randn(len(x), self.latent, generator=stream).to(self.device)
         reconstruction, kl = self.terms(x, condition, noise)
-        self._validation.append(torch.stack([reconstruction.sum(), kl.sum(), reconstruction.new_tensor(float(len(x)))]))
+        assert self._mean is not None
+        sums = torch.stack([reconstruction.sum(), kl.sum(), reconstruction.new_tensor(float(len(x)))])
+        mean = self._mean.double()  # (B, latent)
+        self._validation.append(torch.cat([sums.double(), mean.sum(0), mean.square().sum(0)]))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation objective, and bits per dimension where the likelihood is one of discrete pixels."""
         if self.trainer.sanity_checking:
             self._validation = []
             return
-        sums = self.trainer.strategy.reduce(torch.stack(self._validation).double().sum(0), reduce_op="sum")
+        sums = self.trainer.strategy.reduce(torch.stack(self._validation).sum(0), reduce_op="sum")
         self._validation = []
         reconstruction, kl = (sums[:2] / sums[2]).tolist()
+        first_moment, second_moment = (sums[3:] / sums[2]).chunk(2)
+        self.code_variance = second_moment - first_moment.square()
         metrics = {"val/loss": reconstruction + self.beta * kl, "val/reconstruction": reconstruction, "val/kl": kl}
         if self.loss.normalized and self.beta == 1 and not self.decode_condition:
             metrics["val/bits_per_dim"] = (reconstruction + kl) / (math.log(2) * prod(self.space.shape))

@@ -1,0 +1,213 @@
+"""Diagnosis: what usually goes wrong in a run, as curves and, once, in plain words.
+
+It watches what a model offers: ``vitals()``, scalars of its last update, and ``code_variance``, of an encoder's codes over the
+validation part. It takes numbers that lie there already, draws nothing at random and changes no weight.
+"""
+
+import logging
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from condgen.errors import CondgenError
+from condgen.metrics.record import Record
+from condgen.models.base import Batch, GenerativeModel
+
+log = logging.getLogger("condgen")
+
+WARNINGS = {
+    "saturation": (
+        "the discriminator has won: for {updates:,} updates it has hardly ever taken a generated sample for real or a real one "
+        "for generated, and the generator learns next to nothing from that. Give the discriminator a smaller learning rate or "
+        "dropout, or the generator a larger learning rate."
+    ),
+    "constant": (
+        "the discriminator says the same of every sample, and has for {updates:,} updates, so that the generator has nothing to "
+        "learn from. Begin anew with a smaller learning rate of the discriminator."
+    ),
+    "posterior_collapse": (
+        "posterior collapse: {active} of {latent} latent units depend on the sample, and the decoder does without the others. "
+        "Try a smaller model.beta, a model.warmup of some thousand updates, or a smaller model.latent."
+    ),
+    "class_collapse": (
+        "class {name} has collapsed: its samples differ from each other by {ratio:.0%} of what real ones do. Other classes may "
+        "follow; try smaller learning rates, or an earlier checkpoint."
+    ),
+    "ignored_condition": (
+        "the condition seems to be ignored: samples get better (FID {first:.4g} to {last:.4g}), but {accuracy:.0%} of them are "
+        "of the class asked for, where guessing gives {chance:.0%}. Look at how the condition enters the networks."
+    ),
+}
+"""What is said, by kind; each kind once in a run."""
+
+
+class Diagnosis(L.Callback):
+    """Curves under ``diagnosis/``, and one warning of each kind for each run.
+
+    Of a GAN, every ``trainer.log_every_n_steps`` updates, of that update's batch: ``accuracy_real`` and ``accuracy_fake``, the
+    shares of real and of generated samples that D takes for what they are; ``relative_loss_d``, its loss over that of a D that
+    cannot tell; ``logit_deviation``, its logits' standard deviation; ``gradient_norm_g`` and ``gradient_norm_d``, over all
+    parameters, and ``gradient_ratio``, G's over D's. The gradients have no line: their healthy range is the networks' own.
+    Of a VAE, at each validation: ``active_units``. Of each evaluation: ``least_class_diversity``, the smallest of the classes'
+    ratios. Label accuracy and FID have their curves under ``quality/``.
+
+    Args:
+        saturation_accuracy: D wins where both its accuracies reach this,
+        saturation_loss: and its loss is at most this share of that of a D that cannot tell,
+        constant_deviation: D says the same of everything where its logits deviate less than this;
+        unit_variance: a latent unit is active where the variance of its posterior mean over the validation part is more than
+            this (Burda et al. 2016, section 4.4),
+        active_share: and the posterior has collapsed where a smaller share of the units is active, or none.
+        patience: in updates. D is warned of after it stood like that for so long without a break: at the start a strong one is
+            normal, the published GANs' wins for some 600 updates. The posterior is judged after so many.
+        class_diversity: a class has collapsed where its diversity is under this share of that of real samples.
+        above_chance: a condition is ignored where label accuracy has come less than this share of the way from chance, 1 / K,
+            to 1,
+        fid_fall: while FID has fallen by at least this share.
+        evaluations: how many of them in a row must find the same before it is warned of.
+    """
+
+    def __init__(
+        self,
+        saturation_accuracy: float = 0.99,
+        saturation_loss: float = 0.01,
+        constant_deviation: float = 1e-3,
+        unit_variance: float = 0.01,
+        active_share: float = 0.1,
+        patience: int = 1000,
+        class_diversity: float = 0.1,
+        above_chance: float = 0.1,
+        fid_fall: float = 0.1,
+        evaluations: int = 3,
+    ):
+        if patience < 0 or evaluations < 1:
+            raise CondgenError("callbacks.diagnosis.patience must be at least 0, callbacks.diagnosis.evaluations at least 1.")
+        self.saturation_accuracy, self.saturation_loss = saturation_accuracy, saturation_loss
+        self.constant_deviation = constant_deviation
+        self.unit_variance, self.active_share = unit_variance, active_share
+        self.patience = patience
+        self.class_diversity, self.above_chance, self.fid_fall = class_diversity, above_chance, fid_fall
+        self.evaluations = evaluations
+        self._step = 0
+        self._warned: list[str] = []  # the kinds
+        self._since: dict[str, int] = {}  # the update, or the evaluation, since when something has held without a break
+        self._evaluation, self._evaluated_at = 0, -1
+        self._fid: dict[str, float] = {}  # by protocol, where label accuracy is near chance: FID when it was found so first
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was said, and what has been going on since when."""
+        evaluation = self._evaluation, self._evaluated_at
+        return {"warned": self._warned, "since": self._since, "evaluation": evaluation, "fid": self._fid}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on watching, without saying anything twice."""
+        self._warned, self._since = state_dict["warned"], state_dict["since"]
+        (self._evaluation, self._evaluated_at), self._fid = state_dict["evaluation"], state_dict["fid"]
+
+    # --- in training ---
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note where the run stands."""
+        self._step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Take the vitals of every so many updates: what they are made of still lies there, no other step pays for them."""
+        step = trainer.global_step
+        if step == self._step:  # several D steps for one of G
+            return
+        self._step = step
+        if step % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
+            vitals: dict[str, Tensor] = getattr(pl_module, "vitals", dict)()
+            if vitals:
+                # Gradients are the same in all processes, the rest become means over them.
+                means = trainer.strategy.reduce(torch.stack(list(vitals.values())), reduce_op="mean")
+                values = dict(zip(vitals, means.tolist(), strict=True))
+                publish(pl_module, values)
+                self.judge_game(trainer, values)
+
+    def judge_game(self, trainer: L.Trainer, vitals: dict[str, float]) -> None:
+        """Warn of a discriminator that has won, and of one that says the same of everything."""
+        accuracy = min(vitals.get("accuracy_real", 0.0), vitals.get("accuracy_fake", 0.0))
+        certain = vitals.get("relative_loss_d", 1.0) <= self.saturation_loss
+        won = accuracy >= self.saturation_accuracy and certain
+        constant = vitals.get("logit_deviation", 1.0) < self.constant_deviation
+        for kind, holds in (("saturation", won), ("constant", constant)):
+            if self.lasts(kind, holds, self._step, self.patience):
+                self.warn(trainer, kind, updates=self._step - self._since[kind])
+
+    # --- in validation ---
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count the active units and warn of posterior collapse."""
+        variance: Tensor | None = getattr(pl_module, "code_variance", None)
+        if variance is None or trainer.sanity_checking:
+            return
+        active, latent = int((variance > self.unit_variance).sum()), len(variance)
+        publish(pl_module, {"active_units": float(active)})
+        if active < max(1, self.active_share * latent) and trainer.global_step >= self.patience:
+            self.warn(trainer, "posterior_collapse", active=active, latent=latent)
+
+    # --- in evaluation ---
+
+    def on_evaluation(self, trainer: L.Trainer, model: GenerativeModel, record: Record) -> None:
+        """Judge a measurement; the callback `Evaluation` calls this after each. Two of the same weights count as one."""
+        self._evaluation += trainer.global_step != self._evaluated_at
+        self._evaluated_at = trainer.global_step
+        self.judge_classes(trainer, model, record)
+        self.judge_condition(trainer, record)
+
+    def judge_classes(self, trainer: L.Trainer, model: GenerativeModel, record: Record) -> None:
+        """Warn of the first class whose samples hardly differ from each other."""
+        ratios = record.per_class.get("diversity", [])
+        known = [ratio for ratio in ratios if not math.isnan(ratio)]  # not where a class has too few samples
+        if not known:
+            return
+        publish(model, {"least_class_diversity": min(known)})
+        for name, ratio in zip(record.classes, ratios, strict=True):
+            if self.lasts(f"class {name}", ratio < self.class_diversity, self._evaluation, self.evaluations - 1):
+                self.warn(trainer, "class_collapse", name=name, ratio=ratio)
+
+    def judge_condition(self, trainer: L.Trainer, record: Record) -> None:
+        """Warn where samples get better without becoming what was asked for; FIDs are compared within one protocol."""
+        figures, protocol, classes = record.figures, record.protocol.name, len(record.classes)
+        if classes < 2 or not {"label_accuracy", "fid"} <= figures.keys():
+            return
+        kind, chance = f"condition under {protocol}", 1 / classes
+        blind = figures["label_accuracy"] < chance + self.above_chance * (1 - chance)
+        if not blind:
+            self._fid.pop(protocol, None)
+        lasts = self.lasts(kind, blind, self._evaluation, self.evaluations - 1)
+        first = self._fid.setdefault(protocol, figures["fid"]) if blind else 0.0
+        if lasts and figures["fid"] <= (1 - self.fid_fall) * first:
+            numbers = {"first": first, "last": figures["fid"], "accuracy": figures["label_accuracy"], "chance": chance}
+            self.warn(trainer, "ignored_condition", **numbers)
+
+    # --- how it speaks ---
+
+    def lasts(self, kind: str, holds: bool, now: int, least: int) -> bool:
+        """Note whether ``kind`` holds ``now``; return whether it has, without a break, for ``least`` updates or evaluations."""
+        if not holds:
+            self._since.pop(kind, None)
+            return False
+        return now - self._since.setdefault(kind, now) >= least
+
+    def warn(self, trainer: L.Trainer, kind: str, **details: Any) -> None:
+        """Say it, unless it was said; the progress bar makes room for it."""
+        if kind in self._warned:
+            return
+        self._warned.append(kind)
+        if trainer.is_global_zero:
+            with tqdm.external_write_mode():
+                log.warning("At update %d: %s", trainer.global_step, WARNINGS[kind].format(**details))
+
+
+def publish(model: L.LightningModule, values: dict[str, float]) -> None:
+    """Send ``values`` to the loggers, under ``diagnosis/``."""
+    assert isinstance(model, GenerativeModel)
+    model.publish({f"diagnosis/{name}": value for name, value in values.items()})

@@ -1,0 +1,153 @@
+"""Measuring the generator while it trains, and fully at the end."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+from condgen.data import DataModule
+from condgen.errors import CondgenError
+from condgen.metrics.evaluator import FEWEST, Evaluator, chosen
+from condgen.metrics.extractors import Extractor
+from condgen.metrics.features import Features
+from condgen.metrics.protocol import Protocol, thousands
+from condgen.metrics.record import Record
+from condgen.metrics.results import name_of, save, table
+from condgen.models.base import GenerativeModel
+
+log = logging.getLogger("condgen")
+
+
+class Evaluation(L.Callback):
+    """Measure samples against the validation part: ``quality/fid/mnist-cnn/val-2k`` and others, on the averaged weights.
+
+    The noise is decided by (seed, block) and the training's random state stays untouched: a run with and one without
+    evaluation end with the same weights. Several processes share the blocks and measure the same samples as one would.
+    After each measurement every callback with a method ``on_evaluation(trainer, model, record)`` is told.
+
+    Args:
+        extractor: what looks at the images; empty for no evaluation.
+        metrics: names in `condgen.metrics.suite.METRICS`, or "all", measured during training.
+        samples: how many samples then.
+        every_epochs: measure after every so many epochs.
+        final: metrics of the last measurement, at the end of the run, with floors and pictures; None for none.
+        final_samples: how many samples then; None: as many as the validation part has images.
+        seed: decides the noise.
+    """
+
+    def __init__(
+        self,
+        extractor: Extractor | dict[str, Any],
+        metrics: Sequence[str] | str = ("fid", "label_accuracy", "diversity"),
+        samples: int = 2000,
+        every_epochs: int = 1,
+        final: Sequence[str] | str | None = "all",
+        final_samples: int | None = None,
+        seed: int = 0,
+    ):
+        if every_epochs < 1 or samples < FEWEST or (final_samples is not None and final_samples < FEWEST):
+            raise CondgenError(
+                f"callbacks.evaluation.every_epochs must be at least 1, samples and final_samples at least {FEWEST}."
+            )
+        self.extractor = extractor if isinstance(extractor, Extractor) else None
+        self.metrics, self.samples, self.every_epochs = chosen(metrics), samples, every_epochs
+        self.final, self.final_samples, self.seed = chosen(final or ()), final_samples, seed
+        self.values: dict[str, float] = {}
+        self.protocol: Protocol | None = None
+        self.seconds = 0.0
+        self._evaluator: Evaluator | None = None
+
+    def check(self, data: DataModule, model: GenerativeModel) -> None:
+        """Refuse, before training, an extractor that does not fit; raises CondgenError."""
+        if self.extractor:
+            self._evaluator = Evaluator(self.extractor, data, "val", self.seed)
+            self.extractor.resizing(model.space.shape, "the samples")
+
+    @property
+    def names(self) -> list[str]:
+        """What is measured during training, under full names that a checkpoint or early stopping can watch."""
+        if self.extractor is None:
+            return []
+        return [f"quality/{metric}/{self.extractor.name}/val-{thousands(self.samples)}" for metric in self.metrics]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The newest figures and their protocol."""
+        return {"values": self.values, "protocol": self.protocol.stamp() if self.protocol else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the figures of before."""
+        stamp = state_dict["protocol"]
+        self.values, self.protocol = state_dict["values"], Protocol(**stamp) if stamp else None
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure, if it is time, and let checkpoints and early stopping see the newest figures."""
+        assert isinstance(pl_module, GenerativeModel)
+        if self._evaluator and (trainer.current_epoch + 1) % self.every_epochs == 0:
+            record = self.measure(trainer, pl_module, self._evaluator, self.metrics, self.samples)
+            self.values, self.protocol = record.named(), record.protocol
+        if self.values:
+            pl_module.log_dict(self.values, logger=False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure everything once more, with floors and pictures."""
+        assert isinstance(pl_module, GenerativeModel)
+        if self._evaluator and self.final and trainer.global_step > 0:
+            count = self.final_samples or len(self._evaluator.part)
+            self.measure(trainer, pl_module, self._evaluator, self.final, count, final=True)
+        if self._evaluator and trainer.is_global_zero:
+            log.info("Measuring took %.1f s of this run.", self.seconds)
+
+    def measure(
+        self,
+        trainer: L.Trainer,
+        model: GenerativeModel,
+        evaluator: Evaluator,
+        metrics: Sequence[str],
+        count: int,
+        final: bool = False,
+    ) -> Record:
+        """Draw ``count`` samples, measure them, publish the figures and tell the other callbacks."""
+        start = time.monotonic()
+        images, features = evaluator.sample(model, evaluator.asked(count), trainer.global_rank, trainer.world_size)
+        record = None
+        if trainer.is_global_zero:
+            record = evaluator.record(
+                images,
+                features,
+                metrics=metrics,
+                with_floors=final,
+                weights=model.weights,
+                source="last",
+                step=trainer.global_step,
+            )
+            if final:
+                self.finish(trainer, model, evaluator, record, images, features)
+        record = trainer.strategy.broadcast(record)
+        assert record is not None
+        model.publish(record.named())
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if hasattr(callback, "on_evaluation"):
+                callback.on_evaluation(trainer, model, record)
+        self.seconds += time.monotonic() - start
+        return record
+
+    def finish(
+        self,
+        trainer: L.Trainer,
+        model: GenerativeModel,
+        evaluator: Evaluator,
+        record: Record,
+        images: Tensor,
+        features: Features,
+    ) -> None:
+        """Write the last measurement as ``condgen evaluate`` would, and show its pictures to the loggers."""
+        folder = Path(trainer.default_root_dir) / "evaluation" / name_of(record)
+        for name, picture in save(folder, record, evaluator, images, features, model).items():
+            for logger in trainer.loggers:
+                if hasattr(logger, "log_picture"):
+                    logger.log_picture(f"evaluation/{name}", picture, trainer.global_step)
+        log.info("%s", table(record))

@@ -1,0 +1,164 @@
+"""``condgen evaluate``: the figures of a checkpoint, or of images that other code has drawn."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from condgen.checkpoints import find, load, read
+from condgen.config import build, conf_dir
+from condgen.data.sources import ImageFolder
+from condgen.errors import CondgenError
+from condgen.hydra_app import explain
+from condgen.metrics.evaluator import FEWEST, Evaluator, chosen
+from condgen.metrics.features import Features
+from condgen.metrics.record import Record
+from condgen.metrics.results import name_of, save
+from condgen.models.base import GenerativeModel
+from condgen.resume import changed, stored
+from condgen.spaces import Images
+
+
+def evaluate(
+    target: Path, overrides: list[str], out: Path | None = None, device: str = "cpu", trust: bool = False
+) -> tuple[Record, Path]:
+    """Measure ``target`` and write ``metrics.json`` with its pictures.
+
+    Args:
+        target: a checkpoint, a run directory, an .npz (``images`` uint8 (N, H, W, C), ``labels`` (N,)) or a folder of class
+            sub-folders of images.
+        overrides: choices and keys of ``conf/evaluate.yaml``, e.g. ``split=val`` or ``metrics=inception``.
+        out: folder to write to; None: beside the run's checkpoints, or below ``outputs/evaluation``.
+        device: where to compute.
+        trust: accept foreign classes in the stored configuration.
+
+    Raises:
+        CondgenError: something does not fit together; nothing is written.
+    """
+    given = target.suffix == ".npz" or (target.is_dir() and not (target / "checkpoints").is_dir())
+    checkpoint = None if given else find(target)
+    run = checkpoint.resolve().parent.parent if checkpoint else None
+    config = settings(target, run if run and (run / "config.yaml").is_file() else None, overrides, trust)
+    evaluator = Evaluator(build("metrics", config["metrics"]), build("data", config["data"]), config["split"], config["seed"])
+    evaluator.extractor.to(device_of(device))
+    metrics = chosen(config["suite"])
+    if checkpoint is None:
+        model = None
+        images, labels = read_images(target, evaluator)
+        features = evaluator.extract(images, labels)
+        weights, source, step = "given", target.stem, None
+    else:
+        model = load(checkpoint, trust).to(device_of(device))
+        images, features = samples_of(model, evaluator, config, checkpoint)
+        weights, source, step = model.weights, checkpoint.stem, read(checkpoint)["global_step"]
+    record = evaluator.record(images, features, metrics=metrics, with_floors=True, weights=weights, source=source, step=step)
+    folder = out or (run or Path("outputs")) / "evaluation" / name_of(record)
+    save(folder, record, evaluator, images, features, model)
+    return record, folder
+
+
+def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) -> dict[str, Any]:
+    """Return the plain configuration of the measurement: what is not chosen comes from the run that the target belongs to."""
+    deep = [override for override in overrides if "." in override.partition("=")[0]]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+            tree = compose("evaluate", [override for override in overrides if override not in deep])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise CondgenError(explain(error)) from error
+    config: Any = OmegaConf.to_container(tree, resolve=False)
+    known = stored(run, trust) if run else {}
+    for name in ("data", "metrics"):
+        config[name] = config.get(name) or known.get(name)
+        if not config[name]:
+            raise CondgenError(
+                f"{name}= has to be chosen to evaluate {target}, for example "
+                + ("data=mnist." if name == "data" else "metrics=mnist-cnn, the extractor that looks at the images.")
+            )
+    config = changed(config, deep)
+    for name in ("seed", "samples"):
+        if type(config[name]) is not int and (config[name] is not None or name == "seed"):
+            raise CondgenError(f"{name} must be a whole number, not {config[name]}.")
+    if config["weights"] not in ("ema", "raw"):
+        raise CondgenError(f"weights={config['weights']} must be ema or raw.")
+    return dict(config)
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device ``name``; raises CondgenError if it is not here."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise CondgenError(f"--device {name} is not available here: use cpu.") from error
+
+
+def samples_of(
+    model: GenerativeModel, evaluator: Evaluator, config: dict[str, Any], checkpoint: Path
+) -> tuple[Tensor, Features]:
+    """Draw the samples of a trained model that will be measured."""
+    if not isinstance(model.space, Images):
+        raise CondgenError(f"Only images can be evaluated; {checkpoint} makes {type(model.space).__name__}.")
+    if model.condition.classes and model.condition.classes != evaluator.data.condition.classes:
+        raise CondgenError(
+            f"{checkpoint} generates the classes {', '.join(model.condition.classes[:5])}, ... and the data have "
+            f"{', '.join(evaluator.data.condition.classes[:5])}, ...: choose the data that it was trained on."
+        )
+    evaluator.extractor.resizing(model.space.shape, f"the samples of {checkpoint}")
+    count = config["samples"] or len(evaluator.part)
+    if count < FEWEST:
+        raise CondgenError(f"samples={count} are too few: at least {FEWEST} are needed for figures that mean something.")
+    model.averaged = config["weights"] == "ema"
+    return evaluator.sample(model, evaluator.asked(count))
+
+
+def read_images(path: Path, evaluator: Evaluator) -> tuple[Tensor, Tensor | None]:
+    """Read images of other code: uint8 (N, C, H, W) and what each was asked for, int64 (N,), None where nothing was.
+
+    Raises:
+        CondgenError: they are damaged, too few, of another size, or of classes that the data do not have.
+    """
+    classes = evaluator.data.condition.classes
+    images, labels = read_npz(path) if path.suffix == ".npz" else read_folder(path, classes)
+    evaluator.extractor.resizing(images.shape[1:], f"the images in {path}")
+    if len(images) < FEWEST:
+        raise CondgenError(f"{path} holds {len(images)} images: at least {FEWEST} are needed for figures that mean something.")
+    if labels is not None and not bool(((labels >= 0) & (labels < max(1, len(classes)))).all()):
+        raise CondgenError(f"{path}: labels must lie in 0..{len(classes) - 1}, the classes of the data.")
+    return images, labels
+
+
+def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
+    """Read ``images`` and ``labels`` of an .npz; labels that are all -1, or none at all, mean that nothing was asked for."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file["images"], file["labels"] if "labels" in file.files else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CondgenError(
+            f"{path} could not be read: it must be an .npz with images, uint8 (N, H, W, C), and labels, (N,)."
+        ) from error
+    if np.issubdtype(images.dtype, np.floating) and not np.isfinite(images).all():
+        raise CondgenError(f"{path}: images contain pixels that are not numbers (NaN or infinite).")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise CondgenError(f"{path}: images must be uint8 (N, H, W, C) with C = 1 or 3, not {images.dtype} {images.shape}.")
+    if labels is not None and labels.shape != (len(images),):
+        raise CondgenError(f"{path}: labels must be ({len(images)},), one for each image, not {labels.shape}.")
+    asked = None if labels is None or (labels == -1).all() else torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), asked
+
+
+def read_folder(path: Path, classes: list[str]) -> tuple[Tensor, Tensor]:
+    """Read a folder of class sub-folders, which must bear the names of the data's ``classes``."""
+    tables = ImageFolder(path).load()
+    if unknown := sorted(set(tables.classes) - set(classes)):
+        raise CondgenError(
+            f"{path}: the data have no class {unknown[0]!r}; sub-folders must be named {', '.join(classes[:12])}."
+        )
+    return tables.train.images, torch.tensor([classes.index(name) for name in tables.classes])[tables.train.labels]

@@ -1,0 +1,194 @@
+"""``condgen leaderboard``: the figures of many runs in one table, a section for each protocol."""
+
+import csv
+import io
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from condgen.errors import CondgenError
+from condgen.files import write_text
+from condgen.metrics.protocol import SAMPLING
+from condgen.metrics.record import read_records
+from condgen.metrics.suite import METRICS, Metric
+from condgen.runs import find_run
+from condgen.standings import Entry, Figure, Row, Section, badness, divide, gather, ordered
+from condgen.tables import Cell, Column, escaped, markdown_table, printable, text_table
+
+ARROWS = {"higher": " ↑", "lower": " ↓", "one": " → 1"}
+FLOOR = "floor (training images)"
+NONE = "-"
+LEGEND = "Mean ± sample standard deviation over seeds; floor: real training images in the place of generated ones; {best}."
+
+
+def leaderboard(folder: Path, out: Path | None = None, sort: str | None = None) -> str:
+    """Return the table of all records under ``folder``, to be printed in a terminal.
+
+    Args:
+        folder: where runs and measurements lie, at any depth.
+        out: where to write the table too: .md, or .csv with a line for each figure.
+        sort: the metric that orders the rows; None for FID, where there is one.
+
+    Raises:
+        CondgenError: no record or a damaged one, a metric that no record has, an ``out`` of another ending.
+    """
+    writers = {".csv": to_csv, ".md": to_markdown}
+    if out and out.suffix.lower() not in writers:
+        raise CondgenError(f"--out {out} must end in .csv or .md.")
+    entries = collect(folder)
+    present = ordered({metric for entry in entries for metric in entry.record.figures})
+    if sort and sort not in present:
+        raise CondgenError(f"--sort {sort} is a metric of no record: take one of {', '.join(present)}.")
+    sections = sorted(divide(gather(entries), sort or "fid"), key=place)
+    text = to_text(sections, shutil.get_terminal_size((1000, 24)).columns)  # what is no terminal has no width
+    if out:
+        write_text(out, writers[out.suffix.lower()](sections))
+        text += f"\nwritten to {out}"
+    return text
+
+
+def collect(folder: Path) -> list[Entry]:
+    """Return all records under ``folder``, the oldest first."""
+    if not folder.is_dir():
+        raise CondgenError(f"There is no folder {folder}: give one that holds runs or measurements.")
+    files = [path for path in folder.rglob("metrics.json") if path.is_file()]
+    files.sort(key=lambda path: (path.stat().st_mtime_ns, path))
+    records = [(record, path) for path in files for record in read_records(path) if record.figures]
+    if not records:
+        raise CondgenError(f"{folder} holds no measurements: make some with condgen evaluate.")
+    return [Entry(record, path, None if record.protocol.weights == "given" else find_run(path)) for record, path in records]
+
+
+def to_text(sections: Sequence[Section], width: int) -> str:
+    """Write the sections for a terminal; columns that do not fit beside each other follow below."""
+    lines = []
+    for section in sections:
+        lines += [heading(section), "", *text_table(columns(section), width), *notes(section), ""]
+    lines.append(LEGEND.format(best="* best of its column"))
+    return "\n".join(printable(line).rstrip() for line in lines)
+
+
+def to_markdown(sections: Sequence[Section]) -> str:
+    """Write the sections as Markdown tables."""
+    lines = []
+    for section in sections:
+        lines += [escaped(heading(section)).replace("\\|", "|"), "", *markdown_table(columns(section)), ""]
+        lines += [part for note in notes(section) for part in (escaped(note), "")]
+    lines += [LEGEND.format(best="bold: best of its column"), ""]
+    return "\n".join(map(printable, lines))
+
+
+def to_csv(sections: Sequence[Section]) -> str:
+    """Write a line for each figure, with its whole protocol."""
+    text = io.StringIO()
+    lines = [line for section in sections for row in section.rows for line in csv_lines(row, section.metrics)]
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def csv_lines(row: Row, metrics: Sequence[str]) -> list[dict[str, object]]:
+    """Return one dict for each figure of a row."""
+    records = [entry.record for entry in row.entries]
+    protocol = row.protocol.stamp()
+    protocol["evaluation_seed"] = protocol.pop("seed")  # not that of a run
+    return [
+        {
+            "run": row.name,
+            "checkpoint": row.checkpoint,
+            "metric": metric,
+            "mean": figure.mean,
+            "std": figure.spread,
+            "n": figure.count,
+            "floor": records[0].floors.get(metric),
+            **protocol,
+            "seeds": " ".join(row.seeds),
+            "steps": " ".join(str(record.step) for record in records if record.step is not None),
+            "sources": "; ".join(record.source for record in records),
+        }
+        for metric in metrics
+        if (figure := row.figure(metric))
+    ]
+
+
+def heading(section: Section) -> str:
+    """Spell out in one line how all figures of a section were measured."""
+    protocol = section.protocol
+    parts = [
+        f"{protocol.extractor} (sha256 {protocol.sha256[:8]})",
+        f"{protocol.generated:,} generated against {protocol.real:,} images of {protocol.reference} (data {protocol.data[:8]})",
+        f"resize {protocol.resize}",
+        f"seed {protocol.seed}",
+    ]
+    shared = {name: values[0] for name, values in sampling(section).items() if len(set(values)) == 1 and values[0] != NONE}
+    return " | ".join([*parts, *(f"{name} {value}" for name, value in shared.items())])
+
+
+def place(section: Section) -> tuple[str, str, int, int, str]:
+    """Sort sections: those of test first, of many images, of many rows."""
+    protocol = section.protocol
+    return protocol.reference, protocol.extractor, -protocol.generated, -len(section.rows), heading(section)
+
+
+def sampling(section: Section) -> dict[str, list[str]]:
+    """Return how the models were sampled, row by row."""
+    stamps = [row.protocol.stamp() for row in section.rows]
+    return {name: [NONE if stamp[name] is None else str(stamp[name]) for stamp in stamps] for name in SAMPLING}
+
+
+def columns(section: Section) -> list[Column]:
+    """Return the columns of a section: who, how it was sampled where that differs, seeds, and the metrics."""
+    rows = section.rows
+    texts = [Column("run", [*(Cell(row.name) for row in rows), Cell(FLOOR)])]
+    described = {"checkpoint": [row.checkpoint for row in rows]} | sampling(section)
+    texts += [Column(name, [*map(Cell, values), Cell()]) for name, values in described.items() if len({*values} - {""}) > 1]
+    seeds = [str(len(row.seeds) or "") for row in rows]
+    texts += [Column("seeds", [*map(Cell, seeds), Cell()], number=True)] if any(seeds) else []
+    found = texts + [numbers(section, metric) for metric in section.metrics]
+    if section.floors:
+        return found
+    return [Column(column.title, column.cells[:-1], column.number) for column in found]
+
+
+def numbers(section: Section, metric: str) -> Column:
+    """Return the column of one metric, what is best in it marked."""
+    about = METRICS.get(metric, Metric(metric, "lower", ""))
+    figures = [row.figure(metric) for row in section.rows]
+    texts = [format(figure.mean, about.format) if figure else "" for figure in figures]
+    leader = min(range(len(figures)), key=lambda row: badness(metric, figures[row]))
+    contested = metric in METRICS and sum(math.isfinite(badness(metric, figure)) for figure in figures) > 1
+    cells = [
+        Cell(text, spread(figure, row, about.format), contested and text == texts[leader])
+        for text, figure, row in zip(texts, figures, section.rows, strict=True)
+    ]
+    title = about.title + (ARROWS[about.better] if metric in METRICS else "")
+    return Column(title, [*cells, floor(section, metric, about)], number=True)
+
+
+def floor(section: Section, metric: str, about: Metric) -> Cell:
+    """Return the floor of a metric, as a range where the records do not agree."""
+    if metric not in section.floors:
+        return Cell()
+    low, high = (format(value, about.format) for value in section.floors[metric])
+    return Cell(low, f" to {high}" if metric in section.disputed else "")
+
+
+def spread(figure: Figure | None, row: Row, style: str) -> str:
+    """Write the deviation over seeds, and their number where the metric was not measured for all of the row."""
+    if figure is None:
+        return ""
+    deviation = "" if figure.spread is None else f" ± {figure.spread:{style}}"
+    return deviation + (f" (n={figure.count})" if figure.count < len(row.entries) else "")
+
+
+def notes(section: Section) -> list[str]:
+    """Return what a reader has to know beside the figures."""
+    older = [str(entry.path) for row in section.rows for entry in row.older]
+    found = []
+    if older:
+        found.append(f"Left out, because the same run and seed was measured again later: {', '.join(older)}.")
+    if section.disputed:
+        found.append(f"The records name different floors for {', '.join(section.disputed)}: their range is shown.")
+    return found

@@ -1,0 +1,245 @@
+"""From images to a record: the real images' features, kept in the cache folder, the samples of a model and their figures."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from condgen.data import DataModule, cache
+from condgen.data.pixels import chunks, recolour, resize
+from condgen.data.split import apportion, cut
+from condgen.data.tables import Part
+from condgen.errors import CondgenError
+from condgen.files import replacing
+from condgen.metrics.cas import classification_accuracy_score
+from condgen.metrics.extractors import Extractor
+from condgen.metrics.features import Features
+from condgen.metrics.protocol import Protocol
+from condgen.metrics.record import Record
+from condgen.metrics.suite import METRICS, Known, floors, measure, require_metrics
+from condgen.models.base import BLOCK, GenerativeModel
+from condgen.spaces import to_uint8
+
+FEWEST = 100
+"""Images below which figures mean nothing."""
+log = logging.getLogger("condgen")
+
+
+class Evaluator:
+    """Measures generated images against one split of the data, with one extractor.
+
+    Args:
+        extractor: what looks at the images.
+        data: the data; the reference is read at the extractor's own size.
+        split: "val" or "test".
+        seed: decides the samples' noise and every subset that is drawn.
+
+    Raises:
+        CondgenError: the extractor does not know the data's classes or colours, or the split does not exist.
+    """
+
+    def __init__(self, extractor: Extractor, data: DataModule, split: str, seed: int = 0):
+        if split not in ("val", "test"):
+            raise CondgenError(f"split={split} must be val or test.")
+        self.extractor, self.split, self.seed = extractor, split, seed
+        fits = len(extractor.shape) == 1 or data.space.shape == extractor.shape
+        self.data = data if fits else data.at(extractor.shape[1], extractor.shape[0])
+        self.part: Part = getattr(self.data, split)
+        _, logits = extractor(self.part.table.images[self.part.rows[:1]])
+        self.recognizes = extractor.recognizes(self.data.condition.classes, logits.shape[1])
+
+    # --- the real images ---
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the reference images and their labels."""
+        return fingerprint(self.part)
+
+    @cached_property
+    def reference(self) -> Features:
+        """Features of the real images of the split."""
+        return self._real(self.part, self.fingerprint)
+
+    @cached_property
+    def train(self) -> Features:
+        """Features of the training images."""
+        return self._real(self.data.train, self._train_fingerprint)
+
+    @cached_property
+    def _train_fingerprint(self) -> str:
+        return fingerprint(self.data.train)
+
+    def _real(self, part: Part, identity: str) -> Features:
+        def compute() -> dict[str, Tensor]:
+            blocks = [self.extractor(part.table.images[rows]) for rows in chunks(part.rows, part.table.images)]
+            features, logits = (torch.cat(column) for column in zip(*blocks, strict=True))
+            return {"features": features, "logits": logits}
+
+        found = self._cached("features", identity, compute=compute)
+        return self._seen(found["features"], found["logits"], part.labels)
+
+    def _seen(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Features:
+        return Features(features, logits, labels, None if self.recognizes is None else self.recognizes[logits.argmax(1)])
+
+    def _cached(self, stem: str, *identity: object, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        name = cache.name(f"{stem}-{self.extractor.name}", self.extractor.sha256, *identity)
+        return cached(name, compute)
+
+    @cached_property
+    def _known(self) -> Known:
+        found = self._cached("reference", self.fingerprint, compute=lambda: Known.of(self.reference).tensors())
+        return Known.from_tensors(found)
+
+    @cached_property
+    def _known_with_train(self) -> Known:
+        identity = self.fingerprint, self._train_fingerprint
+        found = self._cached("reference", *identity, compute=lambda: Known.of(self.reference, self.train).tensors())
+        return Known.from_tensors(found)
+
+    def floors(self, count: int, metrics: Sequence[str]) -> dict[str, float]:
+        """Return ``metrics`` of ``count`` training images, mean of five draws: what a perfect generator would reach."""
+
+        def compute() -> dict[str, Tensor]:
+            found = floors(self.train, self.reference, count, metrics=metrics, seed=self.seed, known=self._known)
+            return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
+
+        identity = self.fingerprint, self._train_fingerprint, count, self.seed, tuple(metrics)
+        return {name: float(value) for name, value in self._cached("floors", *identity, compute=compute).items()}
+
+    # --- the generated ones ---
+
+    def asked(self, count: int) -> Tensor:
+        """Return the labels int64 (count,) to ask for: the classes in the proportions of the reference."""
+        quotas = apportion(torch.bincount(self.part.labels), count)
+        return torch.repeat_interleave(torch.arange(len(quotas)), torch.tensor(quotas))
+
+    def extract(self, images: Tensor, labels: Tensor | None) -> Features:
+        """Return the features of uint8 images (N, C, H, W), and what is recognized in them."""
+        features, logits = self.extractor(images)
+        return self._seen(features, logits, labels)
+
+    def sample(self, model: GenerativeModel, labels: Tensor, rank: int = 0, world: int = 1) -> tuple[Tensor, Features]:
+        """Draw a sample for each of ``labels`` (N,) and return images, uint8 (N, C, H, W), and their features.
+
+        Each of ``world`` processes draws and looks at its own blocks; then all have all of them, in the order of the blocks.
+
+        Raises:
+            CondgenError: a pixel is not a number.
+        """
+        self.extractor.to(model.device)
+        conditions = torch.split(model.condition.from_labels(labels), BLOCK)
+        asked = torch.split(labels, BLOCK)
+        shares: list[dict[int, tuple[Tensor, Features]]] = [{} for _ in range(world)]
+        for i in range(rank, len(asked), world):
+            samples = model.sample_block(i, conditions[i], self.seed)
+            if not bool(samples.isfinite().all()):
+                raise CondgenError("The model generates pixels that are not numbers (NaN or infinite): it cannot be measured.")
+            images = to_uint8(samples).cpu()
+            shares[rank][i] = images, self.extract(images, asked[i] if model.condition.classes else None)
+        if world > 1:
+            torch.distributed.all_gather_object(shares, shares[rank])
+        blocks = [shares[i % world][i] for i in range(len(asked))]
+        return torch.cat([images for images, _ in blocks]), Features.cat([features for _, features in blocks])
+
+    def record(
+        self,
+        images: Tensor,
+        generated: Features,
+        *,
+        metrics: Sequence[str],
+        with_floors: bool,
+        weights: str,
+        source: str,
+        step: int | None,
+    ) -> Record:
+        """Measure generated images and return the figures under their protocol.
+
+        Args:
+            images: uint8 (N, C, H, W), as they were generated.
+            generated: their features.
+            metrics: names in `METRICS`.
+            with_floors: also measure training images.
+            weights: see `Protocol`.
+            source: see `Record`.
+            step: see `Record`.
+        """
+        train, known = (self.train, self._known_with_train) if "nearest" in metrics else (None, self._known)
+        measured = measure(generated, self.reference, metrics=metrics, train=train, seed=self.seed, known=known)
+        figures = measured.figures
+        lows = self.floors(len(generated), list(figures)) if with_floors else {}
+        if "cas" in metrics and generated.labels is not None:
+            figures["cas"], lows["cas"] = self._cas(images, generated.labels)
+        protocol = Protocol(
+            extractor=self.extractor.name,
+            sha256=self.extractor.sha256,
+            reference=self.split,
+            data=self.fingerprint,
+            real=len(self.part),
+            generated=len(generated),
+            resize=self.extractor.resizing(images.shape[1:], "the samples"),
+            seed=self.seed,
+            weights=weights,
+        )
+        classes = self.data.condition.classes if generated.labels is not None else []
+        return Record(protocol, figures, lows, measured.per_class, classes, measured.confusion, source, step)
+
+    def _cas(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
+        """Return the classification accuracy score of generated images, and that of as many training images."""
+        shape, train = self.data.space.shape, self.data.train
+        rows = train.rows[cut(train.labels, min(len(labels), len(train)), (self.seed, "cas"))[1]]
+        fitting = resize(recolour(images, shape[0]), shape[1])
+        pairs = ((fitting, labels), (train.table.images[rows], train.table.labels[rows]))
+        score, floor = (classification_accuracy_score(*pair, self.part.images, self.part.labels, self.seed) for pair in pairs)
+        return score, floor
+
+
+def chosen(metrics: Sequence[str] | str) -> list[str]:
+    """Return the names of ``metrics``: a list, or "all" but the slow classification accuracy score, asked for by name.
+
+    Raises:
+        CondgenError: a name is unknown.
+    """
+    if metrics == "all":
+        return [name for name in METRICS if name != "cas"]
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    require_metrics(names)
+    return names
+
+
+def fingerprint(part: Part) -> str:
+    """Hash images and labels of ``part``, 24 hexadecimal digits."""
+    digest = hashlib.blake2b(str(tuple(part.table.images.shape[1:])).encode(), digest_size=12)
+    for rows in chunks(part.rows, part.table.images):
+        digest.update(part.table.images[rows].numpy().tobytes())
+    digest.update(part.labels.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cached(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of the cache file ``name``, computed now or in an earlier run, by one process at a time.
+
+    Raises:
+        CondgenError: the file is damaged.
+    """
+    file = cache.folder() / "metrics" / f"{name}.safetensors"
+    try:
+        with cache.locked(file):
+            if file.exists():
+                return safetensors.torch.load_file(file)
+            tensors = compute()
+            try:
+                with replacing(file) as temporary:
+                    safetensors.torch.save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+            except CondgenError as error:
+                log.warning("%s Every run will have to compute it anew.", error)
+            return tensors
+    except SafetensorError as error:
+        raise CondgenError(f"The cache file {file} is damaged: delete it, it will be made again.") from error
+    except OSError as error:
+        log.warning("The cache folder %s cannot be used (%s): every run will have to compute features.", cache.folder(), error)
+        return compute()

@@ -1,0 +1,294 @@
+"""The suite: all figures of a set of generated images, from features that were extracted once.
+
+What depends on the reference alone is computed once, as `Known`; `measure` compares generated images with it, and `floors`
+compares real training images with it: what a perfect generator would reach.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from condgen.errors import CondgenError
+from condgen.metrics.distances import Gaussian, frechet, gaussian, inception_score, kid, warn_of_few
+from condgen.metrics.features import Features
+from condgen.metrics.manifold import DENSITY_NEIGHBOUR, Manifold, manifold, nearest, radii, spreads
+from condgen.randomness import generator
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure is shown and read.
+
+    Attributes:
+        title: for tables.
+        better: "higher", "lower", or "one" for figures that are 1 for real images.
+        meaning: one sentence.
+        format: of the number, as for `format`.
+    """
+
+    title: str
+    better: Literal["higher", "lower", "one"]
+    meaning: str
+    format: str = ".3f"
+
+
+METRICS = {
+    "fid": Metric("FID", "lower", "Fréchet distance of the features of generated and real images.", ".2f"),
+    "intra_fid": Metric("intra-class FID", "lower", "FID within a class, mean over the classes.", ".2f"),
+    "intra_fid_worst": Metric("worst intra-class FID", "lower", "FID within the class where it is highest.", ".2f"),
+    "is": Metric("IS", "higher", "Inception score: how sure and how varied the extractor's classes are.", ".2f"),
+    "kid": Metric("KID", "lower", "Kernel distance of the features; unbiased, so 0 for equal distributions.", ".5f"),
+    "precision": Metric("precision", "higher", "Share of generated images that lie among real ones."),
+    "recall": Metric("recall", "higher", "Share of real images that lie among generated ones."),
+    "density": Metric("density", "higher", "How deep among real images generated ones lie; 1 for real images."),
+    "coverage": Metric("coverage", "higher", "Share of real images that have a generated one near by."),
+    "label_accuracy": Metric("label accuracy", "higher", "Share of images that show the class that was asked for."),
+    "diversity": Metric("diversity", "one", "Mean distance within a class over that of real images, mean over the classes."),
+    "diversity_worst": Metric("least diversity", "higher", "Diversity of the class where it is least."),
+    "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
+    "cas": Metric("CAS", "higher", "Accuracy on real images of a classifier that was trained on generated ones."),
+}
+"""All metrics by the names under which figures are stored; ``cas`` trains a network and is computed elsewhere."""
+
+PROBES = 2000
+"""Images that look for their nearest training image: their median is within about 1 % of that of 10,000."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The figures of one set of generated images.
+
+    Attributes:
+        figures: each metric's value; metrics that do not apply are not there.
+        per_class: ``label_accuracy``, ``intra_fid`` and ``diversity`` of the K classes, NaN for a class with too few images.
+        confusion: counts, K rows (asked for) of K + 1 columns (recognized; the last is any other class); None without classes.
+    """
+
+    figures: dict[str, float]
+    per_class: dict[str, list[float]] = field(default_factory=dict)
+    confusion: list[list[int]] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What the reference says by itself, and with the training images.
+
+    Attributes:
+        whole: Gaussian of all its features.
+        classes: Gaussian of each of the K classes, None for one with fewer than 2 images; empty without labels.
+        radii: (N, 2) from `condgen.metrics.manifold.radii`; empty for 5 images or fewer.
+        spreads: (K,), mean distance within each class.
+        unseen: (), median distance from the reference to the nearest training image; NaN without training images.
+    """
+
+    whole: Gaussian
+    classes: list[Gaussian | None]
+    radii: Tensor
+    spreads: Tensor
+    unseen: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, reference: Features, train: Features | None = None) -> "Known":
+        """Compute it; without the training images, `measure` computes ``unseen`` when it needs it."""
+        require_finite(reference, "real")
+        features, labels = reference.features, reference.labels
+        count = 0 if labels is None else int(labels.max()) + 1
+        return cls(
+            whole=gaussian(features),
+            classes=[] if labels is None else by_class(features, labels, count),
+            radii=radii(features) if len(features) > DENSITY_NEIGHBOUR else features.new_empty(0, 2),
+            spreads=features.new_empty(0) if labels is None else spreads(features, labels, count),
+            unseen=torch.tensor(float("nan")) if train is None else typical_nearest(reference, train),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it under flat names."""
+        gaussians = {"whole": self.whole} | {str(k): one for k, one in enumerate(self.classes) if one is not None}
+        parts = {f"{name}.mean": one.mean for name, one in gaussians.items()}
+        parts |= {f"{name}.root": one.root for name, one in gaussians.items()}
+        return parts | {"radii": self.radii, "spreads": self.spreads, "unseen": self.unseen}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Known":
+        """Return what `tensors` was made from; raises KeyError if a part is missing."""
+        whole = Gaussian(tensors["whole.mean"], tensors["whole.root"])
+        classes = [
+            Gaussian(tensors[f"{k}.mean"], tensors[f"{k}.root"]) if f"{k}.mean" in tensors else None
+            for k in range(len(tensors["spreads"]))
+        ]
+        return cls(whole, classes, tensors["radii"], tensors["spreads"], tensors["unseen"])
+
+
+@torch.no_grad()
+def measure(
+    generated: Features,
+    reference: Features,
+    *,
+    metrics: Sequence[str],
+    train: Features | None = None,
+    seed: int = 0,
+    known: Known | None = None,
+) -> Measurement:
+    """Compute those of ``metrics`` that apply; the global random state is neither used nor changed.
+
+    Args:
+        generated: images with the classes that were asked for.
+        reference: real images of the same extractor.
+        metrics: names from `METRICS`.
+        train: the images that the generator learned from, for ``nearest``.
+        seed: decides the subsets of KID and the splits of the inception score.
+        known: `Known.of` the reference, if it was computed before.
+
+    Raises:
+        CondgenError: an unknown metric, too few images, features that are not finite, or a class that the data do not have.
+    """
+    require_metrics(metrics)
+    require_finite(generated, "generated")
+    wanted = set(metrics)
+    known = known or Known.of(reference)
+    figures = whole_figures(wanted, generated, reference, known, seed)
+    per_class, confusion = class_figures(wanted, generated, reference, known)
+    for name, values in per_class.items():
+        figures[name] = float(values.nanmean())
+    if "intra_fid" in per_class:
+        figures["intra_fid_worst"] = extreme(per_class["intra_fid"], worst_is_highest=True)
+    if "diversity" in per_class:
+        figures["diversity_worst"] = extreme(per_class["diversity"], worst_is_highest=False)
+    if confusion is not None:
+        figures["label_accuracy"] = int(confusion.diagonal().sum()) / len(generated)
+    if "nearest" in wanted and train is not None:
+        unseen = typical_nearest(reference, train) if known.unseen.isnan() else known.unseen
+        figures["nearest"] = float(typical_nearest(generated, train) / unseen)
+    return Measurement(
+        {name: figures[name] for name in metrics if name in figures},
+        {name: values.tolist() for name, values in per_class.items()},
+        None if confusion is None else confusion.tolist(),
+    )
+
+
+def whole_figures(wanted: set[str], generated: Features, reference: Features, known: Known, seed: int) -> dict[str, float]:
+    """Compute the wanted figures that know no classes."""
+    figures: dict[str, float] = {}
+    if "fid" in wanted:
+        warn_of_few("FID", len(reference), len(generated), generated.features.shape[1])
+        figures["fid"] = frechet(known.whole, gaussian(generated.features))
+    if "kid" in wanted:
+        figures["kid"], _ = kid(reference.features, generated.features, seed=seed)
+    if "is" in wanted:
+        figures["is"], _ = inception_score(generated.logits, seed=seed)
+    if wanted & set(Manifold._fields):
+        if (fewest := min(len(reference), len(generated))) <= DENSITY_NEIGHBOUR:
+            raise CondgenError(f"Precision, recall, density and coverage need at least 6 images on each side, not {fewest}.")
+        figures |= manifold(reference.features, generated.features, known.radii)._asdict()
+    return figures
+
+
+def class_figures(
+    wanted: set[str], generated: Features, reference: Features, known: Known
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Compute the wanted figures (K,) of single classes, and counts (K, K + 1) of asked-for by recognized class."""
+    labels, count = generated.labels, len(known.classes)
+    if labels is None or reference.labels is None:
+        return {}, None
+    if int(labels.max()) >= count:
+        raise CondgenError(f"Class {int(labels.max())} was asked for, but the real images have classes 0..{count - 1} only.")
+    per_class: dict[str, Tensor] = {}
+    confusion = None
+    if "label_accuracy" in wanted and generated.recognized is not None:
+        confusion = confuse(labels, generated.recognized, count)
+        per_class["label_accuracy"] = confusion.diagonal().double() / confusion.sum(1)
+    if wanted & {"intra_fid", "intra_fid_worst"}:
+        fewest = [int(torch.bincount(side, minlength=count).min()) for side in (reference.labels, labels)]
+        warn_of_few("Intra-class FID (smallest class)", *fewest, generated.features.shape[1])
+        pairs = zip(known.classes, by_class(generated.features, labels, count), strict=True)
+        per_class["intra_fid"] = torch.tensor(
+            [frechet(a, b) if a and b else float("nan") for a, b in pairs], dtype=torch.float64
+        )
+    if wanted & {"diversity", "diversity_worst"}:
+        per_class["diversity"] = spreads(generated.features, labels, count) / known.spreads
+    return per_class, confusion
+
+
+def floors(
+    train: Features,
+    reference: Features,
+    count: int,
+    *,
+    metrics: Sequence[str],
+    seed: int = 0,
+    draws: int = 5,
+    known: Known | None = None,
+) -> dict[str, float]:
+    """Return ``metrics`` of ``count`` training images in the reference's proportions of classes, mean of ``draws`` draws."""
+    require_metrics(metrics)
+    known = known or Known.of(reference)
+    drawn = [
+        measure(train[stratified(train, reference, count, seed, draw)], reference, metrics=metrics, seed=seed, known=known)
+        for draw in range(draws)
+    ]
+    means = {name: sum(one.figures[name] for one in drawn) / draws for name in drawn[0].figures}
+    return means | ({"nearest": 1.0} if "nearest" in metrics else {})  # unseen real images, by definition
+
+
+def stratified(train: Features, reference: Features, count: int, seed: int, draw: int) -> Tensor:
+    """Return ``count`` rows of ``train``, each class as frequent as in ``reference``; without labels, any rows."""
+    stream = generator(seed, "floor", draw)
+    if train.labels is None or reference.labels is None:
+        return some(torch.arange(len(train)), count, stream)
+    share = torch.bincount(reference.labels).double() * count / len(reference)
+    counts = share.floor().long()
+    missing = count - int(counts.sum())
+    counts[(share - counts).argsort(descending=True, stable=True)[:missing]] += 1  # largest remainders
+    return torch.cat([some(torch.where(train.labels == k)[0], int(n), stream) for k, n in enumerate(counts)])
+
+
+def some(rows: Tensor, count: int, stream: torch.Generator) -> Tensor:
+    """Draw ``count`` of ``rows``, none again before all were drawn."""
+    if count and not len(rows):
+        raise CondgenError("The floors need training images of every class that the reference has.")
+    rounds = -(-count // max(1, len(rows)))
+    return torch.cat([rows[torch.randperm(len(rows), generator=stream)] for _ in range(rounds)] or [rows])[:count]
+
+
+def typical_nearest(images: Features, train: Features) -> Tensor:
+    """Return the median distance () from (at most `PROBES` of) ``images`` to the nearest training image."""
+    probes = torch.randperm(len(images), generator=generator("probes"))[:PROBES]
+    return nearest(images.features[probes], train.features)[0].median()
+
+
+def by_class(features: Tensor, labels: Tensor, count: int) -> list[Gaussian | None]:
+    """Fit a Gaussian to each class; None for one with fewer than 2 images."""
+    parts = [features[labels == k] for k in range(count)]
+    return [gaussian(part) if len(part) > 1 else None for part in parts]
+
+
+def confuse(labels: Tensor, recognized: Tensor, count: int) -> Tensor:
+    """Count (K, K + 1) images by asked-for and recognized class, the last column any other."""
+    seen = torch.where((recognized >= 0) & (recognized < count), recognized, count)
+    return torch.bincount(labels * (count + 1) + seen, minlength=count * (count + 1)).reshape(count, count + 1)
+
+
+def extreme(values: Tensor, *, worst_is_highest: bool) -> float:
+    """Return the highest or lowest of ``values`` (K,) that are not NaN; NaN if none is."""
+    there = values[~values.isnan()]
+    return float(there.max() if worst_is_highest else there.min()) if len(there) else float("nan")
+
+
+def require_metrics(metrics: Sequence[str]) -> None:
+    """Raise CondgenError for a name that no metric has."""
+    for name in metrics:
+        if name not in METRICS:
+            raise CondgenError(f"There is no metric {name!r}; there are {', '.join(METRICS)}.")
+
+
+def require_finite(images: Features, kind: str) -> None:
+    """Raise CondgenError where features or logits of the ``kind`` images are NaN or infinite."""
+    bad = ~(images.features.isfinite().all(1) & images.logits.isfinite().all(1))
+    if bad.any():
+        raise CondgenError(
+            f"{int(bad.sum())} of {len(images)} {kind} images have features that are not numbers: most likely they hold NaN."
+        )
