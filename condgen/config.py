@@ -1,6 +1,5 @@
 """From configuration to objects: where conf/ lies, how targets are called, which targets a stored config may name."""
 
-import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -26,11 +25,11 @@ def conf_dir() -> Path:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Resolve all interpolations and return plain dicts and lists."""
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise CondgenError(f"{missing[0]} has no value: give {missing[0]}=VALUE.")
     try:
-        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        if match := re.search(r"Missing mandatory value: ([\w.]+\w)", str(error)):
-            raise CondgenError(f"{match[1]} has no value: give {match[1]}=VALUE.") from error
         raise CondgenError(f"The configuration is incomplete: {sentence(error)}") from error
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}

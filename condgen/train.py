@@ -28,6 +28,7 @@ from condgen.errors import CondgenError
 from condgen.files import write_text
 from condgen.models.base import GenerativeModel
 from condgen.randomness import mix
+from condgen.report import write_report
 
 Config = dict[str, Any]
 log = logging.getLogger("condgen")
@@ -293,6 +294,7 @@ def conclude(run: Run, directory: Path, seconds: float) -> None:
         "checkpoints": shown / "checkpoints",
         "metrics": shown / "metrics.json",
         "curves": f"tensorboard --logdir {shown}",
+        "report": shown / write_report(directory).name,
         "draw samples": f"condgen sample {shown}{condition} --count 64 --out samples.png",
         "train longer": f"condgen resume {shown} {longer}",
     }

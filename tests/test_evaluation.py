@@ -68,9 +68,10 @@ def test_a_run_leaves_figures_with_protocols_pictures_and_curves(run_condgen: Ru
     run = tmp_path / "run"
     metrics = json.loads((run / "metrics.json").read_text())
     stamp = metrics["protocols"]["mnist-cnn/val-500"]
-    assert (stamp["real"], stamp["generated"], stamp["weights"], stamp["resize"]) == (5000, 500, "raw", "none")
-    assert metrics["last"][FID] == pytest.approx(curve(run, FID)[-1]) and metrics["best"][FID] == min(curve(run, FID))
-    folder = run / "evaluation" / "last-val-300-mnist-cnn-raw"
+    assert (stamp["real"], stamp["generated"], stamp["weights"], stamp["resize"]) == (5000, 500, "ema", "none")
+    assert metrics["last"][FID] == pytest.approx(curve(run, FID)[-1])
+    assert metrics["best"][FID] == pytest.approx(min(curve(run, FID)))
+    folder = run / "evaluation" / "last-val-300-mnist-cnn"
     (record,) = read_records(folder / "metrics.json")
     assert record.step == 12 and record.floors.keys() == record.figures.keys() == {"fid", "label_accuracy", "diversity"}
     assert {"confusion.png", "neighbours.png", "latents.png", "classes.png"} <= {path.name for path in folder.iterdir()}

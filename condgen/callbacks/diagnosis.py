@@ -6,6 +6,7 @@ validation part. It takes numbers that lie there already, draws nothing at rando
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -26,16 +27,16 @@ WARNINGS = {
         "dropout, or the generator a larger learning rate."
     ),
     "constant": (
-        "the discriminator says the same of every sample, and has for {updates:,} updates, so that the generator has nothing to "
-        "learn from. Begin anew with a smaller learning rate of the discriminator."
+        "the discriminator says the same of every sample, and has for {updates:,} updates, so that the generator has nothing "
+        "to learn from. Begin anew with a smaller learning rate or less regularization of the discriminator."
     ),
     "posterior_collapse": (
         "posterior collapse: {active} of {latent} latent units depend on the sample, and the decoder does without the others. "
         "Try a smaller model.beta, a model.warmup of some thousand updates, or a smaller model.latent."
     ),
     "class_collapse": (
-        "class {name} has collapsed: its samples differ from each other by {ratio:.0%} of what real ones do. Other classes may "
-        "follow; try smaller learning rates, or an earlier checkpoint."
+        "collapse of {collapsed} of {classes} classes: in the worst, {name}, samples differ from each other by {ratio:.0%} of "
+        "what real ones do. Try smaller learning rates, or an earlier checkpoint."
     ),
     "ignored_condition": (
         "the condition seems to be ignored: samples get better (FID {first:.4g} to {last:.4g}), but {accuracy:.0%} of them are "
@@ -62,8 +63,8 @@ class Diagnosis(L.Callback):
         unit_variance: a latent unit is active where the variance of its posterior mean over the validation part is more than
             this (Burda et al. 2016, section 4.4),
         active_share: and the posterior has collapsed where a smaller share of the units is active, or none.
-        patience: in updates. D is warned of after it stood like that for so long without a break: at the start a strong one is
-            normal, the published GANs' wins for some 600 updates. The posterior is judged after so many.
+        patience: in updates. D is warned of after it has stood like that for so long without a break, since at the start a
+            strong one is normal; the posterior is not judged earlier either.
         class_diversity: a class has collapsed where its diversity is under this share of that of real samples.
         above_chance: a condition is ignored where label accuracy has come less than this share of the way from chance, 1 / K,
             to 1,
@@ -122,14 +123,14 @@ class Diagnosis(L.Callback):
         if step == self._step:  # several D steps for one of G
             return
         self._step = step
-        if step % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
-            vitals: dict[str, Tensor] = getattr(pl_module, "vitals", dict)()
-            if vitals:
-                # Gradients are the same in all processes, the rest become means over them.
-                means = trainer.strategy.reduce(torch.stack(list(vitals.values())), reduce_op="mean")
-                values = dict(zip(vitals, means.tolist(), strict=True))
-                publish(pl_module, values)
-                self.judge_game(trainer, values)
+        vitals: Callable[[], dict[str, Tensor]] | None = getattr(pl_module, "vitals", None)
+        if vitals and step % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
+            scalars = vitals()
+            # Gradients are the same in all processes, the rest become means over them.
+            means = trainer.strategy.reduce(torch.stack(list(scalars.values())), reduce_op="mean")
+            values = dict(zip(scalars, means.tolist(), strict=True))
+            publish(pl_module, values)
+            self.judge_game(trainer, values)
 
     def judge_game(self, trainer: L.Trainer, vitals: dict[str, float]) -> None:
         """Warn of a discriminator that has won, and of one that says the same of everything."""
@@ -163,15 +164,20 @@ class Diagnosis(L.Callback):
         self.judge_condition(trainer, record)
 
     def judge_classes(self, trainer: L.Trainer, model: GenerativeModel, record: Record) -> None:
-        """Warn of the first class whose samples hardly differ from each other."""
+        """Warn of classes whose samples hardly differ from each other."""
         ratios = record.per_class.get("diversity", [])
         known = [ratio for ratio in ratios if not math.isnan(ratio)]  # not where a class has too few samples
         if not known:
             return
         publish(model, {"least_class_diversity": min(known)})
-        for name, ratio in zip(record.classes, ratios, strict=True):
-            if self.lasts(f"class {name}", ratio < self.class_diversity, self._evaluation, self.evaluations - 1):
-                self.warn(trainer, "class_collapse", name=name, ratio=ratio)
+        collapsed = [
+            (ratio, name)
+            for name, ratio in zip(record.classes, ratios, strict=True)
+            if self.lasts(f"class {name}", ratio < self.class_diversity, self._evaluation, self.evaluations - 1)
+        ]
+        if collapsed:
+            ratio, name = min(collapsed)
+            self.warn(trainer, "class_collapse", collapsed=len(collapsed), classes=len(ratios), name=name, ratio=ratio)
 
     def judge_condition(self, trainer: L.Trainer, record: Record) -> None:
         """Warn where samples get better without becoming what was asked for; FIDs are compared within one protocol."""
@@ -180,13 +186,13 @@ class Diagnosis(L.Callback):
             return
         kind, chance = f"condition under {protocol}", 1 / classes
         blind = figures["label_accuracy"] < chance + self.above_chance * (1 - chance)
+        lasts = self.lasts(kind, blind, self._evaluation, self.evaluations - 1)
         if not blind:
             self._fid.pop(protocol, None)
-        lasts = self.lasts(kind, blind, self._evaluation, self.evaluations - 1)
-        first = self._fid.setdefault(protocol, figures["fid"]) if blind else 0.0
-        if lasts and figures["fid"] <= (1 - self.fid_fall) * first:
-            numbers = {"first": first, "last": figures["fid"], "accuracy": figures["label_accuracy"], "chance": chance}
-            self.warn(trainer, "ignored_condition", **numbers)
+            return
+        first, last = self._fid.setdefault(protocol, figures["fid"]), figures["fid"]
+        if lasts and last <= (1 - self.fid_fall) * first:
+            self.warn(trainer, "ignored_condition", first=first, last=last, accuracy=figures["label_accuracy"], chance=chance)
 
     # --- how it speaks ---
 

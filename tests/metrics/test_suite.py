@@ -42,8 +42,9 @@ def test_a_good_generator(good):
     assert list(figures) == [name for name in ALL if name != "cas"]
     assert figures["label_accuracy"] == 1
     assert figures["fid"] < 0.1 * D  # of a squared distance of about 18 D between classes
-    assert figures["is"] == pytest.approx(10, rel=0.05)
-    assert abs(figures["kid"]) < 0.01
+    assert 9 < figures["is"] <= K  # splits of 50 images do not hold all classes equally often
+    half = images(N, 4, shown=torch.arange(N) % 5)
+    assert abs(figures["kid"]) < 0.05 * measure(half, REFERENCE, metrics=["kid"], known=KNOWN).figures["kid"]
     for name in ("precision", "recall", "coverage"):
         assert figures[name] > 0.5, name
     for name in ("density", "diversity", "diversity_worst", "nearest"):
@@ -156,6 +157,7 @@ def test_a_reference_without_labels_or_with_a_rare_class_can_be_stored():
 
 
 def test_seeds_decide_and_the_global_state_stays(good):
+    torch.manual_seed(123)  # not where an earlier measurement could have left it
     state = torch.random.get_rng_state()
     again = measure(GOOD, REFERENCE, metrics=ALL, train=TRAIN, known=KNOWN)
     floors(TRAIN, REFERENCE, 500, metrics=["kid", "is"], draws=1, known=KNOWN)
@@ -195,6 +197,8 @@ def test_refusals():
     broken.features[7] = float("nan")
     with pytest.raises(CondgenError, match=r"1 of 500 generated images .* NaN"):
         measure(broken, REFERENCE, metrics=["label_accuracy"], known=KNOWN)
+    with pytest.raises(CondgenError, match=r"500 of 500 generated images .* NaN"):
+        measure(replace(GOOD, logits=GOOD.logits / 0), REFERENCE, metrics=["is"], known=KNOWN)
     with pytest.raises(CondgenError, match="real images"):
         measure(GOOD, broken, metrics=["fid"])
     with pytest.raises(CondgenError, match=r"Class 10 was asked for.*0\.\.9"):
