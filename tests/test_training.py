@@ -10,7 +10,13 @@ from command import Result
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-SHORT = ("callbacks.evaluation=null", "trainer=cpu", "trainer.limit_train_batches=6", "trainer.limit_val_batches=2", "data.batch_size=16")
+SHORT = (
+    "callbacks.evaluation=null",
+    "trainer=cpu",
+    "trainer.limit_train_batches=6",
+    "trainer.limit_val_batches=2",
+    "data.batch_size=16",
+)
 
 
 def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(

@@ -92,20 +92,26 @@ class Evaluator:
 
     @cached_property
     def _known(self) -> Known:
-        found = self._cached("reference", self.fingerprint, compute=lambda: Known.of(self.reference).tensors())
-        return Known.from_tensors(found)
+        """What metrics need of the reference."""
+        return self._know()
 
     @cached_property
     def _known_with_train(self) -> Known:
-        identity = self.fingerprint, self._train_fingerprint
-        found = self._cached("reference", *identity, compute=lambda: Known.of(self.reference, self.train).tensors())
-        return Known.from_tensors(found)
+        """The same, and how far unseen real images are from training images."""
+        return self._know(self.train)
+
+    def _know(self, train: Features | None = None) -> Known:
+        identity = (self.fingerprint,) if train is None else (self.fingerprint, self._train_fingerprint)
+        return Known.from_tensors(
+            self._cached("reference", *identity, compute=lambda: Known.of(self.reference, train).tensors())
+        )
 
     def floors(self, count: int, metrics: Sequence[str]) -> dict[str, float]:
         """Return ``metrics`` of ``count`` training images, mean of five draws: what a perfect generator would reach."""
 
         def compute() -> dict[str, Tensor]:
-            found = floors(self.train, self.reference, count, metrics=metrics, seed=self.seed, known=self._known)
+            known = self._known_with_train if "nearest" in metrics else self._known
+            found = floors(self.train, self.reference, count, metrics=metrics, seed=self.seed, known=known)
             return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
         identity = self.fingerprint, self._train_fingerprint, count, self.seed, tuple(metrics)
