@@ -18,7 +18,8 @@ from condgen.config import build, conf_dir
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
 from condgen.hydra_app import explain
-from condgen.metrics.evaluator import FEWEST, Evaluator, chosen
+from condgen.metrics.catalogue import chosen
+from condgen.metrics.evaluator import FEWEST, Evaluator
 from condgen.metrics.features import Features
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from condgen.errors import CondgenError
 from condgen.files import write_text
+from condgen.metrics.catalogue import METRICS, Metric
 from condgen.metrics.protocol import SAMPLING
 from condgen.metrics.record import read_records
-from condgen.metrics.suite import METRICS, Metric
 from condgen.runs import find_run
 from condgen.standings import Entry, Figure, Row, Section, badness, divide, gather, ordered
 from condgen.tables import Cell, Column, escaped, markdown_table, printable, text_table

@@ -19,8 +19,8 @@ from PIL import Image
 from condgen.charts import curves_chart, read_curves
 from condgen.errors import CondgenError
 from condgen.files import save_png, write_text
+from condgen.metrics.catalogue import METRICS
 from condgen.metrics.record import Record, read_records
-from condgen.metrics.suite import METRICS
 
 CAPTIONS = {
     "samples": "Generated samples",
@@ -168,10 +168,11 @@ def curves(run: Path) -> str:
     """Draw the curves of ``metrics.csv``."""
     path = run / "metrics.csv"
     found = read_curves(path) if path.is_file() else {}
-    if not found:
+    lines = {name: curve for name, curve in found.items() if len(curve[0]) > 1}  # a single point is in the tables
+    if not lines:
         return ""
     chart = run / "curves.png"
-    save_png(chart, curves_chart(found))
+    save_png(chart, curves_chart(lines))
     return f"<h2>Curves</h2>\n{picture(chart, 'All that was logged, against updates; over noisy curves their running mean')}"
 
 

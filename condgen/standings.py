@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from condgen.metrics.catalogue import METRICS
 from condgen.metrics.protocol import Protocol, require_same
 from condgen.metrics.record import Record
-from condgen.metrics.suite import METRICS
 from condgen.runs import Run, label
 
 COLUMNS = ["fid", "intra_fid", "intra_fid_worst", "label_accuracy", "precision", "recall", "density", "coverage"]

@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from condgen.config import build, conf_dir, plain
-from condgen.metrics.evaluator import Evaluator, chosen
+from condgen.metrics.catalogue import chosen
+from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.extractors import Extractor, Shipped
 
 COUNT = 10_000

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from condgen.data import DataModule
 from condgen.errors import CondgenError
-from condgen.metrics.evaluator import FEWEST, Evaluator, chosen
+from condgen.metrics.catalogue import chosen
+from condgen.metrics.evaluator import FEWEST, Evaluator
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
 from condgen.metrics.protocol import Protocol, thousands
@@ -31,7 +32,7 @@ class Evaluation(L.Callback):
 
     Args:
         extractor: what looks at the images; empty for no evaluation.
-        metrics: names in `condgen.metrics.suite.METRICS`, or "all", measured during training.
+        metrics: names in `condgen.metrics.catalogue.METRICS`, or "all", measured during training.
         samples: how many samples then.
         every_epochs: measure after every so many epochs.
         final: metrics of the last measurement, at the end of the run, with floors and pictures; None for none.

@@ -21,7 +21,7 @@ from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
-from condgen.metrics.suite import METRICS, Known, floors, measure, require_metrics
+from condgen.metrics.suite import Known, floors, measure
 from condgen.models.base import BLOCK, GenerativeModel
 from condgen.spaces import to_uint8
 
@@ -168,7 +168,7 @@ class Evaluator:
         Args:
             images: uint8 (N, C, H, W), as they were generated.
             generated: their features.
-            metrics: names in `METRICS`.
+            metrics: names in `condgen.metrics.catalogue.METRICS`.
             with_floors: also measure training images.
             weights: see `Protocol`.
             source: see `Record`.
@@ -202,19 +202,6 @@ class Evaluator:
         pairs = ((fitting, labels), (train.table.images[rows], train.table.labels[rows]))
         score, floor = (classification_accuracy_score(*pair, self.part.images, self.part.labels, self.seed) for pair in pairs)
         return score, floor
-
-
-def chosen(metrics: Sequence[str] | str) -> list[str]:
-    """Return the names of ``metrics``: a list, or "all" but the slow classification accuracy score, asked for by name.
-
-    Raises:
-        CondgenError: a name is unknown.
-    """
-    if metrics == "all":
-        return [name for name in METRICS if name != "cas"]
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
-    require_metrics(names)
-    return names
 
 
 def fingerprint(part: Part) -> str:

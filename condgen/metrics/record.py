@@ -17,7 +17,7 @@ class Record:
 
     Attributes:
         protocol: how it was made.
-        figures: each metric's value, e.g. ``{"fid": 3.1, "label_accuracy": 0.98}``; see `condgen.metrics.suite.METRICS`.
+        figures: each metric's value, e.g. ``{"fid": 3.1, "label_accuracy": 0.98}``; see `condgen.metrics.catalogue.METRICS`.
         floors: the same metrics between training images and the reference: what a perfect generator would reach.
         per_class: metrics of single classes, e.g. ``{"label_accuracy": [0.99, ...]}``, one value a class.
         classes: names of the K classes; empty where there are none.

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from condgen.charts import confusion_chart
 from condgen.files import save_png
+from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.features import Features
 from condgen.metrics.protocol import thousands
 from condgen.metrics.record import Record, write_record
-from condgen.metrics.suite import METRICS
 from condgen.models.base import GenerativeModel
 from condgen.pictures import class_interpolation, latent_interpolation, neighbours
 from condgen.spaces import Images, to_float

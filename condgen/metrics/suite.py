@@ -6,52 +6,17 @@ compares real training images with it: what a perfect generator would reach.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from condgen.data.split import apportion
 from condgen.errors import CondgenError
+from condgen.metrics.catalogue import require_metrics
 from condgen.metrics.distances import Gaussian, frechet, gaussian, inception_score, kid, warn_of_few
 from condgen.metrics.features import Features
 from condgen.metrics.manifold import DENSITY_NEIGHBOUR, Manifold, manifold, nearest, radii, spreads
 from condgen.randomness import generator
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a figure is shown and read.
-
-    Attributes:
-        title: for tables.
-        better: "higher", "lower", or "one" for figures that are 1 for real images.
-        meaning: one sentence.
-        format: of the number, as for `format`.
-    """
-
-    title: str
-    better: Literal["higher", "lower", "one"]
-    meaning: str
-    format: str = ".3f"
-
-
-METRICS = {
-    "fid": Metric("FID", "lower", "Fréchet distance of the features of generated and real images.", ".2f"),
-    "intra_fid": Metric("intra-class FID", "lower", "FID within a class, mean over the classes.", ".2f"),
-    "intra_fid_worst": Metric("worst intra-class FID", "lower", "FID within the class where it is highest.", ".2f"),
-    "is": Metric("IS", "higher", "Inception score: how sure and how varied the extractor's classes are.", ".2f"),
-    "kid": Metric("KID", "lower", "Kernel distance of the features; unbiased, so 0 for equal distributions.", ".5f"),
-    "precision": Metric("precision", "higher", "Share of generated images that lie among real ones."),
-    "recall": Metric("recall", "higher", "Share of real images that lie among generated ones."),
-    "density": Metric("density", "higher", "How deep among real images generated ones lie; 1 for real images."),
-    "coverage": Metric("coverage", "higher", "Share of real images that have a generated one near by."),
-    "label_accuracy": Metric("label accuracy", "higher", "Share of images that show the class that was asked for."),
-    "diversity": Metric("diversity", "one", "Mean distance within a class over that of real images, mean over the classes."),
-    "diversity_worst": Metric("least diversity", "higher", "Diversity of the class where it is least."),
-    "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
-    "cas": Metric("CAS", "higher", "Accuracy on real images of a classifier that was trained on generated ones."),
-}
-"""All metrics by the names under which figures are stored; ``cas`` trains a network and is computed elsewhere."""
 
 PROBES = 2000
 """Images that look for their nearest training image: their median is within about 1 % of that of 10,000."""
@@ -239,11 +204,8 @@ def stratified(train: Features, reference: Features, count: int, seed: int, draw
     stream = generator(seed, "floor", draw)
     if train.labels is None or reference.labels is None:
         return some(torch.arange(len(train)), count, stream)
-    share = torch.bincount(reference.labels).double() * count / len(reference)
-    counts = share.floor().long()
-    missing = count - int(counts.sum())
-    counts[(share - counts).argsort(descending=True, stable=True)[:missing]] += 1  # largest remainders
-    return torch.cat([some(torch.where(train.labels == k)[0], int(n), stream) for k, n in enumerate(counts)])
+    counts = apportion(torch.bincount(reference.labels), count)
+    return torch.cat([some(torch.where(train.labels == k)[0], n, stream) for k, n in enumerate(counts)])
 
 
 def some(rows: Tensor, count: int, stream: torch.Generator) -> Tensor:
@@ -276,13 +238,6 @@ def extreme(values: Tensor, *, worst_is_highest: bool) -> float:
     """Return the highest or lowest of ``values`` (K,) that are not NaN; NaN if none is."""
     there = values[~values.isnan()]
     return float(there.max() if worst_is_highest else there.min()) if len(there) else float("nan")
-
-
-def require_metrics(metrics: Sequence[str]) -> None:
-    """Raise CondgenError for a name that no metric has."""
-    for name in metrics:
-        if name not in METRICS:
-            raise CondgenError(f"There is no metric {name!r}; there are {', '.join(METRICS)}.")
 
 
 def require_finite(images: Features, kind: str) -> None:

@@ -37,7 +37,7 @@ def test_a_classifier_learns_and_its_whitening_is_fixed(digits: tuple[Tensor, Te
     fit(network, *digits, Recipe(epochs=6, batch_size=200, rate=0.5, shift_scale=1.0))
     assert accuracy(network, *digits) > 0.9
     assert not network.training
-    patches = torch.nn.functional.unfold(network[0]((digits[0].float() / 127.5 - 1)), 2).transpose(1, 2).flatten(0, 1)
+    patches = torch.nn.functional.unfold(network[0](digits[0].float() / 127.5 - 1), 2).transpose(1, 2).flatten(0, 1)
     white = patches @ network[1].weight.flatten(1)[:4].T  # type: ignore[operator, union-attr]
     covariance = white.T @ white / len(white)
     assert torch.allclose(covariance, torch.eye(4), atol=0.1)  # up to the small variance that is added

@@ -7,9 +7,10 @@ import safetensors.torch
 import torch
 
 from condgen.errors import CondgenError
+from condgen.metrics.catalogue import METRICS
 from condgen.metrics.distances import fid, kid
 from condgen.metrics.features import Features
-from condgen.metrics.suite import METRICS, PROBES, Known, floors, measure, stratified
+from condgen.metrics.suite import PROBES, Known, floors, measure, stratified
 
 K, D, N = 10, 32, 500
 CENTRES = torch.randn(K, D, generator=torch.Generator().manual_seed(0)) * 3

@@ -1,0 +1,63 @@
+"""The metrics there are: how each is called, shown and read. Imports nothing heavy, for commands that only print figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from condgen.errors import CondgenError
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure is shown and read.
+
+    Attributes:
+        title: for tables.
+        better: "higher", "lower", or "one" for figures that are 1 for real images.
+        meaning: one sentence.
+        format: of the number, as for `format`.
+    """
+
+    title: str
+    better: Literal["higher", "lower", "one"]
+    meaning: str
+    format: str = ".3f"
+
+
+METRICS = {
+    "fid": Metric("FID", "lower", "Fréchet distance of the features of generated and real images.", ".2f"),
+    "intra_fid": Metric("intra-class FID", "lower", "FID within a class, mean over the classes.", ".2f"),
+    "intra_fid_worst": Metric("worst intra-class FID", "lower", "FID within the class where it is highest.", ".2f"),
+    "is": Metric("IS", "higher", "Inception score: how sure and how varied the extractor's classes are.", ".2f"),
+    "kid": Metric("KID", "lower", "Kernel distance of the features; unbiased, so 0 for equal distributions.", ".5f"),
+    "precision": Metric("precision", "higher", "Share of generated images that lie among real ones."),
+    "recall": Metric("recall", "higher", "Share of real images that lie among generated ones."),
+    "density": Metric("density", "higher", "How deep among real images generated ones lie; 1 for real images."),
+    "coverage": Metric("coverage", "higher", "Share of real images that have a generated one near by."),
+    "label_accuracy": Metric("label accuracy", "higher", "Share of images that show the class that was asked for."),
+    "diversity": Metric("diversity", "one", "Mean distance within a class over that of real images, mean over the classes."),
+    "diversity_worst": Metric("least diversity", "higher", "Diversity of the class where it is least."),
+    "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
+    "cas": Metric("CAS", "higher", "Accuracy on real images of a classifier that was trained on generated ones."),
+}
+"""All metrics by the names under which figures are stored; ``cas`` trains a network and is computed elsewhere."""
+
+
+def chosen(metrics: Sequence[str] | str) -> list[str]:
+    """Return the names of ``metrics``: a list, or "all" but the slow classification accuracy score, asked for by name.
+
+    Raises:
+        CondgenError: a name is unknown.
+    """
+    if metrics == "all":
+        return [name for name in METRICS if name != "cas"]
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    require_metrics(names)
+    return names
+
+
+def require_metrics(metrics: Sequence[str]) -> None:
+    """Raise CondgenError for a name that no metric has."""
+    for name in metrics:
+        if name not in METRICS:
+            raise CondgenError(f"There is no metric {name!r}; there are {', '.join(METRICS)}.")
