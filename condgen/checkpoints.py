@@ -62,6 +62,14 @@ def build_model(recipe: dict[str, Any]) -> GenerativeModel:
     return model
 
 
+def device_of(name: str) -> torch.device:
+    """Return the device ``name``; raises CondgenError if it is not here."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise CondgenError(f"--device {name} is not available here: use cpu.") from error
+
+
 def load(path: str | Path, trust: bool = False) -> GenerativeModel:
     """Load a trained model, on the CPU and in eval mode, ready to ``sample``.
 

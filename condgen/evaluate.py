@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from condgen.checkpoints import find, load, read
+from condgen.checkpoints import device_of, find, load, read
 from condgen.config import build, conf_dir
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
@@ -91,14 +91,6 @@ def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) 
     if config["weights"] not in ("ema", "raw"):
         raise CondgenError(f"weights={config['weights']} must be ema or raw.")
     return dict(config)
-
-
-def device_of(name: str) -> torch.device:
-    """Return the device ``name``; raises CondgenError if it is not here."""
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise CondgenError(f"--device {name} is not available here: use cpu.") from error
 
 
 def samples_of(

@@ -12,9 +12,9 @@ from condgen.files import write_text
 from condgen.metrics.catalogue import METRICS, Metric
 from condgen.metrics.protocol import SAMPLING
 from condgen.metrics.record import read_records
-from condgen.runs import find_run
-from condgen.standings import Entry, Figure, Row, Section, badness, divide, gather, ordered
-from condgen.tables import Cell, Column, escaped, markdown_table, printable, text_table
+from condgen.reporting.runs import find_run
+from condgen.reporting.standings import Entry, Figure, Row, Section, badness, divide, gather, ordered
+from condgen.reporting.tables import Cell, Column, escaped, markdown_table, printable, text_table
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "one": " → 1"}
 FLOOR = "floor (training images)"

@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from condgen.charts import curves_chart, read_curves
 from condgen.errors import CondgenError
 from condgen.files import save_png, write_text
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.record import Record, read_records
+from condgen.reporting.charts import curves_chart, read_curves
 
 CAPTIONS = {
     "samples": "Generated samples",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.checkpoints import load
+from condgen.checkpoints import device_of, load
 from condgen.errors import CondgenError
 from condgen.files import replacing, save_png
 from condgen.spaces import Images, to_uint8
@@ -36,11 +36,7 @@ def write_samples(
         raise CondgenError(f"--out {out} must end in .png (a grid) or .npz, or be a folder (no ending).")
     if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CondgenError(f"--out {out} exists already and is not an empty folder: choose another, nothing was overwritten.")
-    model = load(checkpoint, trust)
-    try:
-        model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise CondgenError(f"--device {device} is not available here: use cpu.") from error
+    model = load(checkpoint, trust).to(device_of(device))
     if not isinstance(model.space, Images):
         raise CondgenError(f"Only images can be written; {checkpoint} makes {type(model.space).__name__}.")
     wanted = model.condition.every() if condition is None else model.condition.encode(condition)

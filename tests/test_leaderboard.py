@@ -19,8 +19,8 @@ from condgen.config import conf_dir, plain
 from condgen.errors import CondgenError
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record, write_record
-from condgen.runs import read_run
-from condgen.standings import Entry, Row
+from condgen.reporting.runs import read_run
+from condgen.reporting.standings import Entry, Row
 
 PROTOCOL = Protocol("mnist-cnn", "1a2b3c4d" * 8, "test", "0f1e2d3c" * 3, 10000, 10000, "none", 0, "ema")
 HEADING = "mnist-cnn (sha256 1a2b3c4d) | 10,000 generated against 10,000 images of test (data 0f1e2d3c) | resize none | seed 0"

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import condgen
-from condgen.charts import confusion_chart, curves_chart, needs_log, read_curves, running_mean
 from condgen.conditions import ClassLabel, LearnedEmbedding, NoCondition, OneHot
 from condgen.models.base import GenerativeModel
 from condgen.nets.conv import ConvDecoder, ConvGenerator
 from condgen.nets.mlp import MLPDecoder, MLPGenerator
-from condgen.pictures import class_interpolation, latent_interpolation, nearest_rows, neighbours, slerp, spread
+from condgen.reporting.charts import confusion_chart, curves_chart, needs_log, read_curves, running_mean
+from condgen.reporting.pictures import class_interpolation, latent_interpolation, nearest_rows, neighbours, slerp, spread
 from condgen.spaces import Images, to_float, to_uint8
 
 SPACE = Images((1, 28, 28))

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from condgen.charts import confusion_chart
 from condgen.files import save_png
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record, write_record
 from condgen.report import write_report
+from condgen.reporting.charts import confusion_chart
 
 PROTOCOL = Protocol("mnist-cnn", "5ha" * 8, "val", "da7a" * 6, 5000, 2500, "none", 7, "ema", truncation=0.7)
 VOID = {"meta", "img", "br", "link"}

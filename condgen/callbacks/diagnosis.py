@@ -6,12 +6,10 @@ validation part. It takes numbers that lie there already, draws nothing at rando
 
 import logging
 import math
-from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from condgen.errors import CondgenError
@@ -123,9 +121,10 @@ class Diagnosis(L.Callback):
         if step == self._step:  # several D steps for one of G
             return
         self._step = step
-        vitals: Callable[[], dict[str, Tensor]] | None = getattr(pl_module, "vitals", None)
-        if vitals and step % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
-            scalars = vitals()
+        if step % max(1, trainer.log_every_n_steps):  # type: ignore[attr-defined]
+            return
+        assert isinstance(pl_module, GenerativeModel)
+        if scalars := pl_module.vitals():
             # Gradients are the same in all processes, the rest become means over them.
             means = trainer.strategy.reduce(torch.stack(list(scalars.values())), reduce_op="mean")
             values = dict(zip(scalars, means.tolist(), strict=True))
@@ -146,7 +145,8 @@ class Diagnosis(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the active units and warn of posterior collapse."""
-        variance: Tensor | None = getattr(pl_module, "code_variance", None)
+        assert isinstance(pl_module, GenerativeModel)
+        variance = pl_module.code_variance
         if variance is None or trainer.sanity_checking:
             return
         active, latent = int((variance > self.unit_variance).sum()), len(variance)

@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from condgen.charts import confusion_chart
 from condgen.files import save_png
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
@@ -13,7 +12,8 @@ from condgen.metrics.features import Features
 from condgen.metrics.protocol import thousands
 from condgen.metrics.record import Record, write_record
 from condgen.models.base import GenerativeModel
-from condgen.pictures import class_interpolation, latent_interpolation, neighbours
+from condgen.reporting.charts import confusion_chart
+from condgen.reporting.pictures import class_interpolation, latent_interpolation, neighbours
 from condgen.spaces import Images, to_float
 
 SIDE = 10

@@ -46,6 +46,7 @@ class GenerativeModel(L.LightningModule, ABC):
         self.space = space
         self.condition = condition
         self.seed = seed
+        self.code_variance: Tensor | None = None  # (latent,), of an encoder's codes over the validation part
         self.averaged = True  # sample from averaged weights, if there are any
         self.recipe: dict[str, Any] = {}
         self.latest: dict[str, float] = {}
@@ -101,6 +102,10 @@ class GenerativeModel(L.LightningModule, ABC):
         """Generate block ``index`` of what `sample` would, for its encoded conditions (at most `BLOCK`, ...)."""
         with evaluating(self):
             return self.draw(condition.to(self.device), generator or keyed_generator(seed, "sample", index))
+
+    def vitals(self) -> dict[str, Tensor]:
+        """Return scalars of the last update by which `condgen.callbacks.diagnosis` judges it; none by default."""
+        return {}
 
     # --- randomness of the training: a function of (seed, purpose, epoch, batch), of nothing else ---
 

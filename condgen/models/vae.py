@@ -77,7 +77,6 @@ class VAE(GenerativeModel):
         self.decode_condition = decode_condition
         self._validation: list[Tensor] = []
         self._mean: Tensor | None = None
-        self.code_variance: Tensor | None = None  # (latent,), of the posterior means over the validation part
         if compile:
             self.encoder.compile()
             self.decoder.compile()

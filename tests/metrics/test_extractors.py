@@ -9,9 +9,11 @@ from urllib.error import URLError
 import pytest
 import safetensors.torch
 import torch
+from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
+from condgen.config import build, conf_dir, plain
 from condgen.data.sources import CIFAR10, MNIST
 from condgen.errors import CondgenError
 from condgen.metrics.extractors import SHIPPED, Custom, Extractor, Inception, Shipped
@@ -173,3 +175,13 @@ def test_inception_that_can_be_had_in_no_way_says_both_ways(monkeypatch: pytest.
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(CondgenError, match=r"could not be downloaded from https.*go online once, or .* metrics.weights=PATH"):
         Inception()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "metrics").glob("*.yaml")))
+def test_every_choice_of_the_group_composes_and_every_card_has_one(name: str) -> None:
+    with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+        node = compose("train", [f"metrics={name}"]).metrics
+    if (SHIPPED / f"{name}.json").exists():
+        assert build("metrics", plain(node)).name == name
+    else:
+        assert name in ("custom", "inception", "none")
