@@ -183,3 +183,23 @@ def test_a_damaged_cache_is_named_and_not_touched(
     sentence = run_condgen(*command[:-1], "again").sentence()
     assert "is damaged: delete it" in sentence and str(tmp_path / "cache") in sentence
     assert all(file.read_bytes() == b"damaged" for file in files) and not (tmp_path / "again").exists()
+
+
+def test_a_checkpoint_of_another_size_is_refused_unless_a_resize_is_named(run_condgen: Run, tmp_path: Path) -> None:
+    arguments = ("experiment=none", "model=cgan_embedding", "data.image_size=32", "trainer=cpu", "trainer.max_steps=1")
+    assert run_condgen("train", *arguments, "callbacks.evaluation=null", "hydra.run.dir=run").code == 0
+    sentence = run_condgen("evaluate", "run", "--out", "out").sentence()
+    assert "takes images of 1x28x28 and the samples of" in sentence and "are 1x32x32: metrics.resize=bilinear" in sentence
+    assert not (tmp_path / "out").exists()
+    command = ("evaluate", "run", "metrics.resize=bilinear", "samples=200", *FEW, "--out", "out")
+    record = measured(run_condgen(*command), tmp_path / "out")
+    assert record.protocol.resize == "1x32x32 to 1x28x28, bilinear, antialiased"
+    # The real images are those of 28x28, not resized twice: the same as for any other model.
+    assert record.floors["fid"] < 20
+
+
+def test_what_cannot_be_found_or_compared_is_named(run_condgen: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "data= has to be chosen" in run_condgen("evaluate", "empty").sentence()
+    assert "no images in class sub-folders" in run_condgen("evaluate", "empty", "data=mnist").sentence()
+    assert "There is no checkpoint" in run_condgen("evaluate", "absent.ckpt", "data=mnist").sentence()

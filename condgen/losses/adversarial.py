@@ -75,3 +75,19 @@ class LSGAN(AdversarialLoss):
 
     def generator_loss(self, fake: Tensor) -> Tensor:
         return (fake - 1).square().mean()
+
+
+class Hinge(AdversarialLoss):
+    """Margins of 1 around 0 for D, none for G (Lim & Ye 2017; Miyato et al. 2018, equations 16 and 17).
+
+    D: max(0, 1 - real) + max(0, 1 + fake);  G: -fake.
+    """
+
+    def real_loss(self, real: Tensor) -> Tensor:
+        return F.relu(1 - real).mean()
+
+    def fake_loss(self, fake: Tensor) -> Tensor:
+        return F.relu(1 + fake).mean()
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        return -fake.mean()

@@ -65,7 +65,7 @@ class GAN(GenerativeModel):
         super().__init__(space, condition, expects, seed)
         if not isinstance(loss, AdversarialLoss):
             raise CondgenError(
-                f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax or lsgan."
+                f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax, lsgan or hinge."
             )
         if latent < 1 or discriminator_steps < 1:
             raise CondgenError("model.latent and model.discriminator_steps must be at least 1.")

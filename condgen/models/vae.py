@@ -9,6 +9,7 @@ beta-VAE (Higgins et al. 2017), beta = 0 a plain autoencoder; the condition deci
 import math
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,8 +113,10 @@ class VAE(GenerativeModel):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sum the terms of the same objective over the validation part, with the same noise in every epoch."""
         x, condition = batch
-        stream = keyed_generator(self.seed, "validation", batch_idx, self.global_rank)
-        noise = torch.randn(len(x), self.latent, generator=stream).to(self.device)
+        loader: Any = self.trainer.val_dataloaders  # its batches are shared by all processes, and so is the noise
+        size = min(loader.batch_size, len(loader.rows) - batch_idx * loader.batch_size)
+        noise = self.prior(size, keyed_generator(self.seed, "validation", batch_idx))
+        noise = noise.tensor_split(self.trainer.world_size)[self.global_rank].to(self.device)
         reconstruction, kl = self.terms(x, condition, noise)
         assert self._mean is not None
         sums = torch.stack([reconstruction.sum(), kl.sum(), reconstruction.new_tensor(float(len(x)))])

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from condgen.losses.adversarial import BCE, LSGAN, Minimax
+from condgen.losses.adversarial import BCE, LSGAN, Hinge, Minimax
 
 LOGITS = torch.randn(2, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
 REAL, FAKE = LOGITS
@@ -35,14 +35,24 @@ def test_least_squares():
     torch.testing.assert_close(LSGAN().generator_loss(FAKE), F.mse_loss(FAKE, ONES))
 
 
-@pytest.mark.parametrize("make", [BCE, Minimax, LSGAN])
+def test_hinge():
+    zeros = torch.zeros_like(REAL)
+    expected = torch.maximum(zeros, 1 - REAL).mean() + torch.maximum(zeros, 1 + FAKE).mean()
+    torch.testing.assert_close(Hinge().discriminator_loss(REAL, FAKE), expected)
+    torch.testing.assert_close(Hinge().generator_loss(FAKE), -FAKE.mean())
+    beyond = torch.full((4,), 2.0, requires_grad=True)  # D gains nothing by being surer than its margin
+    Hinge().discriminator_loss(beyond, -beyond).backward()
+    assert torch.equal(beyond.grad, torch.zeros(4))
+
+
+@pytest.mark.parametrize("make", [BCE, Minimax, LSGAN, Hinge])
 def test_scale_is_the_discriminators_only(make):
     half, whole = make(scale=0.5), make()
     torch.testing.assert_close(half.discriminator_loss(REAL, FAKE), whole.discriminator_loss(REAL, FAKE) / 2)
     torch.testing.assert_close(half.generator_loss(FAKE), whole.generator_loss(FAKE))
 
 
-@pytest.mark.parametrize("make", [BCE, Minimax, LSGAN])
+@pytest.mark.parametrize("make", [BCE, Minimax, LSGAN, Hinge])
 def test_batches_of_unequal_size_are_means(make):
     """Fake batches may be larger than real ones."""
     torch.testing.assert_close(make().discriminator_loss(REAL, FAKE.repeat(3)), make().discriminator_loss(REAL, FAKE))
