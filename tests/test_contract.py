@@ -35,11 +35,13 @@ def choices(group: str) -> list[str]:
 
 
 MODELS, LOSSES, DATA, EXPERIMENTS = (choices(group) for group in ("model", "loss", "data", "experiment"))
+REGULARIZERS, AUGMENTS = choices("regularizer"), choices("discriminator_augment")
 QUIET = ("callbacks.samples=null", "logger=none", "trainer.max_epochs=1")
 
 
 def test_the_groups_are_there():
     assert len(MODELS) >= 6 and len(LOSSES) >= 6 and len(DATA) >= 6 and "mnist_quick" in EXPERIMENTS
+    assert len(REGULARIZERS) >= 6 and len(AUGMENTS) >= 3
 
 
 # --- what each choice is, read from its YAML and its class, not from the code that refuses ---
@@ -154,18 +156,47 @@ def refused(result: Result, root: Path) -> str:
     return sentence
 
 
+def on_mnist(model: str) -> tuple[list[str], tuple[int, ...]]:
+    """Return the overrides that give ``model`` MNIST in the shape that it expects, and that shape."""
+    shape = tuple(read("model", model)["expects"] or SHAPES["mnist"])
+    return ["experiment=none", f"model={model}", *([f"data.image_size={shape[1]}"] * (shape[1] != 28))], shape
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("model", MODELS)
 def test_model_with_loss(model, loss, attempt, tmp_path):
-    shape = read("model", model)["expects"] or SHAPES["mnist"]
-    result = attempt(
-        ["experiment=none", f"model={model}", f"loss={loss}", *([f"data.image_size={shape[1]}"] * (shape[1] != 28))]
-    )
-    if fits(model, loss):
-        trained_and_samples(result, tmp_path, tuple(shape))
-    else:
+    overrides, shape = on_mnist(model)
+    result = attempt([*overrides, f"loss={loss}"])
+    if not fits(model, loss):
         offered = re.findall(r"loss=(\w+)", refused(result, tmp_path))
         assert offered and all(fits(model, name) for name in offered)
+    elif result.code and get_class(read("loss", loss)["_target_"]).unbounded:  # what the sentence offers must work
+        remedy = re.findall(r"regularizer=\w+", refused(result, tmp_path))
+        assert remedy
+        result = attempt([*overrides, f"loss={loss}", *remedy])
+        if result.code:
+            assert "batch norm" in refused(result, tmp_path)
+        else:
+            trained_and_samples(result, tmp_path, shape)
+    else:
+        trained_and_samples(result, tmp_path, shape)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_model_with_all_regularizers(model, attempt, tmp_path):
+    """Those on D's slope are refused where D has batch norm; all of them, where there is no D."""
+    overrides, shape = on_mnist(model)
+    result = attempt([*overrides, f"regularizer=[{','.join(REGULARIZERS)}]", "discriminator_augment=diffaugment"])
+    if result.code:
+        wanted = "batch norm" if "discriminator" in read("model", model) else "regularizers"
+        assert wanted in refused(result, tmp_path)
+    else:
+        trained_and_samples(result, tmp_path, shape)
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_augmentation_of_what_the_discriminator_sees(augment, attempt, tmp_path):
+    trained_and_samples(attempt(["experiment=none", "model=cgan_conv", f"discriminator_augment={augment}"]), tmp_path)
 
 
 @pytest.mark.parametrize("data", DATA)

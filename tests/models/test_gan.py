@@ -101,11 +101,11 @@ class Witness:
     def watch(self, name, step, mine, other):
         def watched(*arguments):
             before = weights(mine), weights(other)
-            loss = step(*arguments)
+            result = step(*arguments)
             assert not same(before[0], weights(mine)), f"{name} did not move"
             assert same(before[1], weights(other)), f"{name} moved the other player"
             self.turns.append((name, arguments))
-            return loss
+            return result
 
         return watched
 
@@ -122,7 +122,7 @@ def test_each_player_moves_only_itself_discriminator_first():
     for i, (x, condition) in enumerate(data):
         real, real_condition, fake, asked = witness.turns[2 * i][1]
         assert torch.equal(real, x) and torch.equal(real_condition, condition) and torch.equal(asked, condition)
-        reused, asked_again = witness.turns[2 * i + 1][1]
+        *_, reused, asked_again = witness.turns[2 * i + 1][1]
         assert reused is fake and asked_again is asked
     assert len(witness.made) == 3
 
@@ -132,7 +132,7 @@ def test_generator_first():
     witness = Witness(model)
     fit(model, batches(2))
     assert witness.names() == ["generator", "discriminator"] * 2
-    assert witness.turns[0][1][0] is witness.turns[1][1][2]
+    assert witness.turns[0][1][2] is witness.turns[1][1][2]
 
 
 @pytest.mark.parametrize("order", ["generator_first", "discriminator_first"])
@@ -140,7 +140,7 @@ def test_a_new_fake_batch_for_the_second_player(order):
     model = make_model("model=cgan_mlp", f"model.order={order}", "model.reuse_fake=false")
     witness = Witness(model)
     fit(model, batches(1))
-    fakes = [arguments[0 if name == "generator" else 2] for name, arguments in witness.turns]
+    fakes = [fake for _, (_, _, fake, _) in witness.turns]
     assert len(witness.made) == 2 and not torch.equal(*fakes)
     assert all(turn is made[0] for turn, made in zip(fakes, witness.made, strict=True))
 

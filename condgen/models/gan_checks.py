@@ -1,0 +1,82 @@
+"""What a GAN's parts cannot be, or cannot be together: each refused in one sentence, before training starts."""
+
+from collections.abc import Mapping
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import _SpectralNorm
+
+from condgen.errors import CondgenError
+from condgen.losses.adversarial import AdversarialLoss
+from condgen.losses.diffaugment import ADA, DiffAugment
+from condgen.losses.regularizers import Regularizer, Regularizers
+from condgen.spaces import Space
+
+
+def contains(network: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether one of the modules of ``network`` is of a kind."""
+    return any(isinstance(module, kind) for module in network.modules())
+
+
+def check_choices(
+    loss: object,
+    latent: int,
+    discriminator_steps: int,
+    order: str,
+    fake_condition: str,
+    ema: float,
+    gradient_clip: float | None,
+) -> None:
+    """Refuse values out of their range."""
+    if not isinstance(loss, AdversarialLoss):
+        raise CondgenError(
+            f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax, lsgan, hinge, "
+            "wasserstein or relativistic."
+        )
+    if latent < 1 or discriminator_steps < 1:
+        raise CondgenError("model.latent and model.discriminator_steps must be at least 1.")
+    if not 0 <= ema < 1:
+        raise CondgenError(f"model.ema must lie in [0, 1), not {ema}; 0 switches the average off.")
+    if order not in ("discriminator_first", "generator_first"):
+        raise CondgenError(f"model.order must be discriminator_first or generator_first, not {order}.")
+    if fake_condition not in ("batch", "random"):
+        raise CondgenError(f"model.fake_condition must be batch or random, not {fake_condition}.")
+    if gradient_clip is not None and gradient_clip <= 0:
+        raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
+
+
+def check_regularizers(given: Mapping[str, object], loss: AdversarialLoss, discriminator: nn.Module) -> Regularizers:
+    """Return those that are not None; refuse what this D cannot have, and a D that needs one and has none."""
+    chosen = {name: regularizer for name, regularizer in given.items() if regularizer is not None}
+    for name, regularizer in chosen.items():
+        if not isinstance(regularizer, Regularizer):
+            raise CondgenError(f"model.regularizers.{name} is a {type(regularizer).__name__}, not a regularizer.")
+        if regularizer.of_slope and contains(discriminator, _BatchNorm):
+            raise CondgenError(
+                f"model.regularizers.{name} needs D's gradient by each sample, and batch norm in D mixes the samples: take it "
+                f"out of model.discriminator, or set model.regularizers.{name}=null."
+            )
+    regularizers = Regularizers(chosen)  # type: ignore[arg-type]
+    bounded = regularizers.bound_slope or contains(discriminator, _SpectralNorm)
+    if loss.unbounded and not bounded:
+        raise CondgenError(
+            f"The {type(loss).__name__} loss can be lowered forever by a steeper D: bound its slope with "
+            "regularizer=gp, or with spectral norm in its layers."
+        )
+    return regularizers
+
+
+def check_augment(augment: object, loss: AdversarialLoss, space: Space) -> DiffAugment | None:
+    """Return the augmentation; refuse what is none, what are no images, and to adapt it to a D that places nothing."""
+    if augment is None or (isinstance(augment, DiffAugment) and not augment.draws):
+        return None
+    if not isinstance(augment, DiffAugment):
+        raise CondgenError(f"model.discriminator_augment must be a DiffAugment or ADA, not a {type(augment).__name__}.")
+    if len(space.shape) != 3:
+        raise CondgenError("model.discriminator_augment changes images, and these samples are none: set it to null.")
+    if isinstance(augment, ADA) and loss.undecided is None:
+        raise CondgenError(
+            f"ADA follows how many real samples D takes for real, and under the {type(loss).__name__} loss no logit says so: "
+            "set discriminator_augment=diffaugment, or choose another loss."
+        )
+    return augment
