@@ -59,11 +59,17 @@ def fits(model: str, loss: str) -> bool:
 
 
 def shrunk(overrides: list[str]) -> list[str]:
-    """Add what makes a run small: two batches of four, one D step, nothing compiled."""
+    """Add what makes a run small: two batches of four, one D step, nothing compiled, no network wider than 32 channels.
+
+    The networks of the published widths are built, counted and run in tests/nets.
+    """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         model = compose("train", overrides).model
     small = [f"model.{key}={value}" for key, value in {"discriminator_steps": 1, "compile": "false"}.items() if key in model]
+    for part in ("generator", "discriminator"):
+        width = model.get(part, {}).get("width", 0)
+        small += [f"model.{part}.width=16"] * (not isinstance(width, int) or width > 32)
     return [*overrides, *TINY, *QUIET, *small]
 
 

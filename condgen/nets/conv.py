@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
-from condgen.nets.layers import MakeEmbedding, embedding_of, input_layer
+from condgen.nets.layers import MakeEmbedding, beside, embedding_of, input_layer
 from condgen.spaces import Images, Space
 
 
-def sides(space: Space, depth: int) -> tuple[int, int, int]:
-    """Return channels, height and width of images that can be halved ``depth`` times.
+def sides(space: Space, depth: int, key: str = "depth") -> tuple[int, int, int]:
+    """Return channels, height and width of images that can be halved ``depth`` times, a number that stands under ``key``.
 
     Raises:
         CondgenError: the samples are no images, or a side cannot be halved ``depth`` times.
@@ -28,10 +28,20 @@ def sides(space: Space, depth: int) -> tuple[int, int, int]:
     channels, height, width = space.shape
     if depth < 1 or height % 2**depth or width % 2**depth:
         raise CondgenError(
-            f"A network of depth {depth} halves each side {depth} times, which {height}x{width} images do not allow: "
-            f"set depth to a number whose power of two divides both sides, or data.image_size to a multiple of {2**depth}."
+            f"A network of {key} {depth} halves each side {depth} times, which {height}x{width} images do not allow: "
+            f"set {key} to a number whose power of two divides both sides, or data.image_size to a multiple of {2**depth}."
         )
     return channels, height, width
+
+
+def depth_of(space: Space, depth: int | None, smallest: int) -> int:
+    """Return ``depth`` or, where it is None, how often the sides halve (at least once) without falling below ``smallest``."""
+    if depth is not None or not isinstance(space, Images):
+        return 1 if depth is None else depth
+    found = 1
+    while all(side % 2 ** (found + 1) == 0 and side >> (found + 1) >= smallest for side in space.shape[1:]):
+        found += 1
+    return found
 
 
 class Upsampler(nn.Module):
@@ -101,8 +111,7 @@ class Downsampler(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map images and conditions to (B, outputs)."""
-        maps = self.embed(condition)[:, :, None, None].expand(-1, -1, *x.shape[2:])  # (B, width, H, W)
-        h: Tensor = self.layers(torch.cat([self.input(x), maps], dim=1))
+        h: Tensor = self.layers(beside(self.input(x), self.embed(condition)))
         return h
 
 

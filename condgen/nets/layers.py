@@ -41,6 +41,36 @@ def input_layer(space: Space, standardize: bool) -> nn.Module:
     return nn.Identity()
 
 
+def beside(x: Tensor, vector: Tensor) -> Tensor:
+    """Put vectors (B, N) beside images (B, C, H, W) as constant channels: (B, C + N, H, W)."""
+    return torch.cat([x, vector[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
+
+
+class Head(nn.Module):
+    """The last layer of a discriminator: D(x, c) = w.h + b + (V c).h, of features h and the condition's vector c.
+
+    (Miyato & Koyama 2018, equation 3; for a class V c is a row of a table, for a mixture of classes the mixture of rows.)
+
+    Args:
+        features: length of h.
+        condition: what can be asked for.
+        projection: keep the product with the condition; without it h alone decides.
+    """
+
+    def __init__(self, features: int, condition: Condition, projection: bool):
+        super().__init__()
+        self.condition = condition
+        self.linear = nn.Linear(features, 1)
+        self.project = nn.Linear(condition.width, features, bias=False) if projection and condition.width else None
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """Judge features (B, features): logits (B,)."""
+        logits: Tensor = self.linear(h).squeeze(1)
+        if self.project is not None:
+            logits = logits + (self.project(self.condition.vector(condition).to(h.dtype)) * h).sum(dim=1)
+        return logits
+
+
 class MLP(nn.Sequential):
     """Linear layers of the given widths, each but the last followed by [norm] [dropout] activation.
 
