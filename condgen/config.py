@@ -1,5 +1,6 @@
 """From configuration to objects: where conf/ lies, how targets are called, which targets a stored config may name."""
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -25,14 +26,23 @@ def conf_dir() -> Path:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Resolve all interpolations and return plain dicts and lists."""
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise CondgenError(f"{missing[0]} has no value: give {missing[0]}=VALUE.")
+    if missing := missing_key(config):
+        raise CondgenError(f"{missing} has no value: give {missing}=VALUE.")
     try:
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise CondgenError(f"The configuration is incomplete: {sentence(error)}") from error
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
+
+
+def missing_key(config: DictConfig) -> str | None:
+    """Return the first key that has no value, None if all have one."""
+    try:
+        return min(OmegaConf.missing_keys(config), default=None)
+    except OmegaConfBaseException as error:  # an interpolation leads to it
+        found = re.search(r"Missing mandatory value: ([\w.]+\w)", str(error))
+        return found[1] if found else None
 
 
 def build(key: str, node: dict[str, Any], **arguments: Any) -> Any:

@@ -168,11 +168,11 @@ def curves(run: Path) -> str:
     """Draw the curves of ``metrics.csv``."""
     path = run / "metrics.csv"
     found = read_curves(path) if path.is_file() else {}
-    lines = {name: curve for name, curve in found.items() if len(curve[0]) > 1}  # a single point is in the tables
-    if not lines:
+    if not found:
         return ""
+    lines = {name: curve for name, curve in found.items() if len(curve[0]) > 1}  # a single point is in the tables
     chart = run / "curves.png"
-    save_png(chart, curves_chart(lines))
+    save_png(chart, curves_chart(lines or found))
     return f"<h2>Curves</h2>\n{picture(chart, 'All that was logged, against updates; over noisy curves their running mean')}"
 
 

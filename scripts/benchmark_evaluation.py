@@ -160,6 +160,7 @@ def main() -> None:
                 times.setdefault((state, "condgen, same five"), []).append(row)
                 row = fidelity(images, data.test.images, Path(folder))
                 times.setdefault((state, "torch-fidelity"), []).append(row)
+                print("round", {key: round(found[-1]["all"], 1) for key, found in times.items()}, file=sys.stderr, flush=True)
     print(f"{torch.get_num_threads()} threads, {options.rounds} rounds, {COUNT:,} images against {len(data.test):,}")
     print(f"{'':28}{'extraction':>12}{'rest':>9}{'all':>9}{'extraction':>12}")
     for (state, name), measured in times.items():

@@ -1,7 +1,7 @@
 """What all tests share: the command, and one tiny trained run of each family."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = (
@@ -12,10 +12,12 @@ import pytest
 from command import TINY, Result, condgen
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the tests out of the user's cache."""
-    monkeypatch.setenv("CONDGEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests out of the user's cache, the runs that session fixtures make among them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONDGEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 @pytest.fixture

@@ -92,6 +92,8 @@ def test_a_run_directory_holds_what_the_readme_promises(vae_run):
         "config.yaml",
         "metrics.csv",
         "metrics.json",
+        "curves.png",
+        "report.html",
         "samples/step-00000002.png",
         "samples/step-00000004.png",
         "checkpoints/last.ckpt",

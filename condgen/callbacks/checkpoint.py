@@ -138,7 +138,15 @@ def agree(trainer: L.Trainer, flag: bool) -> bool:
 
 def metrics(trainer: L.Trainer) -> dict[str, float]:
     """Return the newest validation metrics."""
-    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+    newest = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    for callback in evaluations(trainer):
+        newest |= callback.values  # Lightning keeps float32
+    return newest
+
+
+def evaluations(trainer: L.Trainer) -> list[Evaluation]:
+    """Return the callbacks that measure samples."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
 
 
 def write_metrics(trainer: L.Trainer, best: dict[str, float]) -> None:
@@ -147,6 +155,6 @@ def write_metrics(trainer: L.Trainer, best: dict[str, float]) -> None:
     assert isinstance(model, GenerativeModel)
     losses = {f"train/{name}": value for name, value in model.latest.items()}
     last = losses | metrics(trainer) | {"step": trainer.global_step}
-    protocols = {c.protocol.name: c.protocol.stamp() for c in trainer.callbacks if isinstance(c, Evaluation) and c.protocol}  # type: ignore[attr-defined]
+    protocols = {c.protocol.name: c.protocol.stamp() for c in evaluations(trainer) if c.protocol}
     content = {"last": last, "best": best or last, "protocols": protocols}
     write_json(Path(trainer.default_root_dir) / "metrics.json", content)

@@ -91,7 +91,7 @@ class Evaluation(L.Callback):
             record = self.measure(trainer, pl_module, self._evaluator, self.metrics, self.samples)
             self.values, self.protocol = record.named(), record.protocol
         if self.values:
-            pl_module.log_dict(self.values, logger=False)
+            pl_module.log_dict(self.values, logger=False, batch_size=1)  # a mean of one: other sizes would round
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure everything once more, with floors and pictures."""

@@ -9,7 +9,6 @@ beta-VAE (Higgins et al. 2017), beta = 0 a plain autoencoder; the condition deci
 import math
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,9 +112,9 @@ class VAE(GenerativeModel):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sum the terms of the same objective over the validation part, with the same noise in every epoch."""
         x, condition = batch
-        loader: Any = self.trainer.val_dataloaders  # its batches are shared by all processes, and so is the noise
-        size = min(loader.batch_size, len(loader.rows) - batch_idx * loader.batch_size)
-        noise = self.prior(size, keyed_generator(self.seed, "validation", batch_idx))
+        # The batch is shared by all processes (`BatchLoader`), and so is its noise: one validates as several do.
+        size = self.trainer.strategy.reduce(torch.tensor(float(len(x)), device=self.device), reduce_op="sum")
+        noise = self.prior(int(size), keyed_generator(self.seed, "validation", batch_idx))
         noise = noise.tensor_split(self.trainer.world_size)[self.global_rank].to(self.device)
         reconstruction, kl = self.terms(x, condition, noise)
         assert self._mean is not None

@@ -258,8 +258,9 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
     overrides = [f"data.path={files[name]()}", "data.batch_size=4"] if name in files else []
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "data").symlink_to(CONF)
+    (tmp_path / "conf" / "metrics").symlink_to(CONF.parent / "metrics")
     top = {
-        "defaults": [{"data": name}, "_self_"],
+        "defaults": [{"metrics": "none"}, {"data": name}, "_self_"],
         "seed": 3,
         "condition": {"_target_": "condgen.conditions.ClassLabel", "_partial_": True},
     }
