@@ -189,7 +189,7 @@ class Inception(Extractor):
     It resizes to 299x299 as TensorFlow 1 did, without antialiasing; its logits lack the bias, as those of published IS do.
 
     Args:
-        weights: ``pt_inception-2015-12-05-6726825d.pth``; None downloads it.
+        weights: ``weights-inception-2015-12-05-6726825d.pth``; None downloads it.
     """
 
     own_resize = "to 299x299, bilinear of TensorFlow 1, not antialiased"
