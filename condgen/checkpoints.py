@@ -81,7 +81,11 @@ def load(path: str | Path, trust: bool = False) -> GenerativeModel:
         CondgenError: no checkpoint, a damaged one, or one that names foreign code.
     """
     path = find(path)
-    checkpoint = read(path)
+    return restore(read(path), path, trust)
+
+
+def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False) -> GenerativeModel:
+    """Return the trained model in a ``checkpoint`` that was read from ``path``; see `load`."""
     recipe = checkpoint["condgen"]
     if not isinstance(recipe, dict) or not {"model", "loss", "condition", "space", "seed"} <= recipe.keys():
         raise CondgenError(f"{path} does not say which model it holds.")

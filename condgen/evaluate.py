@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from condgen.checkpoints import device_of, find, load, read
+from condgen.checkpoints import device_of, find, read, restore
 from condgen.config import build, conf_dir
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
@@ -49,7 +49,8 @@ def evaluate(
     run = checkpoint.resolve().parent.parent if checkpoint else None
     config = settings(target, run if run and (run / "config.yaml").is_file() else None, overrides, trust)
     evaluator = Evaluator(build("metrics", config["metrics"]), build("data", config["data"]), config["split"], config["seed"])
-    evaluator.extractor.to(device_of(device))
+    place = device_of(device)
+    evaluator.extractor.to(place)
     metrics = chosen(config["suite"])
     if checkpoint is None:
         model = None
@@ -57,9 +58,10 @@ def evaluate(
         features = evaluator.extract(images, labels)
         weights, source, step = "given", target.stem, None
     else:
-        model = load(checkpoint, trust).to(device_of(device))
+        content = read(checkpoint)
+        model = restore(content, checkpoint, trust).to(place)
         images, features = samples_of(model, evaluator, config, checkpoint)
-        weights, source, step = model.weights, checkpoint.stem, read(checkpoint)["global_step"]
+        weights, source, step = model.weights, checkpoint.stem, content["global_step"]
     record = evaluator.record(images, features, metrics=metrics, with_floors=True, weights=weights, source=source, step=step)
     folder = out or (run or Path("outputs")) / "evaluation" / name_of(record)
     save(folder, record, evaluator, images, features, model)

@@ -1,6 +1,7 @@
 """Where curves go: TensorBoard and a CSV table, both of which go on where a resumed run takes up."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,13 @@ class TensorBoard(TensorBoardLogger):
     def save(self) -> None:
         """Write what is pending; the configuration lies in config.yaml, no hparams.yaml is needed."""
         self.experiment.flush()
+
+
+def show(loggers: Iterable[Logger], name: str, picture: Tensor, step: int) -> None:
+    """Hand a uint8 picture (3, H, W) to those of ``loggers`` that take pictures."""
+    for logger in loggers:
+        if hasattr(logger, "log_picture"):
+            logger.log_picture(name, picture, step)
 
 
 class CSV(Logger):

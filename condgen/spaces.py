@@ -65,6 +65,16 @@ class Images:
         return canvas.expand(3, -1, -1)
 
 
+def window(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """Cut (B, C, height, width) out of ``images`` (B, C, H, W), of each at its own place ``top`` and ``left``, int64 (B,)."""
+    batch, channels = images.shape[:2]
+    rows = top[:, None] + torch.arange(height, device=images.device)  # (B, height)
+    columns = left[:, None] + torch.arange(width, device=images.device)  # (B, width)
+    places = rows[:, :, None] * images.shape[-1] + columns[:, None, :]  # in the flat image
+    places = places.view(batch, 1, -1).expand(-1, channels, -1)
+    return images.flatten(2).gather(2, places).view(batch, channels, height, width)
+
+
 def to_uint8(x: Tensor) -> Tensor:
     """Round float images in [-1, 1] to uint8 0..255. Truncating would move 63 of the 256 levels by one."""
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -213,7 +213,6 @@ class Diagnosis(L.Callback):
                 log.warning("At update %d: %s", trainer.global_step, WARNINGS[kind].format(**details))
 
 
-def publish(model: L.LightningModule, values: dict[str, float]) -> None:
+def publish(model: GenerativeModel, values: dict[str, float]) -> None:
     """Send ``values`` to the loggers, under ``diagnosis/``."""
-    assert isinstance(model, GenerativeModel)
     model.publish({f"diagnosis/{name}": value for name, value in values.items()})

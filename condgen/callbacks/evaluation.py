@@ -11,6 +11,7 @@ from torch import Tensor
 
 from condgen.data import DataModule
 from condgen.errors import CondgenError
+from condgen.loggers import show
 from condgen.metrics.catalogue import chosen
 from condgen.metrics.evaluator import FEWEST, Evaluator
 from condgen.metrics.extractors import Extractor
@@ -148,7 +149,5 @@ class Evaluation(L.Callback):
         """Write the last measurement as ``condgen evaluate`` would, and show its pictures to the loggers."""
         folder = Path(trainer.default_root_dir) / "evaluation" / name_of(record)
         for name, picture in save(folder, record, evaluator, images, features, model).items():
-            for logger in trainer.loggers:
-                if hasattr(logger, "log_picture"):
-                    logger.log_picture(f"evaluation/{name}", picture, trainer.global_step)
+            show(trainer.loggers, f"evaluation/{name}", picture, trainer.global_step)
         log.info("%s", table(record))

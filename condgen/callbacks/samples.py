@@ -8,6 +8,7 @@ from torch import Tensor
 
 from condgen.errors import CondgenError
 from condgen.files import save_png
+from condgen.loggers import show
 from condgen.models.base import GenerativeModel
 from condgen.spaces import to_float
 
@@ -58,9 +59,7 @@ class SampleGrid(L.Callback):
         gap = torch.full((3, generated.shape[1], GAP), 255, dtype=torch.uint8)
         picture = torch.cat([self._real, gap, generated], dim=2)
         save_png(Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.png", picture)
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_picture"):
-                logger.log_picture("samples", picture, trainer.global_step)
+        show(trainer.loggers, "samples", picture, trainer.global_step)
 
 
 def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condgen.errors import CondgenError
+from condgen.spaces import window
 
 BACKGROUND = -1.0
 
@@ -75,15 +76,10 @@ class Crop:
         self.reflect = reflect
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
         sides = (self.padding,) * 4
         padded = F.pad(x, sides, "reflect") if self.reflect else F.pad(x, sides, value=BACKGROUND)
         top, left = (u * (2 * self.padding + 1)).long().unbind(1)
-        rows = top[:, None] + torch.arange(height, device=x.device)  # (B, H)
-        columns = left[:, None] + torch.arange(width, device=x.device)  # (B, W)
-        places = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]  # (B, H, W) in the flat padded image
-        places = places.view(batch, 1, -1).expand(-1, channels, -1)
-        return padded.flatten(2).gather(2, places).view(x.shape)
+        return window(padded, top, left, *x.shape[-2:])
 
 
 class Rotate:

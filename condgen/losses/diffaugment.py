@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.errors import CondgenError
+from condgen.spaces import window
 
 Operation = Callable[[Tensor, Tensor, float], Tensor]
 
@@ -41,15 +42,12 @@ def contrast(x: Tensor, u: Tensor, strength: float) -> Tensor:
 
 def translation(x: Tensor, u: Tensor, strength: float) -> Tensor:
     """Shift by whole pixels, up to ``strength`` of a side either way; what comes in from outside is 0, as published."""
-    batch, channels, height, width = x.shape
+    height, width = x.shape[-2:]
     down, right = round(height * strength), round(width * strength)
     padded = F.pad(x, (right, right, down, down))
     top = (u[:, 0] * (2 * down + 1)).long()
     left = (u[:, 1] * (2 * right + 1)).long()
-    rows = top[:, None] + torch.arange(height, device=x.device)  # (B, H)
-    columns = left[:, None] + torch.arange(width, device=x.device)  # (B, W)
-    places = (rows[:, :, None] * padded.shape[-1] + columns[:, None, :]).view(batch, 1, -1)  # in the flat padded image
-    return padded.flatten(2).gather(2, places.expand(-1, channels, -1)).view(x.shape)
+    return window(padded, top, left, height, width)
 
 
 def cutout(x: Tensor, u: Tensor, strength: float) -> Tensor:

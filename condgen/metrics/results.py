@@ -47,7 +47,10 @@ def save(
     if images.shape[1:] == evaluator.data.space.shape:
         train = evaluator.data.train
         few = torch.linspace(0, len(images) - 1, COMPARED).long()
-        pictures["neighbours"] = neighbours(images[few], features.features[few], train.images, evaluator.train.features, space)
+        known = evaluator.train.features
+        pictures["neighbours"] = neighbours(
+            images[few], features.features[few], train.table.images, known, space, rows=train.rows
+        )
     if model:
         pictures["latents"] = latent_interpolation(model, seed=record.protocol.seed)
         walk = class_interpolation(model, seed=record.protocol.seed)

@@ -70,7 +70,13 @@ def class_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int = 
 
 
 def neighbours(
-    generated: Tensor, generated_features: Tensor, train: Tensor, train_features: Tensor, space: Space, columns: int = 4
+    generated: Tensor,
+    generated_features: Tensor,
+    train: Tensor,
+    train_features: Tensor,
+    space: Space,
+    columns: int = 4,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Show each generated sample and, after a thin gap, the training images nearest to it in feature space, nearest first.
 
@@ -81,11 +87,13 @@ def neighbours(
         train_features: theirs, (M, D).
         space: what a sample is.
         columns: groups of a sample and its neighbours in a row.
+        rows: which of ``train`` the features belong to, int64 (M,); None: all.
 
     Returns:
         The picture, uint8 (3, H, W), row by row in the order of ``generated``.
     """
     nearest = nearest_rows(generated_features.cpu(), train_features.cpu(), NEIGHBOURS)  # (N, 3)
+    nearest = nearest if rows is None else rows[nearest]
     strips = []
     for column in range(min(columns, len(generated))):
         shown = nearest[column::columns]
