@@ -23,7 +23,7 @@ def linears(*widths):
 
 
 def kinds(module):
-    return [type(layer).__name__ for layer in module.layers]
+    return [type(layer).__name__ for layer in module.trunk.layers]
 
 
 # --- as published ---
@@ -33,7 +33,7 @@ def test_a_cgan_mlp():
     model = make_model("model=cgan_mlp")
     assert size(model.generator) == 110 * 128 + 128 + 128 * 256 + 256 + 256 * 784 + 784 == linears(110, 128, 256, 784)
     assert size(model.discriminator) == linears(784 + 10, 256, 128, 1)
-    assert kinds(model.generator) == kinds(model.discriminator) == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert kinds(model.generator) == kinds(model.discriminator) == ["Linear", "ReLU", "Linear", "ReLU"]
     assert type(model.loss).__name__ == "BCE" and model.loss.scale == 1 and model.ema is None
     assert not model.generator_first and model.reuse_fake and model.fake_condition == "batch"
 
@@ -44,12 +44,12 @@ def test_b_cgan_embedding():
     assert size(model.generator) == 10 * 10 + linears(110, 128, 256, 512, 1024, 1024) + norms
     assert size(model.discriminator) == 10 * 10 + linears(1024 + 10, 512, 512, 512, 1)
     dressed = ["Linear", "BatchNorm1d", "LeakyReLU"]
-    assert kinds(model.generator) == ["Linear", "LeakyReLU", *dressed, *dressed, *dressed, "Linear"]
+    assert kinds(model.generator) == ["Linear", "LeakyReLU", *dressed, *dressed, *dressed]
     dropped = ["Linear", "Dropout", "LeakyReLU"]
-    assert kinds(model.discriminator) == ["Linear", "LeakyReLU", *dropped, *dropped, "Linear"]
-    assert {layer.eps for layer in model.generator.layers if isinstance(layer, nn.BatchNorm1d)} == {0.8}
-    assert {layer.p for layer in model.discriminator.layers if isinstance(layer, nn.Dropout)} == {0.4}
-    assert {layer.negative_slope for layer in model.generator.layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
+    assert kinds(model.discriminator) == ["Linear", "LeakyReLU", *dropped, *dropped]
+    assert {layer.eps for layer in model.generator.trunk.layers if isinstance(layer, nn.BatchNorm1d)} == {0.8}
+    assert {layer.p for layer in model.discriminator.trunk.layers if isinstance(layer, nn.Dropout)} == {0.4}
+    assert {layer.negative_slope for layer in model.generator.trunk.layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
     assert type(model.loss).__name__ == "LSGAN" and model.loss.scale == 0.5
     assert model.generator_first and model.reuse_fake and model.fake_condition == "random"
 
@@ -58,8 +58,8 @@ def test_d_gan_mlp():
     model = make_model("model=gan_mlp", condition=NoCondition())
     assert size(model.generator) == linears(100, 256, 512, 1024, 784) + 2 * (256 + 512 + 1024)
     assert size(model.discriminator) == linears(784, 512, 256, 1)
-    assert kinds(model.generator) == ["Linear", "LeakyReLU", "BatchNorm1d"] * 3 + ["Linear"]
-    assert {layer.momentum for layer in model.generator.layers if isinstance(layer, nn.BatchNorm1d)} == {0.2}
+    assert kinds(model.generator) == ["Linear", "LeakyReLU", "BatchNorm1d"] * 3
+    assert {layer.momentum for layer in model.generator.trunk.layers if isinstance(layer, nn.BatchNorm1d)} == {0.2}
 
 
 @pytest.mark.parametrize(
