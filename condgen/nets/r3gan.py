@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from condgen.conditions import Condition, LearnedEmbedding
 from condgen.errors import CondgenError
 from condgen.nets.conv import depth_of, sides
-from condgen.nets.layers import Head, MakeEmbedding, beside, embedding_of
+from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of
 from condgen.spaces import Space
 
 SLOPE = 0.2
@@ -76,7 +76,7 @@ class R3GANGenerator(nn.Module):
         return images if self.training else images.clamp(-1, 1)
 
 
-class R3GANDiscriminator(nn.Module):
+class R3GANDiscriminator(Discriminator):
     """Map images and conditions to logits (B,), positive for real: stages of blocks, a filter a channel, and a `Head`.
 
     The authors judge D(x, c) = (V c).h. The head's w.h + b + (V c).h is the same function of a class, but that w is shared; w
@@ -126,11 +126,6 @@ class R3GANDiscriminator(nn.Module):
         x = self.stages(self.input(beside(x, self.embed(condition))))
         h: Tensor = self.mix(self.basis(x).flatten(1))
         return h
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Judge images: logits (B,)."""
-        logits: Tensor = self.head(self.features(x, condition), condition)
-        return logits
 
 
 class Block(nn.Module):
