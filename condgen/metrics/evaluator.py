@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import safetensors.torch
@@ -160,6 +160,7 @@ class Evaluator:
         metrics: Sequence[str],
         with_floors: bool,
         weights: str,
+        knobs: Mapping[str, float] | None = None,
         source: str,
         step: int | None,
     ) -> Record:
@@ -171,6 +172,7 @@ class Evaluator:
             metrics: names in `condgen.metrics.catalogue.METRICS`.
             with_floors: also measure training images.
             weights: see `Protocol`.
+            knobs: how the model was sampled, where otherwise than in training.
             source: see `Record`.
             step: see `Record`.
         """
@@ -190,6 +192,7 @@ class Evaluator:
             resize=self.extractor.resizing(images.shape[1:], "the samples"),
             seed=self.seed,
             weights=weights,
+            **(knobs or {}),
         )
         classes = self.data.condition.classes if generated.labels is not None else []
         return Record(protocol, figures, lows, measured.per_class, classes, measured.confusion, source, step)

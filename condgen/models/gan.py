@@ -22,10 +22,12 @@ from condgen.losses.adversarial import AdversarialLoss
 from condgen.losses.auxiliary import Auxiliary
 from condgen.losses.diffaugment import DiffAugment
 from condgen.losses.regularizers import Regularizer, Turn
-from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
+from condgen.models.base import BLOCK, Batch, GenerativeModel, MakeOptimizer, check_optimizer
 from condgen.models.game import Game, mean_of, require_grad, vitals
 from condgen.models.gan_checks import check_augment, check_choices, check_discriminator, check_regularizers, contains
+from condgen.models.sampling import measure_statistics
 from condgen.models.schedules import Schedule, set_rates
+from condgen.randomness import generator as keyed_generator
 from condgen.spaces import Space
 
 
@@ -59,6 +61,8 @@ class GAN(GenerativeModel):
         expects: the shape that the model was published for; None takes any.
         seed: decides every random number of the training.
     """
+
+    KNOBS = (*GenerativeModel.KNOBS, "standing")
 
     def __init__(
         self,
@@ -283,5 +287,24 @@ class GAN(GenerativeModel):
 
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return G(z, c), by default of the average of G where one is kept."""
-        samples: Tensor = (self.ema.network if self.ema and self.averaged else self.generator)(z, condition)
+        samples: Tensor = self.sampler(z, condition)
         return samples
+
+    @property
+    def sampler(self) -> nn.Module:
+        """G, or its average where one is kept and wanted."""
+        return self.ema.network if self.ema and self.averaged else self.generator
+
+    def tune(self, **knobs: float | None) -> None:
+        """See `GenerativeModel.tune`; batch norm's statistics are measured here, at the truncation that is asked for."""
+        super().tune(**knobs)
+        if batches := self.knobs.get("standing"):
+            if batches != int(batches):
+                raise CondgenError(f"standing must be a whole number of batches, not {batches}.")
+
+            def forward(i: int) -> None:
+                stream = keyed_generator(self.seed, "standing statistics", i)
+                self.draw(self.condition.draw(BLOCK, stream).to(self.device), stream)
+
+            self.eval()
+            measure_statistics(self.sampler, int(batches), forward)
