@@ -26,6 +26,7 @@ from condgen.checkpoints import build_model
 from condgen.config import build, sentence
 from condgen.errors import CondgenError
 from condgen.files import write_text
+from condgen.finetune import start_from
 from condgen.models.base import GenerativeModel
 from condgen.randomness import mix
 from condgen.report import write_report
@@ -42,6 +43,8 @@ class Run:
     data: Any
     model: GenerativeModel
     trainer: L.Trainer
+    finetuned: str = ""
+    """What the run started from, if not from random weights."""
 
 
 def train(config: Config, directory: Path, checkpoint: Path | None = None) -> float | None:
@@ -56,7 +59,7 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None) -> fl
         CondgenError: something cannot work as asked, told before training starts; or losses stopped being finite.
     """
     logging_to(None)
-    run = assemble(config, directory)
+    run = assemble(config, directory, afresh=checkpoint is None)
     workers = local_workers(config)
     if run.data.batch_size % workers:
         raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {workers} processes: take a multiple.")
@@ -67,8 +70,8 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None) -> fl
     return fit(run, directory, checkpoint)
 
 
-def assemble(config: Config, directory: Path) -> Run:
-    """Build data, model and trainer, and so refuse whatever does not fit together."""
+def assemble(config: Config, directory: Path, afresh: bool) -> Run:
+    """Build data, model and trainer, and so refuse whatever does not fit together; a resumed run is not made ``afresh``."""
     require_whole(config, "seed", "trainer.max_epochs", "trainer.max_steps", "trainer.log_every_n_steps", "run.threads")
     for name in ("lightning.pytorch", "lightning.fabric"):  # their advice and advertisements
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -87,6 +90,8 @@ def assemble(config: Config, directory: Path) -> Run:
             "seed": config["seed"],
         }
     )
+    weights = config["run"].get("finetune") if afresh else None
+    finetuned = start_from(model, weights) if weights else ""
     callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node]
     for callback in callbacks:
         if hasattr(callback, "check"):
@@ -111,7 +116,7 @@ def assemble(config: Config, directory: Path) -> Run:
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
-    return Run(config, data, model, trainer)
+    return Run(config, data, model, trainer, finetuned)
 
 
 def require_watched(callbacks: list[L.Callback], model: GenerativeModel) -> None:
@@ -239,7 +244,7 @@ def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None
 
 def worker(config: Config, directory: Path, checkpoint: Path | None) -> float | None:
     """One of several processes."""
-    return fit(assemble(config, directory), directory, checkpoint)
+    return fit(assemble(config, directory, afresh=checkpoint is None), directory, checkpoint)
 
 
 def logging_to(path: Path | None) -> None:
@@ -260,6 +265,8 @@ def logging_to(path: Path | None) -> None:
 
 def announce(run: Run, checkpoint: Path | None) -> None:
     """Say what will be trained on what."""
+    if run.finetuned:
+        log.info("%s", run.finetuned)
     size = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     log.info(
         "%s %s: %s with %.2f M parameters, %s samples in batches of %d, on %d x %s",
