@@ -7,6 +7,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from condgen.callbacks.plan import longer, stored_plan
 from condgen.checkpoints import read
 from condgen.config import check_stored, plain, sentence
 from condgen.errors import CondgenError
@@ -33,9 +34,13 @@ def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | 
     if not path.is_file():
         raise CondgenError(f"{directory} has no checkpoints/last.ckpt to go on from: train it anew with condgen train.")
     checkpoint = read(path)
-    if finished(checkpoint, config["trainer"]):
-        longer = "a larger trainer.max_steps" if config["trainer"].get("max_steps", -1) > 0 else "a larger trainer.max_epochs"
-        return f"The run in {directory} is finished (update {checkpoint['global_step']}); {longer} would go on with it."
+    trainer, step = config["trainer"], checkpoint["global_step"]
+    more = "a larger trainer.max_steps" if trainer.get("max_steps", -1) > 0 else "a larger trainer.max_epochs"
+    if config["run"].get("budget_minutes") is not None:
+        plan = stored_plan(checkpoint)
+        trainer, more = {"max_epochs": -1, "max_steps": plan.steps if plan else -1}, longer(2 * step)
+    if finished(checkpoint, trainer):
+        return f"The run in {directory} is finished (update {step}); {more} would go on with it."
     train(config, directory, path)
     return None
 

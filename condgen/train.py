@@ -22,6 +22,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 from condgen.callbacks.checkpoint import Checkpoint
 from condgen.callbacks.evaluation import Evaluation
+from condgen.callbacks.plan import Planner, longer
 from condgen.checkpoints import build_model
 from condgen.config import build, sentence
 from condgen.errors import CondgenError
@@ -44,30 +45,32 @@ class Run:
     trainer: L.Trainer
 
 
-def train(config: Config, directory: Path, checkpoint: Path | None = None) -> float | None:
+def train(config: Config, directory: Path, checkpoint: Path | None = None, started: float | None = None) -> float | None:
     """Train the run that ``config`` describes and return the best value of its objective (None if it has none).
 
     Args:
         config: the resolved configuration, plain dicts.
         directory: the run directory; written to only if ``config["run"]["files"]``.
         checkpoint: the checkpoint to go on from; None starts afresh.
+        started: when the run began, in seconds of `time.monotonic`, from where its budget counts; None: now.
 
     Raises:
         CondgenError: something cannot work as asked, told before training starts; or losses stopped being finite.
     """
+    started = time.monotonic() if started is None else started
     logging_to(None)
-    run = assemble(config, directory)
+    run = assemble(config, directory, started)
     workers = local_workers(config)
     if run.data.batch_size % workers:
         raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {workers} processes: take a multiple.")
     if config["run"]["files"]:
         write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     if workers > 1:
-        return spawn(workers, config, directory, checkpoint)
+        return spawn(workers, config, directory, checkpoint, started)
     return fit(run, directory, checkpoint)
 
 
-def assemble(config: Config, directory: Path) -> Run:
+def assemble(config: Config, directory: Path, started: float | None = None) -> Run:
     """Build data, model and trainer, and so refuse whatever does not fit together."""
     require_whole(config, "seed", "trainer.max_epochs", "trainer.max_steps", "trainer.log_every_n_steps", "run.threads")
     for name in ("lightning.pytorch", "lightning.fabric"):  # their advice and advertisements
@@ -91,6 +94,7 @@ def assemble(config: Config, directory: Path) -> Run:
     for callback in callbacks:
         if hasattr(callback, "check"):
             callback.check(data, model)
+    planner = Planner(config["run"].get("budget_minutes"), started)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
     require_watched(callbacks, model)
     precision = str(config["trainer"].get("precision"))  # as asked for: on a CPU Lightning makes 16-mixed bf16-mixed
@@ -100,7 +104,7 @@ def assemble(config: Config, directory: Path) -> Run:
         trainer = L.Trainer(
             **{key: value for key, value in config["trainer"].items() if key != "profiler"},
             default_root_dir=directory,
-            callbacks=callbacks,
+            callbacks=[*callbacks, planner],
             logger=loggers,
             profiler=config["trainer"].get("profiler") or NoProfiler(),
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
@@ -111,6 +115,7 @@ def assemble(config: Config, directory: Path) -> Run:
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
+    planner.refuse(trainer)
     return Run(config, data, model, trainer)
 
 
@@ -205,7 +210,7 @@ def local_workers(config: Config) -> int:
     return int(devices)
 
 
-def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None) -> float | None:
+def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None, started: float) -> float | None:
     """Fit in ``workers`` local processes. Lightning would start the command line again, which is wrong under Hydra."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -225,7 +230,7 @@ def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None
     # Its account of a failing process would come before ours, which has the same traceback or one sentence.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
-        results: dict[int, float | None] = elastic_launch(launch, worker)(config, directory, checkpoint)
+        results: dict[int, float | None] = elastic_launch(launch, worker)(config, directory, checkpoint, started)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         told: Any = failure.message  # a dict where the process could still write down what happened
@@ -237,9 +242,9 @@ def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None
     return results[0]
 
 
-def worker(config: Config, directory: Path, checkpoint: Path | None) -> float | None:
+def worker(config: Config, directory: Path, checkpoint: Path | None, started: float) -> float | None:
     """One of several processes."""
-    return fit(assemble(config, directory), directory, checkpoint)
+    return fit(assemble(config, directory, started), directory, checkpoint)
 
 
 def logging_to(path: Path | None) -> None:
@@ -287,7 +292,10 @@ def conclude(run: Run, directory: Path, seconds: float) -> None:
     pictures = sorted((directory / "samples").glob("*.png"))
     condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
     steps, epochs = run.trainer.max_steps, run.trainer.max_epochs
-    longer = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={2 * (epochs or 1)}"
+    if run.config["run"].get("budget_minutes"):
+        more = longer(2 * run.trainer.global_step)
+    else:
+        more = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={2 * (epochs or 1)}"
     rows = {
         "run directory": shown,
         "last samples": shown / "samples" / pictures[-1].name if pictures else "none",
@@ -296,7 +304,7 @@ def conclude(run: Run, directory: Path, seconds: float) -> None:
         "curves": f"tensorboard --logdir {shown}",
         "report": shown / write_report(directory).name,
         "draw samples": f"condgen sample {shown}{condition} --count 64 --out samples.png",
-        "train longer": f"condgen resume {shown} {longer}",
+        "train longer": f"condgen resume {shown} {more}",
     }
     for name, place in rows.items():
         log.info("  %-14s %s", name, place)

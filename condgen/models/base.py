@@ -47,6 +47,7 @@ class GenerativeModel(L.LightningModule, ABC):
         self.condition = condition
         self.seed = seed
         self.code_variance: Tensor | None = None  # (latent,), of an encoder's codes over the validation part
+        self.planning = False  # how long the training will be is still being measured
         self.averaged = True  # sample from averaged weights, if there are any
         self.recipe: dict[str, Any] = {}
         self.latest: dict[str, float] = {}
