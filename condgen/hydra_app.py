@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,14 @@ def run_hydra(arguments: list[str]) -> None:
 
 def task(tree: DictConfig) -> float | None:
     """Run one job; in a sweep its mistakes do not end the others."""
+    started = time.monotonic()
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
     try:
         config = plain(tree)
         from condgen.train import train
 
-        return train(config, directory)
+        return train(config, directory, started=started)
     except CondgenError as error:
         remove_empty(directory)
         if job.mode == RunMode.MULTIRUN:

@@ -106,6 +106,10 @@ class Evaluator:
             self._cached("reference", *identity, compute=lambda: Known.of(self.reference, train).tensors())
         )
 
+    def prepare(self, metrics: Sequence[str]) -> tuple[Features | None, Known]:
+        """Return what ``metrics`` need of the training images (None: nothing) and of the reference; slow the first time."""
+        return (self.train, self._known_with_train) if "nearest" in metrics else (None, self._known)
+
     def floors(self, count: int, metrics: Sequence[str]) -> dict[str, float]:
         """Return ``metrics`` of ``count`` training images, mean of five draws: what a perfect generator would reach."""
 
@@ -176,7 +180,7 @@ class Evaluator:
             source: see `Record`.
             step: see `Record`.
         """
-        train, known = (self.train, self._known_with_train) if "nearest" in metrics else (None, self._known)
+        train, known = self.prepare(metrics)
         measured = measure(generated, self.reference, metrics=metrics, train=train, seed=self.seed, known=known)
         figures = measured.figures
         lows = self.floors(len(generated), list(figures)) if with_floors else {}

@@ -50,6 +50,7 @@ class GenerativeModel(L.LightningModule, ABC):
         self.condition = condition
         self.seed = seed
         self.code_variance: Tensor | None = None  # (latent,), of an encoder's codes over the validation part
+        self.planning = False  # how long the training will be is still being measured
         self.averaged = True  # sample from averaged weights, if there are any
         self.knobs: dict[str, float] = {}  # how samples are drawn, where otherwise than in training
         self.recipe: dict[str, Any] = {}

@@ -260,13 +260,15 @@ class GAN(GenerativeModel):
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
 
     def progress(self) -> float:
-        """Return which share of the training lies behind, in [0, 1)."""
+        """Return which share of the training lies behind, in [0, 1]; 0 while its length is still being planned."""
         trainer = self.trainer
         ends = []  # in batches
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:
             ends.append(trainer.max_epochs * trainer.num_training_batches)
         if trainer.max_steps >= 0:
             ends.append(trainer.max_steps * self.discriminator_steps)
+        if self.planning:
+            return 0.0
         if not ends:
             raise CondgenError("model.decay needs to know the end: set trainer.max_epochs or trainer.max_steps.")
         return min(1.0, trainer.fit_loop.total_batch_idx / min(ends))
