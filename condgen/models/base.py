@@ -149,6 +149,11 @@ class GenerativeModel(L.LightningModule, ABC):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of ``value`` over all processes."""
+        mean: Tensor = self.trainer.strategy.reduce(value, reduce_op="mean")
+        return mean
+
     # --- the record of losses ---
 
     def record(self, **values: Tensor) -> None:

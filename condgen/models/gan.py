@@ -249,11 +249,6 @@ class GAN(GenerativeModel):
         drawn = self.rows(lambda count, stream: torch.rand(count, draws, generator=stream), game.size, purpose, batch)
         return drawn[game.rows]
 
-    def mean(self, value: Tensor) -> Tensor:
-        """Return the mean of ``value`` over all processes."""
-        mean: Tensor = self.trainer.strategy.reduce(value, reduce_op="mean")
-        return mean
-
     def clip(self, parameters: Iterable[nn.Parameter]) -> None:
         """Scale the gradients of ``parameters`` down to the largest norm that is allowed."""
         if self.gradient_clip is not None:
