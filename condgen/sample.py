@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +29,8 @@ def write_samples(
     Args:
         checkpoint: a checkpoint or a run directory.
         out: ``*.png`` for a picture (of images a grid, a row for each condition where there are several; of points a scatter
-            with a colour for each); ``*.npz`` for ``images``, uint8 (N, H, W, C), or ``points``, float32 (N, 2), and ``labels``,
-            what was asked for, (N,); else a folder of numbered PNGs with ``labels.csv``, of images only.
+            with a colour for each); ``*.npz`` for ``images``, uint8 (N, H, W, C), or ``points``, float32 (N, 2), and
+            ``labels``, what was asked for, (N,); else a folder of numbered PNGs with ``labels.csv``, of images only.
         condition: see `GenerativeModel.sample`; None for every class.
         count: samples for each condition.
         seed: the same seed gives the same samples.
@@ -65,7 +66,8 @@ def write_npz(path: Path, name: str, samples: Tensor, labels: Tensor) -> None:
     if labels.dim() > 1:
         labels = torch.full((len(samples),), -1)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{name: samples.numpy(), "labels": labels.numpy()})
+        arrays: dict[str, Any] = {name: samples.numpy(), "labels": labels.numpy()}
+        np.savez(file, **arrays)
 
 
 def write_folder(path: Path, images: Tensor, names: list[str]) -> None:

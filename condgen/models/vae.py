@@ -66,9 +66,8 @@ class VAE(GenerativeModel):
                 "choose loss=bernoulli, loss=gaussian or loss=squared_error."
             )
         if loss.normalized and not isinstance(space, Images):
-            raise CondgenError(
-                f"loss.discretized counts the 256 levels of a pixel, and {type(space).__name__.lower()} have none: set it to false."
-            )
+            kind = type(space).__name__.lower()
+            raise CondgenError(f"loss.discretized is for the 256 levels of a pixel, and {kind} have none: set it to false.")
         if latent < 1 or beta < 0 or warmup < 0:
             raise CondgenError("model.latent must be at least 1, model.beta and model.warmup at least 0.")
         self.loss = loss

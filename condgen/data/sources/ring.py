@@ -30,7 +30,7 @@ class Ring:
         modes: int = 8,
         per_class: int = 1,
         radius: float = 0.75,
-        sigma: float = 0.04,
+        sigma: float = 0.05,
         samples: int = 10000,
         seed: int = 0,
     ):
