@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from condgen.conditions import Codes
 from condgen.data.sources.ring import Ring
 from condgen.models.base import GenerativeModel
 
@@ -74,12 +75,13 @@ def named(points: Tensor, codes: Tensor, ring: Ring) -> Tensor:
 
 
 def examine(model: GenerativeModel, ring: Ring, count: int = 8000, seed: int = 0) -> Verdict:
-    """Judge ``count`` points of ``model``, asked for random conditions; of codes the first category, as it is `named`."""
+    """Judge ``count`` points of ``model``, asked for random conditions; of codes the first category, as `named`.
+
+    Codes stand for modes, so they need a ring with a mode for each class.
+    """
     asked = model.condition.draw(count, torch.Generator().manual_seed(seed))
     points = model.sample(asked, seed=seed).cpu()
-    if asked.dim() == 1:
-        return judge(points, asked, ring)
-    if not asked.shape[1]:
-        return judge(points, None, ring)
-    assert ring.per_class == 1, "a code stands for a mode"
-    return judge(points, named(points, asked[:, : ring.modes].argmax(1), ring), ring)
+    if isinstance(model.condition, Codes):
+        codes = model.condition.split(asked)[0].argmax(1)
+        return judge(points, named(points, codes, ring), ring)
+    return judge(points, asked if model.condition.classes else None, ring)
