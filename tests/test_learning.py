@@ -5,7 +5,7 @@ for and what a perfect generator would reach, is condgen/metrics/ring.py.
 """
 
 import pytest
-from ring_matrix import CONDITIONINGS, LOSSES, learn
+from ring_matrix import CONDITIONINGS, LONGER, LOSSES, UPDATES, learn
 
 CONDITIONAL = [name for name in CONDITIONINGS if name not in ("infogan", "none", "projection")]
 
@@ -13,7 +13,7 @@ CONDITIONAL = [name for name in CONDITIONINGS if name not in ("infogan", "none",
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_loss_learns_with_projection(loss):
     verdict, run = learn(loss, "projection")
-    assert run.trainer.global_step == 500 and type(run.model.loss).__name__.lower().startswith(loss[:4])
+    assert run.trainer.global_step == UPDATES and type(run.model.loss).__name__.lower().startswith(loss[:4])
     assert verdict.passed and verdict.within >= 0.97, verdict
     assert verdict.spread > 0.2, verdict  # the width of the modes is learned too, not their centres alone
 
@@ -27,16 +27,16 @@ def test_each_conditioning_learns_with_hinge(conditioning):
 
 def test_infogan_recovers_its_codes():
     verdict, _ = learn("hinge", "infogan")
-    assert verdict.within >= 0.9 and verdict.covered == 8, verdict
+    assert verdict.passed, verdict
 
 
 def test_the_unconditional_gan_covers_the_modes():
     verdict, _ = learn("hinge", "none")
-    assert verdict.covered == 8 and verdict.within >= 0.75, verdict
+    assert verdict.covered == 8 and verdict.within >= 0.8, verdict
 
 
 def test_two_modes_a_class_are_both_covered():
-    verdict, run = learn("hinge", "projection", "data.source.per_class=2")
+    verdict, run = learn("hinge", "projection", "data.source.per_class=2", f"trainer.max_steps={LONGER}")
     assert run.model.condition.classes == ["0", "1", "2", "3"]
     assert verdict.passed, verdict
 
