@@ -156,9 +156,9 @@ data's own.
 
 Bold: at least one seed failed the check, {100 * WITHIN:.0f} % and every mode covered; {passed} of {total} runs passed it. A
 perfect generator has 98.9 %, 8 and 0.97; chance is 12.4 %. Under `none` any mode will do: without a condition one connected
-noise has to be torn into eight modes, and samples lie on the bridges between them. Under `infogan` no label is shown at all;
-the asked-for class is the mode that a value of its one code of eight values was found to stand for, one to one. `wasserstein` has its
-gradient penalty (weight 0.1: distances on the ring are small), the other losses have no regularizer.
+noise has to be torn into eight modes, and samples lie on the bridges between them. Under `infogan` no label is shown at all:
+the asked-for class is the mode that a value of its one code of eight values was found to stand for, one to one.
+`wasserstein` has its gradient penalty (weight 0.1: distances on the ring are small), the other losses have no regularizer.
 
 Measured on {datetime.date.today():%Y-%m-%d} with {os.cpu_count()} CPU cores at one thread, in {minutes:.0f} minutes:
 
