@@ -90,7 +90,7 @@ def learn(loss: str, conditioning: str, *overrides: str, seed: int = 0, shuffled
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         tree = compose("train", [*BASE, "run.name=ring", "run.dir=.", *chosen, *overrides])
     config: Any = OmegaConf.to_container(tree, resolve=True)
-    run = assemble(config, Path())
+    run = assemble(config, Path(), time.monotonic(), afresh=True)
     if shuffled:
         labels = run.data.train.table.labels
         labels[:] = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
