@@ -46,21 +46,27 @@ def evaluate(
     """
     given = target.suffix == ".npz" or (target.is_dir() and not (target / "checkpoints").is_dir())
     checkpoint = None if given else find(target)
+    content, model = None, None
+    if checkpoint is not None:
+        content = read(checkpoint)
+        model = restore(content, checkpoint, trust)
+        if not isinstance(model.space, Images):
+            raise CondgenError(
+                f"Only images can be evaluated and {checkpoint} makes {type(model.space).__name__.lower()}: "
+                "draw them with condgen sample --out FILE.npz."
+            )
     run = checkpoint.resolve().parent.parent if checkpoint else None
     config = settings(target, run if run and (run / "config.yaml").is_file() else None, overrides, trust)
     evaluator = Evaluator(build("metrics", config["metrics"]), build("data", config["data"]), config["split"], config["seed"])
     place = device_of(device)
     evaluator.extractor.to(place)
     metrics = chosen(config["suite"])
-    if checkpoint is None:
-        model = None
+    if content is None or model is None or checkpoint is None:
         images, labels = read_images(target, evaluator)
         features = evaluator.extract(images, labels)
         weights, knobs, source, step = "given", {}, target.stem, None
     else:
-        content = read(checkpoint)
-        model = restore(content, checkpoint, trust).to(place)
-        images, features = samples_of(model, evaluator, config, checkpoint)
+        images, features = samples_of(model.to(place), evaluator, config, checkpoint)
         weights, knobs, source, step = model.weights, model.knobs, checkpoint.stem, content["global_step"]
     record = evaluator.record(
         images, features, metrics=metrics, with_floors=True, weights=weights, knobs=knobs, source=source, step=step
@@ -101,8 +107,6 @@ def samples_of(
     model: GenerativeModel, evaluator: Evaluator, config: dict[str, Any], checkpoint: Path
 ) -> tuple[Tensor, Features]:
     """Draw the samples of a trained model that will be measured."""
-    if not isinstance(model.space, Images):
-        raise CondgenError(f"Only images can be evaluated; {checkpoint} makes {type(model.space).__name__}.")
     if model.condition.classes and model.condition.classes != evaluator.data.condition.classes:
         raise CondgenError(
             f"{checkpoint} generates the classes {', '.join(model.condition.classes[:5])}, ... and the data have "

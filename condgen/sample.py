@@ -1,8 +1,8 @@
-"""Samples of a trained model as files: a PNG grid, a folder of PNGs, or an .npz."""
+"""Samples of a trained model as files: one PNG, a folder of PNGs, or an .npz."""
 
 import csv
-import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +28,9 @@ def write_samples(
 
     Args:
         checkpoint: a checkpoint or a run directory.
-        out: ``*.png`` for a grid (a row for each condition where there are several); ``*.npz`` for ``images``, uint8
-            (N, H, W, C), and ``labels``, what was asked for, (N,); else a folder of numbered PNGs with ``labels.csv``.
+        out: ``*.png`` for a picture (of images a grid, a row for each condition where there are several; of points a scatter
+            with a colour for each); ``*.npz`` for ``images``, uint8 (N, H, W, C), or ``points``, float32 (N, 2), and
+            ``labels``, what was asked for, (N,); else a folder of numbered PNGs with ``labels.csv``, of images only.
         condition: see `GenerativeModel.sample`; None for every class.
         count: samples for each condition.
         seed: the same seed gives the same samples.
@@ -38,7 +39,7 @@ def write_samples(
         **knobs: see `GenerativeModel.tune`.
 
     Raises:
-        CondgenError: no such checkpoint, class or device; a folder that is not empty.
+        CondgenError: no such checkpoint, class or device; a folder that is not empty, or for points.
     """
     if out.suffix not in (".png", ".npz", ""):
         raise CondgenError(f"--out {out} must end in .png (a grid) or .npz, or be a folder (no ending).")
@@ -46,26 +47,27 @@ def write_samples(
         raise CondgenError(f"--out {out} exists already and is not an empty folder: choose another, nothing was overwritten.")
     model = load(checkpoint, trust).to(device_of(device))
     model.tune(**knobs)
-    if not isinstance(model.space, Images):
-        raise CondgenError(f"Only images can be written; {checkpoint} makes {type(model.space).__name__}.")
+    if not out.suffix and not isinstance(model.space, Images):
+        kind = type(model.space).__name__.lower()
+        raise CondgenError(f"--out {out}: a folder is for images and {checkpoint} makes {kind}: write {out}.npz or {out}.png.")
     wanted = model.condition.every() if condition is None else model.condition.encode(condition)
     samples = model.sample(wanted, count, seed=seed).cpu()
     asked = wanted.repeat_interleave(count, dim=0)
     if out.suffix == ".png":
-        columns = count if len(wanted) > 1 else math.ceil(math.sqrt(count))
-        save_png(out, model.space.grid(samples, min(columns, 100)))
+        save_png(out, model.space.grid(samples, model.space.layout(len(wanted), count)[1]))
     elif out.suffix == ".npz":
-        write_npz(out, to_uint8(samples), asked)
+        write_npz(out, *model.space.export(samples), asked)
     else:
         write_folder(out, to_uint8(samples), model.condition.describe(asked))
 
 
-def write_npz(path: Path, images: Tensor, labels: Tensor) -> None:
-    """Write ``images`` (N, C, H, W) as uint8 (N, H, W, C) beside ``labels``; -1 where nothing was asked for."""
+def write_npz(path: Path, name: str, samples: Tensor, labels: Tensor) -> None:
+    """Write ``samples`` (N, ...) under ``name`` beside ``labels``; -1 where nothing was asked for."""
     if labels.dim() > 1:
-        labels = torch.full((len(images),), -1)
+        labels = torch.full((len(samples),), -1)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, images=images.permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
+        arrays: dict[str, Any] = {name: samples.numpy(), "labels": labels.numpy()}
+        np.savez(file, **arrays)
 
 
 def write_folder(path: Path, images: Tensor, names: list[str]) -> None:

@@ -1,5 +1,7 @@
 """What a sample is: its shape, its range and how to show it. Models see a ``Space``, never a data set."""
 
+import colorsys
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,7 +12,7 @@ from condgen.errors import CondgenError
 
 
 class Space(Protocol):
-    """The samples of a data set. Images are the first; points, audio and text are others."""
+    """The samples of a data set: images or points; audio and text would be others."""
 
     shape: tuple[int, ...]
 
@@ -18,8 +20,16 @@ class Space(Protocol):
         """Return what rebuilds this space: a plain dict with a ``_target_``."""
         ...
 
+    def layout(self, conditions: int, count: int | None = None) -> tuple[int, int]:
+        """Return how many samples of each of several conditions (or ``count``) `grid` shows well, and in how many columns."""
+        ...
+
     def grid(self, samples: Tensor, columns: int) -> Tensor:
         """Arrange ``samples`` (N, *shape) row by row into one picture, uint8 (3, H, W)."""
+        ...
+
+    def export(self, samples: Tensor) -> tuple[str, Tensor]:
+        """Return the name and the values under which an .npz keeps ``samples`` (N, *shape)."""
         ...
 
 
@@ -53,6 +63,11 @@ class Images:
             "deviation": list(self.deviation),
         }
 
+    def layout(self, conditions: int, count: int | None = None) -> tuple[int, int]:
+        """A row of eight (or ``count``) for each condition; a square where there is one, 8 x 8."""
+        count = count or (8 if conditions > 1 else 64)
+        return count, min(100, count if conditions > 1 else math.ceil(math.sqrt(count)))
+
     def grid(self, samples: Tensor, columns: int) -> Tensor:
         """Arrange ``samples`` (N, C, H, W) in [-1, 1] row by row, two pixels apart, into uint8 (3, height, width)."""
         images = to_uint8(samples).cpu()
@@ -63,6 +78,52 @@ class Images:
             top, left = i // columns * (height + 2) + 2, i % columns * (width + 2) + 2
             canvas[:, top : top + height, left : left + width] = image
         return canvas.expand(3, -1, -1)
+
+    def export(self, samples: Tensor) -> tuple[str, Tensor]:
+        """``images``, uint8 (N, H, W, C)."""
+        return "images", to_uint8(samples).permute(0, 2, 3, 1)
+
+
+class Points:
+    """Points in the plane as float32 (B, 2) in [-1, 1]: to the right, up."""
+
+    shape: tuple[int, ...] = (2,)
+    side = 264
+    """Height and width of a picture in pixels."""
+
+    def __str__(self) -> str:
+        return "2-dimensional"
+
+    def config(self) -> dict[str, Any]:
+        """Return what rebuilds this space: a plain dict with a ``_target_``."""
+        return {"_target_": "condgen.spaces.Points"}
+
+    def layout(self, conditions: int, count: int | None = None) -> tuple[int, int]:
+        """A row, which is a colour, for each condition; 2,000 points together, or ``count`` for each."""
+        count = count or max(20, 2000 // conditions)
+        return count, count
+
+    def grid(self, samples: Tensor, columns: int) -> Tensor:
+        """Draw ``samples`` (N, 2) into one panel, uint8 (3, 264, 264), each ``columns`` of them in a colour of their own.
+
+        Where points meet their colours mix, and the more of them the stronger: no order decides who hides whom.
+        """
+        rows = -(-len(samples) // columns)
+        hues = torch.tensor([colorsys.hsv_to_rgb(row / rows, 1.0, 0.8) for row in range(rows)])
+        colour = hues[torch.arange(len(samples)) // columns]  # (N, 3)
+        place = (samples.float().cpu().clamp(-1, 1) * torch.tensor([1.0, -1.0]) + 1) / 2 * (self.side - 3)
+        left, top = (place.round().long() + 1).unbind(1)  # a pixel off each edge
+        pixel = torch.cat([(top + i) * self.side + left + j for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        count = torch.zeros(self.side**2).index_add_(0, pixel, torch.ones(len(pixel)))[:, None]
+        ink = torch.zeros(self.side**2, 3).index_add_(0, pixel, colour.repeat(9, 1)) / count.clamp(min=1)
+        strength = 1 - 0.6**count
+        canvas = (255 * (1 - strength + strength * ink)).round().to(torch.uint8).T.reshape(3, self.side, self.side)
+        canvas[:, [0, -1]], canvas[:, :, [0, -1]] = 200, 200  # a thin frame
+        return canvas
+
+    def export(self, samples: Tensor) -> tuple[str, Tensor]:
+        """``points``, float32 (N, 2)."""
+        return "points", samples.float()
 
 
 def window(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
@@ -83,3 +144,8 @@ def to_uint8(x: Tensor) -> Tensor:
 def to_float(x: Tensor) -> Tensor:
     """Map uint8 0..255 to float32 [-1, 1]; ``to_uint8(to_float(x)) == x``."""
     return x.to(torch.float32).div_(127.5).sub_(1)
+
+
+def floating(x: Tensor) -> Tensor:
+    """Return samples as models see them: uint8 images as floats in [-1, 1], floats as they are."""
+    return x if x.is_floating_point() else to_float(x)

@@ -12,7 +12,7 @@ from data.pictures import noise, png
 from torchvision.io import decode_image
 
 import condgen
-from condgen.spaces import to_uint8
+from condgen.spaces import Points, to_uint8
 
 
 def pixels(path):
@@ -51,6 +51,28 @@ def test_a_folder_holds_pictures_and_a_table(run_condgen, vae_run, tmp_path):
     expected = to_uint8(condgen.load(vae_run).sample([7, 2], 2))
     for row, image in zip(rows, expected, strict=True):
         assert torch.equal(pixels(tmp_path / "digits" / row["file"]), image)
+
+
+def test_points_are_written_as_floats_and_as_a_scatter(run_condgen, tmp_path):
+    small = ("trainer.max_epochs=2", "data.source.samples=200", *TINY)
+    assert run_condgen("train", "experiment=none", "data=ring", "model=gan_points", *small).code == 0
+    (run,) = (tmp_path / "outputs").glob("*/*")
+    assert pixels(next(run.glob("samples/*.png"))).shape == (3, Points.side, 2 * Points.side + 12)
+    assert run_condgen("sample", run, "--condition", "3,1", "--count", 5, "--seed", 2, "--out", "points.npz").code == 0
+    with np.load(tmp_path / "points.npz") as file:
+        assert set(file) == {"points", "labels"} and file["labels"].tolist() == [3] * 5 + [1] * 5
+        assert file["points"].dtype == np.float32
+        assert np.array_equal(file["points"], condgen.load(run).sample([3, 1], 5, seed=2).numpy())
+    assert run_condgen("sample", run, "--count", 300, "--out", "scatter.png").code == 0
+    assert pixels(tmp_path / "scatter.png").shape == (3, Points.side, Points.side)
+    assert "scatter.npz" in run_condgen("sample", run, "--out", "scatter").sentence()
+    assert "Only images" in run_condgen("evaluate", run).sentence()
+    straight = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert run_condgen("train", "experiment=none", "data=ring", "model=gan_points", *small, "trainer.max_epochs=1").code == 0
+    (half,) = set((tmp_path / "outputs").glob("*/*")) - {run}
+    assert run_condgen("resume", half, "trainer.max_epochs=2").code == 0
+    resumed = torch.load(half / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert straight.keys() == resumed.keys() and all(torch.equal(straight[key], resumed[key]) for key in straight)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.npz"])

@@ -11,17 +11,16 @@ from condgen.errors import CondgenError
 from condgen.files import save_png
 from condgen.loggers import show
 from condgen.models.base import Batch, GenerativeModel
-from condgen.spaces import to_float
+from condgen.spaces import floating
 
-COLUMNS = 8
 GAP = 12  # white pixels between the real half and the generated one
 
 
 class SampleGrid(L.Callback):
     """At the end of epochs, or every so many updates, draw ``samples/step-00001000.png`` and TensorBoard's ``samples``.
 
-    Left real samples of the validation part, right generated ones: a row of eight for each condition, 8 x 8 where there is
-    nothing to ask for.
+    Left real samples of the validation part, right generated ones, as their space lays them out: of images a row of eight for
+    each condition, 8 x 8 where there is nothing to ask for; of points a colour for each condition.
 
     Args:
         every_epochs: draw after every so many epochs, and at the end of the run; None: not then.
@@ -67,10 +66,10 @@ class SampleGrid(L.Callback):
             return
         assert isinstance(model, GenerativeModel)
         every = model.condition.every()
-        rows = COLUMNS if len(every) == 1 else 1
+        count, columns = model.space.layout(len(every))
         if self._real is None:
-            self._real = model.space.grid(real_samples(trainer, every, COLUMNS * rows), COLUMNS)
-        generated = model.space.grid(model.sample(every, COLUMNS * rows, seed=self.seed), COLUMNS)
+            self._real = model.space.grid(real_samples(trainer, every, count), columns)
+        generated = model.space.grid(model.sample(every, count, seed=self.seed), columns)
         gap = torch.full((3, generated.shape[1], GAP), 255, dtype=torch.uint8)
         picture = torch.cat([self._real, gap, generated], dim=2)
         save_png(Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.png", picture)
@@ -85,4 +84,4 @@ def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:
     for condition in every:
         matches = (conditions == condition).reshape(len(conditions), -1).all(1).nonzero().squeeze(1)
         chosen.append(matches[torch.arange(count) % max(1, len(matches))])
-    return to_float(data.val.table.images[data.val.rows[torch.cat(chosen)]])
+    return floating(data.val.table.images[data.val.rows[torch.cat(chosen)]])

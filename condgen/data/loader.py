@@ -9,7 +9,7 @@ from torch import Tensor
 from condgen.data.augment import Augmentation
 from condgen.errors import CondgenError
 from condgen.randomness import generator
-from condgen.spaces import to_float
+from condgen.spaces import floating
 
 
 def start() -> tuple[int, int]:
@@ -18,13 +18,13 @@ def start() -> tuple[int, int]:
 
 
 class BatchLoader:
-    """Yields ``(x, condition)``: float32 (B, C, H, W) in [-1, 1] and the encoded conditions (B, ...).
+    """Yields ``(x, condition)``: float32 (B, *shape) in [-1, 1] and the encoded conditions (B, ...).
 
     Order and augmentation are functions of (seed, epoch, batch): a loader that starts in mid-epoch, and the processes
     that share a batch, yield what one undisturbed process would have.
 
     Args:
-        images: uint8 (N, C, H, W), in memory, mapped from a file, or on the accelerator already.
+        images: uint8 (N, C, H, W), or points, float32 (N, 2); in memory, mapped from a file, or on the accelerator already.
         conditions: encoded conditions (N, ...), row by row those of ``images``.
         batch_size: images in a batch, summed over all processes.
         rows: int64 (M,), the rows of ``images`` to use; None: all.
@@ -80,7 +80,7 @@ class BatchLoader:
         for batch in range(first, len(self)):
             index = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             mine = self._share(index)
-            x = to_float(self.images.index_select(0, mine).to(self.device, non_blocking=True))
+            x = floating(self.images.index_select(0, mine).to(self.device, non_blocking=True))
             if self.augment is not None:
                 x = self.augment(x, self._uniform(len(index), epoch, batch))
             yield x, self.conditions.index_select(0, mine).to(self.device, non_blocking=True)

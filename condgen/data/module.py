@@ -13,12 +13,11 @@ from torch import Tensor
 from condgen.conditions import Condition
 from condgen.data.augment import Augmentation, compose
 from condgen.data.loader import BatchLoader
-from condgen.data.pixels import statistics
 from condgen.data.prepare import choose, class_labels, pool
 from condgen.data.split import cut, require_every_class, thin
 from condgen.data.tables import Decoding, Part, Source, Table, Tables
 from condgen.errors import CondgenError
-from condgen.spaces import Images
+from condgen.spaces import Space
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +25,7 @@ class Prepared:
     """Everything that is known once the source is loaded."""
 
     condition: Condition
-    space: Images
+    space: Space
     train: Part
     val: Part
     test: Part | None
@@ -126,8 +125,8 @@ class DataModule(LightningDataModule):
         return other
 
     @property
-    def space(self) -> Images:
-        """Shape of the images, and their mean and deviation over the training part."""
+    def space(self) -> Space:
+        """What a sample is; of images also their mean and deviation over the training part."""
         return self._prepared.space
 
     @property
@@ -176,8 +175,10 @@ class DataModule(LightningDataModule):
                 f"data.batch_size={self.batch_size} is more than the {len(train)} training images: "
                 "make it smaller, or set data.drop_last=false."
             )
-        mean, deviation = statistics(train.table.images, train.rows)
-        return Prepared(condition, Images(train.table.images.shape[1:], mean, deviation), train, val, test)
+        space = train.table.space(train.rows)
+        if self.augment is not None and len(space.shape) != 3:
+            raise CondgenError("data.augment changes images, and these samples are none: set it to null.")
+        return Prepared(condition, space, train, val, test)
 
     def _split(self, tables: Tables, relabel: Tensor) -> tuple[Part, Part, Part | None]:
         test: Part | None

@@ -66,6 +66,8 @@ def pool(tables: Sequence[Table], relabel: Tensor, decoding: Decoding) -> Table:
     rows = [(some >= 0).nonzero()[:, 0] for some in labels]
     kept = torch.cat([some[some >= 0] for some in labels])
     first = tables[0].images
+    if first.dtype != torch.uint8:  # points: few bytes, and nothing to convert
+        return Table(torch.cat([table.images[mine] for table, mine in zip(tables, rows, strict=True)]), kept)
     shape = (len(kept), *_convert(first[:1], decoding).shape[1:])
     if len(tables) == 1 and shape == first.shape:
         return Table(first, kept)

@@ -1,17 +1,21 @@
-"""What a source hands over: whole tensors of images and labels."""
+"""What a source hands over: whole tensors of images, or of points, and labels."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
+
+from condgen.data.pixels import statistics
+from condgen.spaces import Images, Points, Space
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Labelled images.
+    """Labelled images, or points in their place.
 
     Attributes:
-        images: uint8 (N, C, H, W), 0..255, in memory or mapped from a file.
+        images: uint8 (N, C, H, W), 0..255, in memory or mapped from a file; points are float32 (N, 2) in [-1, 1].
         labels: int64 (N,), 0..K-1; zeros where the set has no classes.
     """
 
@@ -20,6 +24,12 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def space(self, rows: Tensor) -> Space:
+        """Return what the samples are; of images with mean and deviation over ``rows`` (M,)."""
+        if self.images.dtype == torch.uint8:
+            return Images(self.images.shape[1:], *statistics(self.images, rows))
+        return Points()
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +90,7 @@ class Part:
 
     @property
     def images(self) -> Tensor:
-        """Images of this part as a copy, uint8 (N, C, H, W)."""
+        """Images of this part as a copy, uint8 (N, C, H, W), or points, float32 (N, 2)."""
         return self.table.images[self.rows]
 
     @property

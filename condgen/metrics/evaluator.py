@@ -23,7 +23,7 @@ from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, floors, measure
 from condgen.models.base import BLOCK, GenerativeModel
-from condgen.spaces import to_uint8
+from condgen.spaces import Images, to_uint8
 
 FEWEST = 100
 """Images below which figures mean nothing."""
@@ -40,12 +40,15 @@ class Evaluator:
         seed: decides the samples' noise and every subset that is drawn.
 
     Raises:
-        CondgenError: the extractor does not know the data's classes or colours, or the split does not exist.
+        CondgenError: the data are no images, the extractor does not know their classes or colours, or there is no such split.
     """
 
     def __init__(self, extractor: Extractor, data: DataModule, split: str, seed: int = 0):
         if split not in ("val", "test"):
             raise CondgenError(f"split={split} must be val or test.")
+        if not isinstance(data.space, Images):
+            kind = type(data.space).__name__.lower()
+            raise CondgenError(f"The extractor {extractor.name} looks at images and the data are {kind}: set metrics=none.")
         self.extractor, self.split, self.seed = extractor, split, seed
         fits = len(extractor.shape) == 1 or data.space.shape == extractor.shape
         self.data = data if fits else data.at(extractor.shape[1], extractor.shape[0])

@@ -42,6 +42,11 @@ class GenerativeModel(L.LightningModule, ABC):
         super().__init__()
         if expects is not None and tuple(expects) != space.shape:
             wanted, given = ("x".join(map(str, shape)) for shape in (expects, space.shape))
+            if len(expects) != len(space.shape):
+                kind = type(space).__name__.lower()
+                raise CondgenError(
+                    f"This model was published for {wanted} images and the data give {kind}: set model=gan_points."
+                )
             raise CondgenError(
                 f"This model was published for {wanted} images and the data give {given}: set data.image_size={expects[-1]} "
                 f"data.channels={expects[0]}, or model.expects=null to train it on {given}."

@@ -19,7 +19,7 @@ from condgen.errors import CondgenError
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
 from condgen.randomness import generator as keyed_generator
-from condgen.spaces import Space
+from condgen.spaces import Images, Space
 
 
 class VAE(GenerativeModel):
@@ -65,6 +65,9 @@ class VAE(GenerativeModel):
                 f"A VAE needs a reconstruction loss and {type(loss).__name__} is none: "
                 "choose loss=bernoulli, loss=gaussian or loss=squared_error."
             )
+        if loss.normalized and not isinstance(space, Images):
+            kind = type(space).__name__.lower()
+            raise CondgenError(f"loss.discretized is for the 256 levels of a pixel, and {kind} have none: set it to false.")
         if latent < 1 or beta < 0 or warmup < 0:
             raise CondgenError("model.latent must be at least 1, model.beta and model.warmup at least 0.")
         self.loss = loss

@@ -24,7 +24,7 @@ def sides(space: Space, depth: int, key: str = "depth") -> tuple[int, int, int]:
         CondgenError: the samples are no images, or a side cannot be halved ``depth`` times.
     """
     if not isinstance(space, Images):
-        raise CondgenError(f"A convolutional network needs images, not {type(space).__name__}: choose an mlp model.")
+        raise CondgenError(f"A convolutional network needs images, not {type(space).__name__.lower()}: set model=gan_points.")
     channels, height, width = space.shape
     if depth < 1 or height % 2**depth or width % 2**depth:
         raise CondgenError(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from condgen.models.base import BLOCK, GenerativeModel, evaluating
 from condgen.randomness import generator
-from condgen.spaces import Space, to_float
+from condgen.spaces import Space, floating
 
 NEIGHBOURS = 3
 """Training images that are shown for each generated sample."""
@@ -145,11 +145,6 @@ def spread(rows: Tensor, count: int) -> Tensor:
     if len(rows) <= count:
         return rows
     return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
-
-
-def floating(samples: Tensor) -> Tensor:
-    """Return samples as floats in [-1, 1], as a space shows them."""
-    return samples if samples.is_floating_point() else to_float(samples)
 
 
 def white(height: int, width: int) -> Tensor:
