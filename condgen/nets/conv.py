@@ -49,7 +49,7 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        h: Tensor = super().forward(x)
+        h: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return x + h
 
 
