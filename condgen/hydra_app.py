@@ -47,8 +47,8 @@ def run_hydra(arguments: list[str]) -> None:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def task(tree: DictConfig) -> float | None:
-    """Run one job; in a sweep its mistakes do not end the others."""
+def task(tree: DictConfig) -> Any:
+    """Run one job and return its objectives; in a sweep its mistakes do not end the others, Ctrl-C does."""
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
     try:
@@ -58,7 +58,7 @@ def task(tree: DictConfig) -> float | None:
         return train(config, directory)
     except CondgenError as error:
         remove_empty(directory)
-        if job.mode == RunMode.MULTIRUN:
+        if job.mode == RunMode.MULTIRUN and not hasattr(error, "signum"):
             logging.getLogger("hydra").error("condgen: job %s: %s", job.job.num, error)
             raise
         raise Refused(error) from error
@@ -71,7 +71,7 @@ class Refused(BaseException):
     """Carries a sentence past Hydra, which would print lines of its own around an ordinary exception."""
 
     def __init__(self, error: CondgenError):
-        super().__init__(str(error))
+        super().__init__(error)
         self.error = error
 
 

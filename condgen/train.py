@@ -20,17 +20,19 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from condgen.callbacks.checkpoint import Checkpoint
+from condgen.callbacks.checkpoint import Checkpoint, metrics
 from condgen.callbacks.evaluation import Evaluation
 from condgen.checkpoints import build_model
 from condgen.config import build, sentence
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, NotMeasured
 from condgen.files import write_text
 from condgen.models.base import GenerativeModel
 from condgen.randomness import mix
 from condgen.report import write_report
 
 Config = dict[str, Any]
+Outcome = float | tuple[float | None, ...] | None
+"""Of a run for a sweep: the best value of its objective, of several a tuple; None for one that was not measured."""
 log = logging.getLogger("condgen")
 
 
@@ -44,8 +46,10 @@ class Run:
     trainer: L.Trainer
 
 
-def train(config: Config, directory: Path, checkpoint: Path | None = None) -> float | None:
+def train(config: Config, directory: Path, checkpoint: Path | None = None) -> Outcome:
     """Train the run that ``config`` describes and return the best value of its objective (None if it has none).
+
+    Of several objectives the values at the best checkpoint, in their order.
 
     Args:
         config: the resolved configuration, plain dicts.
@@ -93,6 +97,7 @@ def assemble(config: Config, directory: Path) -> Run:
             callback.check(data, model)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
     require_watched(callbacks, model)
+    require_objective(config, callbacks)
     precision = str(config["trainer"].get("precision"))  # as asked for: on a CPU Lightning makes 16-mixed bf16-mixed
     if precision in ("16", "16-mixed") and not model.automatic_optimization:
         raise CondgenError("A GAN does not train in 16-mixed, which rescales gradients: choose trainer.precision=bf16-mixed.")
@@ -127,6 +132,15 @@ def require_watched(callbacks: list[L.Callback], model: GenerativeModel) -> None
         )
 
 
+def require_objective(config: Config, callbacks: list[L.Callback]) -> None:
+    """Refuse an objective ``quality/...`` that the run does not measure during training."""
+    objective = config["run"]["objective"] or []
+    measured = [name for callback in callbacks if isinstance(callback, Evaluation) for name in callback.names]
+    for name in [objective] if isinstance(objective, str) else objective:
+        if name.startswith("quality/") and name not in measured:
+            raise NotMeasured(f"run.objective={name} is not measured during training: take one of {', '.join(measured)}.")
+
+
 class NoProfiler(PassThroughProfiler):
     """Profile nothing, at less than Lightning's own cost: it asks forty times a step."""
 
@@ -156,7 +170,7 @@ def require_whole(config: Config, *keys: str) -> None:
             raise CondgenError(f"{key} must be a whole number, not {value}.")
 
 
-def fit(run: Run, directory: Path, checkpoint: Path | None) -> float | None:
+def fit(run: Run, directory: Path, checkpoint: Path | None) -> Outcome:
     """Train in this process; the first of several also speaks."""
     trainer, files = run.trainer, run.config["run"]["files"]
     first = trainer.is_global_zero
@@ -165,7 +179,14 @@ def fit(run: Run, directory: Path, checkpoint: Path | None) -> float | None:
         fit_logged(run, directory, checkpoint)
     finally:
         logging_to(None)
-    return best_metrics(trainer).get(run.config["run"]["objective"] or run.model.objective or "")
+    return outcome(run)
+
+
+def outcome(run: Run) -> Outcome:
+    """Return the values of the objectives at the best checkpoint, of the run's end where no metric decides which that is."""
+    values = best_metrics(run.trainer) or metrics(run.trainer)
+    objective = run.config["run"]["objective"] or run.model.objective or ""
+    return values.get(objective) if isinstance(objective, str) else tuple(map(values.get, objective))
 
 
 def best_metrics(trainer: L.Trainer) -> dict[str, float]:
@@ -205,7 +226,7 @@ def local_workers(config: Config) -> int:
     return int(devices)
 
 
-def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None) -> float | None:
+def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None) -> Outcome:
     """Fit in ``workers`` local processes. Lightning would start the command line again, which is wrong under Hydra."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -225,7 +246,7 @@ def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None
     # Its account of a failing process would come before ours, which has the same traceback or one sentence.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
-        results: dict[int, float | None] = elastic_launch(launch, worker)(config, directory, checkpoint)
+        results: dict[int, Outcome] = elastic_launch(launch, worker)(config, directory, checkpoint)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         told: Any = failure.message  # a dict where the process could still write down what happened
@@ -237,7 +258,7 @@ def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None
     return results[0]
 
 
-def worker(config: Config, directory: Path, checkpoint: Path | None) -> float | None:
+def worker(config: Config, directory: Path, checkpoint: Path | None) -> Outcome:
     """One of several processes."""
     return fit(assemble(config, directory), directory, checkpoint)
 
