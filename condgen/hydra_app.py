@@ -52,6 +52,8 @@ def task(tree: DictConfig) -> Any:
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
     try:
+        if job.mode == RunMode.RUN and "n_trials" in job.sweeper:
+            raise CondgenError(f"hparams_search={job.runtime.choices.hparams_search} searches over many runs: add --multirun.")
         config = plain(tree)
         from condgen.train import train
 
@@ -90,6 +92,8 @@ def explain(error: Exception) -> str:
     text = " ".join(str(part) for part in (error, error.__cause__ or ""))
     if match := re.search(r"Could not find '([^/']+(?:/[^/']+)*)/([^/']+)'", text):
         group, choice = match.groups()
+        if (group, choice) == ("hydra/launcher", "joblib"):
+            return "hydra/launcher=joblib needs its plugin: pip install 'condgen[sweep]'."
         known = choices(group)
         return f"{group}={choice} does not exist: choose one of {', '.join(known)}{hint(choice, known)}."
     if match := re.search(r"Could not override '([^']+)'", text):

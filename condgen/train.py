@@ -96,8 +96,8 @@ def assemble(config: Config, directory: Path) -> Run:
         if hasattr(callback, "check"):
             callback.check(data, model)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
-    require_watched(callbacks, model)
     require_objective(config, callbacks)
+    require_watched(callbacks, model)
     precision = str(config["trainer"].get("precision"))  # as asked for: on a CPU Lightning makes 16-mixed bf16-mixed
     if precision in ("16", "16-mixed") and not model.automatic_optimization:
         raise CondgenError("A GAN does not train in 16-mixed, which rescales gradients: choose trainer.precision=bf16-mixed.")

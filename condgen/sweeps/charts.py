@@ -89,8 +89,9 @@ def parallel_chart(rows: Sequence[Row], objective: Objective) -> Tensor:
     keys = list(dict.fromkeys(key for row in finished for key in row.settings))
     scales = [Scale([row.settings.get(key, "-") for row in finished]) for key in keys]
     scales.append(Scale([repr(row.values[objective.name]) for row in finished]))
-    figure = new_figure(max(6.0, 1.75 * len(scales) + 0.6), 4.0)
-    axes = figure.add_axes((0.07, 0.06, 0.86, 0.76))
+    width = 1.75 * len(scales) + 0.9
+    figure = new_figure(width, 3.8)
+    axes = figure.add_axes((0.75 / width, 0.03, 1 - 0.9 / width, 0.8))
     for rank, heights in enumerate(zip(*(scale.places for scale in scales), strict=True)):
         good = (rank + 1) / len(finished)
         axes.plot(heights, color=colormaps["Blues"](0.25 + 0.75 * good), linewidth=0.8 + 1.4 * good**3, zorder=2 + good)
@@ -102,7 +103,7 @@ def parallel_chart(rows: Sequence[Row], objective: Objective) -> Tensor:
     axes.xaxis.set_major_locator(FixedLocator([]))
     axes.yaxis.set_major_locator(FixedLocator([]))
     for x, name in enumerate([*keys, objective.name]):
-        lines = name.replace("/", "/\n", 1) if "/" in name else "\n".join(name.rsplit(".", 1))
+        lines = name.replace("/", "/\n", 1) if "/" in name else "\n.".join(name.rsplit(".", 1))
         axes.text(x, 1.06, lines, fontsize=7.5, color=INK, ha="center", va="bottom", parse_math=False)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -1,4 +1,4 @@
-"""What a search may try, in Hydra's own words: ``choice(...)``, ``range(...)``, ``interval(...)``, ``tag(log, ...)``."""
+"""What a search may try, in Hydra's words: ``choice(..)``, ``range(..)``, ``interval(..)``, ``int(..)``, ``tag(log,..)``."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -40,7 +40,7 @@ def split(params: Mapping[str, Any], arguments: list[str], loader: ConfigLoader)
 
 
 def distribution(key: str, override: Override) -> "BaseDistribution":
-    """Turn a sweep of Hydra's into a distribution of Optuna's: an interval between whole numbers has whole numbers."""
+    """Turn a sweep of Hydra's into a distribution of Optuna's; ``int(interval(2,9))`` has whole numbers, 9 among them."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
@@ -51,10 +51,10 @@ def distribution(key: str, override: Override) -> "BaseDistribution":
                 return IntDistribution(int(low), int(high), log=log)
             return FloatDistribution(low, high, log=log)
         if isinstance(value, RangeSweep):
-            numbers = sorted(value.range())
+            numbers, log = sorted(value.range()), "log" in value.tags
             if all(isinstance(number, int) for number in numbers):
-                return IntDistribution(int(numbers[0]), int(numbers[-1]), step=abs(int(value.step)))
-            return FloatDistribution(numbers[0], numbers[-1], step=abs(value.step))
+                return IntDistribution(int(numbers[0]), int(numbers[-1]), log=log, step=abs(int(value.step)))
+            return FloatDistribution(numbers[0], numbers[-1], log=log, step=abs(value.step))
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     except (ValueError, IndexError) as error:
         raise CondgenError(f"{override.input_line} leaves nothing to search: {str(error).rstrip('.')}.") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condgen.files import replacing, save_png, write_text
+from condgen.reporting.charts import number
 from condgen.reporting.tables import Cell, Column, escaped, markdown_table
 from condgen.sweeps.results import Objective, Row, of_trials
 
@@ -109,7 +110,7 @@ def weigh(study: "optuna.Study", objectives: Sequence[Objective]) -> dict[str, d
 
     found = {}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="PedAnova", module="optuna")  # that it looks at low values, which it gets
+        warnings.filterwarnings("ignore", module="optuna")  # that low values are better, as here; that the trials are few
         for place, one in enumerate(objectives):
             try:
                 target = partial(badness_of, place=place, sign=one.sign)
@@ -161,7 +162,7 @@ def columns(groups: Sequence[Group], objective: Objective | None, title: str, be
         )
     ]
     for key in keys_of(groups):
-        found.append(Column(escaped(key), [Cell(group[0].settings.get(key, "")) for group in groups]))
+        found.append(Column(escaped(key), [Cell(rounded(group[0].settings.get(key, ""))) for group in groups]))
     if any(row.state != "finished" for group in groups for row in group):
         found.append(Column("state", [Cell(", ".join(dict.fromkeys(row.state for row in group))) for group in groups]))
     if objective and any(len(group) > 1 for group in groups):
@@ -170,6 +171,12 @@ def columns(groups: Sequence[Group], objective: Objective | None, title: str, be
     for name in metrics_of(groups, objective):
         found.append(Column(escaped(name), [spread(group, name) for group in groups], number=True))
     return found
+
+
+def rounded(text: str) -> str:
+    """Shorten a number of many digits; all of them stand in the CSV and in the commands."""
+    value = number(text) if len(text) > 8 else None
+    return text if value is None else f"{value:.4g}"
 
 
 def keys_of(groups: Sequence[Group]) -> list[str]:
