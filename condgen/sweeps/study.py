@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import platform
+import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,8 @@ WITHDRAWN = "withdrawn"
 """Attribute of trials that do not count; says why."""
 BEAT, GRACE = 60.0, 600.0
 """Seconds between two signs of life of a trial's owner, and after which silence it is taken for dead."""
+TRIES = 5
+"""To open a database."""
 ATTEMPTS = 3
 """A trial that dies as often with its owner counts as failed."""
 
@@ -53,16 +56,26 @@ class TPE(optuna.samplers.TPESampler):
 
 
 def open_storage(address: str) -> BaseStorage:
-    """Open a database by its URL, or a journal file by its path; raises CondgenError where that does not work."""
+    """Open a database by its URL, or a journal file by its path.
+
+    Two workers that start at the same time both make the tables of an empty database: the slower one tries again.
+
+    Raises:
+        CondgenError: there is no such database, or it cannot be reached.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        if "://" not in address:
-            return JournalStorage(JournalFileBackend(address))
-        options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else {}  # another worker is writing
-        return RDBStorage(address, engine_kwargs=options)
-    except Exception as error:  # whatever a database's driver raises
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise CondgenError(f"hydra.sweeper.storage={address} cannot be used: {reason}.") from error
+    options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else {}  # another worker is writing
+    for attempt in range(TRIES):
+        try:
+            if "://" not in address:
+                return JournalStorage(JournalFileBackend(address))
+            return RDBStorage(address, engine_kwargs=options)
+        except Exception as error:  # whatever a database's driver raises
+            if type(error).__name__ not in ("OperationalError", "IntegrityError", "ProgrammingError") or attempt == TRIES - 1:
+                reason = str(error).strip().splitlines()[0].rstrip(".")
+                raise CondgenError(f"hydra.sweeper.storage={address} cannot be used: {reason}.") from error
+            time.sleep(random.random())
+    raise AssertionError
 
 
 def open_study(name: str, address: str, sampler: TPE, directions: Sequence[Direction], asked: dict[str, Any]) -> optuna.Study:
