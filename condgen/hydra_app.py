@@ -53,7 +53,7 @@ def task(tree: DictConfig) -> Any:
     directory = Path(job.runtime.output_dir)
     try:
         if job.mode == RunMode.RUN and "n_trials" in job.sweeper:
-            raise CondgenError(f"hparams_search={job.runtime.choices['hparams_search']} searches over many runs: add --multirun.")
+            raise CondgenError("hparams_search=... and hydra/sweeper=optuna search over many runs: add --multirun.")
         config = plain(tree)
         from condgen.train import train
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 import platform
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from condgen import train as training
+from condgen.callbacks.interrupt import Interrupted
 from condgen.config import conf_dir
 from condgen.errors import CondgenError
 from condgen.sweeps import study as studies
@@ -363,6 +365,15 @@ def test_a_grid_leaves_a_table(run_condgen, fake, tmp_path):
     rows = (folder / "sweep.csv").read_text().splitlines()
     assert rows[0] == "runs,seeds,model.beta,states,val/loss n,val/loss mean,val/loss std,val/loss min,val/loss max"
     assert rows[1].startswith("2 3,0 1,2,finished finished,2,2.5,0.7071")
+
+
+def test_ctrl_c_ends_a_sweep(run_condgen, fake):
+    def objective(config: dict[str, Any]) -> float:
+        raise pickle.loads(pickle.dumps(Interrupted("Stopped by SIGINT.", signal.SIGINT)))  # as another process sends it
+
+    configs = fake(objective)
+    result = run_condgen("train", "--multirun", "experiment=none", "model=cvae_mlp", "seed=0,1")
+    assert result.code == 130 and "condgen: Stopped by SIGINT." in result.err and len(configs) == 1, result
 
 
 def test_tensorboard_shows_the_settings(run_condgen, fake, tmp_path):
