@@ -396,6 +396,7 @@ def test_tensorboard_shows_the_settings(run_condgen, fake, tmp_path):
 def test_scales_of_parallel_coordinates():
     assert Scale(["0.001", "0.1", "1e-2"]).places == pytest.approx([0, 1, 0.5])
     assert Scale(["1", "3", "2"]).places == pytest.approx([0, 1, 0.5])
+    assert Scale(["811", "1554", "1560"]).ticks == [(0, "811"), (pytest.approx(0.992, abs=1e-3), "1554")]
     assert Scale(["b", "a", "b"]).places == [0.75, 0.25, 0.75]
     assert Scale(["7", "7"]).places == [0.5, 0.5]
     assert Objective("x", "maximize").sign == -1

@@ -119,6 +119,7 @@ class Scale:
     """
 
     def __init__(self, texts: Sequence[str]):
+        self.ticks: list[tuple[float, str]]
         numbers = [number(text) for text in texts]
         known = [value for value in numbers if value is not None]
         if len(known) < len(texts) or len(set(known)) < 2:
@@ -131,7 +132,11 @@ class Scale:
         self.places = [(scale(value) - low) / (high - low) for value in known]
         few = sorted(set(known))
         shown = few if len(few) <= 5 else [back(low + (high - low) * part / 4) for part in range(5)]
-        self.ticks = [((scale(value) - low) / (high - low), f"{value:.3g}") for value in shown]
+        self.ticks = []
+        for value in shown:
+            place = (scale(value) - low) / (high - low)
+            if not self.ticks or place - self.ticks[-1][0] > 0.05:  # the next would be written over it
+                self.ticks.append((place, f"{value:.4g}" if value >= 1000 else f"{value:.3g}"))
 
 
 def front_chart(rows: Sequence[Row], objectives: Sequence[Objective], front: Sequence[str]) -> Tensor:
