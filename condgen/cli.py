@@ -50,13 +50,17 @@ def sample(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples for each condition.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
+    truncation: Annotated[float | None, typer.Option(help="Bound of the noise: smaller is better and less diverse.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Factor of the noise.")] = None,
+    standing: Annotated[int | None, typer.Option(help="Batches over which to measure batch norm's statistics anew.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
 ) -> None:
     """Draw samples from a trained model. Needs neither its data nor its training flags."""
     from condgen.sample import write_samples
 
-    write_samples(checkpoint, out, condition, count, seed, device, trust)
+    knobs = {"truncation": truncation, "temperature": temperature, "standing": standing}
+    write_samples(checkpoint, out, condition, count, seed, device, trust, **knobs)
 
 
 @app.command()

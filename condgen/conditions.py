@@ -162,6 +162,102 @@ class ClassLabel(Condition):
         return [self.classes[label] for label in condition.tolist()]
 
 
+class Codes(Condition):
+    """Codes that no data set knows (InfoGAN, Chen et al. 2016): categories, and numbers in [-1, 1].
+
+    Encoded as float32 (N, width): each category one-hot, then the numbers. Written ``"3"`` or ``"0-9"`` for values of the
+    first category, or ``"category=3,category2=0-4,number1=-0.5"``; what is left out is 0.
+
+    Args:
+        classes: of the data; the codes have nothing to do with them.
+        categories: number of values of each categorical code.
+        continuous: number of continuous codes.
+    """
+
+    def __init__(self, classes: Sequence[str] = (), categories: Sequence[int] = (10,), continuous: int = 2):
+        if any(values < 2 for values in categories) or continuous < 0 or not (categories or continuous):
+            raise CondgenError("condition=codes needs categories of at least 2 values each, or continuous codes, or both.")
+        self.classes = []
+        self.categories = [int(values) for values in categories]
+        self.continuous = continuous
+        names = ["category" if i == 0 else f"category{i + 1}" for i in range(len(self.categories))]
+        self.names = [*names, *(f"number{i + 1}" for i in range(continuous))]
+
+    @property
+    def width(self) -> int:
+        return sum(self.categories) + self.continuous
+
+    def config(self) -> dict[str, Any]:
+        target = "condgen.conditions.Codes"
+        return {"_target_": target, "categories": list(self.categories), "continuous": self.continuous}
+
+    def split(self, vectors: Tensor) -> tuple[Tensor, ...]:
+        """Cut (N, width) into one part for each category and one for the numbers."""
+        return torch.split(vectors, [*self.categories, self.continuous], dim=1)
+
+    def from_labels(self, labels: Tensor) -> Tensor:
+        """Labels say nothing about codes: these are drawn, always the same for as many labels."""
+        return self.draw(len(labels), torch.Generator().manual_seed(0))
+
+    def parse(self, text: str) -> Tensor:
+        """Encode ``"3"``, ``"0-9"`` or ``"category=3,number1=-0.5"``; a range gives as many conditions."""
+        given = text if "=" in text or not self.categories else f"category={text}"
+        rows = [[0.0] * len(self.names)]
+        for part in given.split(","):
+            name, _, value = (piece.strip() for piece in part.partition("="))
+            if name not in self.names:
+                raise CondgenError(f"Unknown code {part.strip()!r}: write NAME=VALUE with a name of {', '.join(self.names)}.")
+            i = self.names.index(name)
+            rows = [[*row[:i], number, *row[i + 1 :]] for number in self._values(i, value) for row in rows]
+        return self._encode(torch.tensor(rows))
+
+    def _values(self, place: int, text: str) -> list[float]:
+        ends = text.split("-")
+        if place < len(self.categories):
+            if 1 <= len(ends) <= 2 and all(end.isdecimal() for end in ends):
+                first, last = int(ends[0]), int(ends[-1])
+                if first <= last < self.categories[place]:
+                    return [float(value) for value in range(first, last + 1)]
+            raise CondgenError(f"{self.names[place]}={text} must be a number or a range in 0-{self.categories[place] - 1}.")
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not -1 <= value <= 1:
+            raise CondgenError(f"{self.names[place]}={text} must be a number in [-1, 1].")
+        return [value]
+
+    def _encode(self, table: Tensor) -> Tensor:
+        """Encode rows of category indices and numbers (N, codes)."""
+        one_hot = [F.one_hot(table[:, i].long(), values) for i, values in enumerate(self.categories)]
+        return torch.cat([*one_hot, table[:, len(one_hot) :]], dim=1).float()
+
+    def check(self, condition: Tensor) -> Tensor:
+        if condition.dim() != 2 or condition.shape[1] != self.width or not condition.is_floating_point():
+            raise CondgenError(f"Encoded codes are float (N, {self.width}), not {condition.dtype} {tuple(condition.shape)}.")
+        return condition
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        categories = [torch.randint(values, (count, 1), generator=generator) for values in self.categories]
+        numbers = torch.rand(count, self.continuous, generator=generator) * 2 - 1
+        return self._encode(torch.cat([*categories, numbers], dim=1))
+
+    def vector(self, condition: Tensor) -> Tensor:
+        return condition
+
+    def every(self) -> Tensor:
+        """Return each value of the first category, with all else 0."""
+        return self.parse(f"0-{self.categories[0] - 1}") if self.categories else torch.zeros(1, self.width)
+
+    def describe(self, condition: Tensor) -> list[str]:
+        *categories, numbers = self.split(condition)
+        columns = [*(part.argmax(1).tolist() for part in categories), *numbers.T.tolist()]
+        return [
+            " ".join(f"{name}={value:g}" for name, value in zip(self.names, row, strict=True))
+            for row in zip(*columns, strict=True)
+        ]
+
+
 class Embedding(nn.Module, ABC):
     """Maps encoded conditions to vectors (B, width) for a network."""
 

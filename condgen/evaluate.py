@@ -56,13 +56,15 @@ def evaluate(
         model = None
         images, labels = read_images(target, evaluator)
         features = evaluator.extract(images, labels)
-        weights, source, step = "given", target.stem, None
+        weights, knobs, source, step = "given", {}, target.stem, None
     else:
         content = read(checkpoint)
         model = restore(content, checkpoint, trust).to(place)
         images, features = samples_of(model, evaluator, config, checkpoint)
-        weights, source, step = model.weights, checkpoint.stem, content["global_step"]
-    record = evaluator.record(images, features, metrics=metrics, with_floors=True, weights=weights, source=source, step=step)
+        weights, knobs, source, step = model.weights, model.knobs, checkpoint.stem, content["global_step"]
+    record = evaluator.record(
+        images, features, metrics=metrics, with_floors=True, weights=weights, knobs=knobs, source=source, step=step
+    )
     folder = out or (run or Path("outputs")) / "evaluation" / name_of(record)
     save(folder, record, evaluator, images, features, model)
     return record, folder
@@ -111,6 +113,7 @@ def samples_of(
     if count < FEWEST:
         raise CondgenError(f"samples={count} are too few: at least {FEWEST} are needed for figures that mean something.")
     model.averaged = config["weights"] == "ema"
+    model.tune(**config["sampling"])
     return evaluator.sample(model, evaluator.asked(count))
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def run_hydra(arguments: list[str]) -> None:
 
 def task(tree: DictConfig) -> Any:
     """Run one job and return its objectives; in a sweep its mistakes do not end the others, Ctrl-C does."""
+    started = time.monotonic()
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
     try:
@@ -57,7 +59,7 @@ def task(tree: DictConfig) -> Any:
         config = plain(tree)
         from condgen.train import train
 
-        return train(config, directory)
+        return train(config, directory, started=started)
     except CondgenError as error:
         remove_empty(directory)
         if job.mode == RunMode.MULTIRUN and not hasattr(error, "signum"):

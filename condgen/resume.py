@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from condgen.checkpoints import read
 from condgen.config import check_stored, plain, sentence
 from condgen.errors import CondgenError
+from condgen.planning import longer, stored_plan
 from condgen.train import train
 
 
@@ -25,7 +26,8 @@ def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | 
         A sentence if the run is finished already and nothing was done.
 
     Raises:
-        CondgenError: no run, a damaged checkpoint, an unknown key, or a configuration that names foreign code.
+        CondgenError: no run, a damaged checkpoint, an unknown key, another budget than the planned one, or a
+            configuration that names foreign code.
     """
     config = changed(stored(directory, trust), overrides)
     config = relocated(config, config["run"]["dir"], str(directory))
@@ -33,9 +35,18 @@ def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | 
     if not path.is_file():
         raise CondgenError(f"{directory} has no checkpoints/last.ckpt to go on from: train it anew with condgen train.")
     checkpoint = read(path)
-    if finished(checkpoint, config["trainer"]):
-        longer = "a larger trainer.max_steps" if config["trainer"].get("max_steps", -1) > 0 else "a larger trainer.max_epochs"
-        return f"The run in {directory} is finished (update {checkpoint['global_step']}); {longer} would go on with it."
+    trainer, step = config["trainer"], checkpoint["global_step"]
+    more = "a larger trainer.max_steps" if trainer.get("max_steps", -1) > 0 else "a larger trainer.max_epochs"
+    if config["run"].get("budget_minutes") is not None:
+        plan = stored_plan(checkpoint)
+        trainer, more = {"max_epochs": -1, "max_steps": plan.steps if plan else -1}, longer(2 * step)
+        if plan and plan.minutes != config["run"]["budget_minutes"]:
+            raise CondgenError(
+                f"run.budget_minutes={config['run']['budget_minutes']} comes too late: the run is planned for {plan.minutes:g} "
+                f"minutes, {plan.steps:,} updates; {more} would let it go on without a plan."
+            )
+    if finished(checkpoint, trainer):
+        return f"The run in {directory} is finished (update {step}); {more} would go on with it."
     train(config, directory, path)
     return None
 

@@ -15,7 +15,14 @@ from condgen.spaces import Images, to_uint8
 
 
 def write_samples(
-    checkpoint: Path, out: Path, condition: str | None, count: int, seed: int, device: str = "cpu", trust: bool = False
+    checkpoint: Path,
+    out: Path,
+    condition: str | None,
+    count: int,
+    seed: int,
+    device: str = "cpu",
+    trust: bool = False,
+    **knobs: float | None,
 ) -> None:
     """Draw ``count`` samples for each condition and write them to ``out``.
 
@@ -28,6 +35,7 @@ def write_samples(
         seed: the same seed gives the same samples.
         device: where to compute.
         trust: accept foreign targets in the checkpoint.
+        **knobs: see `GenerativeModel.tune`.
 
     Raises:
         CondgenError: no such checkpoint, class or device; a folder that is not empty.
@@ -37,6 +45,7 @@ def write_samples(
     if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CondgenError(f"--out {out} exists already and is not an empty folder: choose another, nothing was overwritten.")
     model = load(checkpoint, trust).to(device_of(device))
+    model.tune(**knobs)
     if not isinstance(model.space, Images):
         raise CondgenError(f"Only images can be written; {checkpoint} makes {type(model.space).__name__}.")
     wanted = model.condition.every() if condition is None else model.condition.encode(condition)

@@ -22,11 +22,15 @@ from lightning.pytorch.profilers import PassThroughProfiler
 
 from condgen.callbacks.checkpoint import Checkpoint, metrics
 from condgen.callbacks.evaluation import Evaluation
+from condgen.callbacks.plan import Planner
 from condgen.checkpoints import build_model
 from condgen.config import build, sentence
 from condgen.errors import CondgenError, NotMeasured
 from condgen.files import write_text
+from condgen.finetune import start_from
+from condgen.launcher import launch, local_workers
 from condgen.models.base import GenerativeModel
+from condgen.planning import longer
 from condgen.randomness import mix
 from condgen.report import write_report
 
@@ -44,9 +48,11 @@ class Run:
     data: Any
     model: GenerativeModel
     trainer: L.Trainer
+    finetuned: str = ""
+    """What the run started from, if not from random weights."""
 
 
-def train(config: Config, directory: Path, checkpoint: Path | None = None) -> Outcome:
+def train(config: Config, directory: Path, checkpoint: Path | None = None, started: float | None = None) -> Outcome:
     """Train the run that ``config`` describes and return the best value of its objective (None if it has none).
 
     Of several objectives the values at the best checkpoint, in their order.
@@ -55,24 +61,29 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None) -> Ou
         config: the resolved configuration, plain dicts.
         directory: the run directory; written to only if ``config["run"]["files"]``.
         checkpoint: the checkpoint to go on from; None starts afresh.
+        started: when the run began, in seconds of `time.monotonic`, from where its budget counts; None: now.
 
     Raises:
         CondgenError: something cannot work as asked, told before training starts; or losses stopped being finite.
     """
+    started = time.monotonic() if started is None else started
     logging_to(None)
-    run = assemble(config, directory)
+    run = assemble(config, directory, started, afresh=checkpoint is None)
     workers = local_workers(config)
     if run.data.batch_size % workers:
         raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {workers} processes: take a multiple.")
     if config["run"]["files"]:
         write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     if workers > 1:
-        return spawn(workers, config, directory, checkpoint)
+        if not config["run"]["threads"]:
+            config = config | {"run": config["run"] | {"threads": max(1, (os.cpu_count() or 1) // workers)}}
+        best: Outcome = launch(workers, worker, config, directory, checkpoint, started)
+        return best
     return fit(run, directory, checkpoint)
 
 
-def assemble(config: Config, directory: Path) -> Run:
-    """Build data, model and trainer, and so refuse whatever does not fit together."""
+def assemble(config: Config, directory: Path, started: float, afresh: bool) -> Run:
+    """Build data, model and trainer, and so refuse whatever does not fit together; a resumed run is not made ``afresh``."""
     require_whole(config, "seed", "trainer.max_epochs", "trainer.max_steps", "trainer.log_every_n_steps", "run.threads")
     for name in ("lightning.pytorch", "lightning.fabric"):  # their advice and advertisements
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -91,10 +102,13 @@ def assemble(config: Config, directory: Path) -> Run:
             "seed": config["seed"],
         }
     )
+    weights = config["run"].get("finetune") if afresh else None
+    finetuned = start_from(model, weights) if weights else ""
     callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node]
     for callback in callbacks:
         if hasattr(callback, "check"):
             callback.check(data, model)
+    planner = Planner(config["run"].get("budget_minutes"), started)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
     require_objective(config, callbacks)
     require_watched(callbacks, model)
@@ -105,7 +119,7 @@ def assemble(config: Config, directory: Path) -> Run:
         trainer = L.Trainer(
             **{key: value for key, value in config["trainer"].items() if key != "profiler"},
             default_root_dir=directory,
-            callbacks=callbacks,
+            callbacks=[*callbacks, planner],
             logger=loggers,
             profiler=config["trainer"].get("profiler") or NoProfiler(),
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
@@ -116,7 +130,8 @@ def assemble(config: Config, directory: Path) -> Run:
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
-    return Run(config, data, model, trainer)
+    planner.refuse(trainer)
+    return Run(config, data, model, trainer, finetuned)
 
 
 def require_watched(callbacks: list[L.Callback], model: GenerativeModel) -> None:
@@ -213,54 +228,9 @@ def fit_logged(run: Run, directory: Path, checkpoint: Path | None) -> None:
         conclude(run, directory, time.monotonic() - start)
 
 
-def local_workers(config: Config) -> int:
-    """How many processes this run needs here; one where a launcher (torchrun, srun) has started them already."""
-    if "LOCAL_RANK" in os.environ or "SLURM_NTASKS" in os.environ:
-        return 1
-    devices = config["trainer"].get("devices", 1)
-    if isinstance(devices, list):
-        return len(devices)
-    if str(devices) in ("auto", "-1"):
-        gpus = 0 if config["trainer"].get("accelerator") == "cpu" else torch.cuda.device_count()
-        return max(1, gpus)
-    return int(devices)
-
-
-def spawn(workers: int, config: Config, directory: Path, checkpoint: Path | None) -> Outcome:
-    """Fit in ``workers`` local processes. Lightning would start the command line again, which is wrong under Hydra."""
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    launch = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=workers,
-        run_id=f"condgen-{os.getpid()}",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        start_method="spawn",
-    )
-    if not config["run"]["threads"]:
-        config = config | {"run": config["run"] | {"threads": max(1, (os.cpu_count() or 1) // workers)}}
-    # Its account of a failing process would come before ours, which has the same traceback or one sentence.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    try:
-        results: dict[int, Outcome] = elastic_launch(launch, worker)(config, directory, checkpoint)
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        told: Any = failure.message  # a dict where the process could still write down what happened
-        message = str(told["message"] if isinstance(told, dict) else told)
-        if "CondgenError: " in message:
-            raise CondgenError(sentence(ValueError(message.partition("CondgenError: ")[2]))) from error
-        trace = told["extraInfo"]["py_callstack"] if isinstance(told, dict) else message
-        raise RuntimeError(f"Process {rank} of {workers} failed:\n{trace}") from error
-    return results[0]
-
-
-def worker(config: Config, directory: Path, checkpoint: Path | None) -> Outcome:
+def worker(config: Config, directory: Path, checkpoint: Path | None, started: float) -> Outcome:
     """One of several processes."""
-    return fit(assemble(config, directory), directory, checkpoint)
+    return fit(assemble(config, directory, started, afresh=checkpoint is None), directory, checkpoint)
 
 
 def logging_to(path: Path | None) -> None:
@@ -281,6 +251,8 @@ def logging_to(path: Path | None) -> None:
 
 def announce(run: Run, checkpoint: Path | None) -> None:
     """Say what will be trained on what."""
+    if run.finetuned:
+        log.info("%s", run.finetuned)
     size = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     log.info(
         "%s %s: %s with %.2f M parameters, %s samples in batches of %d, on %d x %s",
@@ -308,7 +280,10 @@ def conclude(run: Run, directory: Path, seconds: float) -> None:
     pictures = sorted((directory / "samples").glob("*.png"))
     condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
     steps, epochs = run.trainer.max_steps, run.trainer.max_epochs
-    longer = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={2 * (epochs or 1)}"
+    if run.config["run"].get("budget_minutes"):
+        more = longer(2 * run.trainer.global_step)
+    else:
+        more = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={2 * (epochs or 1)}"
     rows = {
         "run directory": shown,
         "last samples": shown / "samples" / pictures[-1].name if pictures else "none",
@@ -317,7 +292,7 @@ def conclude(run: Run, directory: Path, seconds: float) -> None:
         "curves": f"tensorboard --logdir {shown}",
         "report": shown / write_report(directory).name,
         "draw samples": f"condgen sample {shown}{condition} --count 64 --out samples.png",
-        "train longer": f"condgen resume {shown} {longer}",
+        "train longer": f"condgen resume {shown} {more}",
     }
     for name, place in rows.items():
         log.info("  %-14s %s", name, place)

@@ -2,6 +2,8 @@
 
     uv run python scripts/benchmark_training.py                       # the published models (a), (b), (c)
     uv run python scripts/benchmark_training.py --models cgan_mlp --rounds 7 --compiled
+    uv run python scripts/benchmark_training.py --models dcgan sngan  # MNIST in 3x32x32; condgen and bare only
+    uv run python scripts/benchmark_training.py --models biggan --trainer gpu --compiled
 
 In each round every contender trains the same number of images, in a process of its own, after a warm-up:
   condgen    `condgen.train` with what a default run has switched on while it trains: logging, EMA (for
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +40,46 @@ from condgen.config import conf_dir
 from condgen.train import Run, assemble, fit
 
 MNIST_FILES = Path(condgen.__file__).parent / "data" / "files" / "mnist"
-RECIPES = {"cgan_mlp": "mnist_cgan", "cgan_embedding": "mnist_cgan_embedding", "cvae_mlp": "mnist_cvae"}
-BATCH = {"cgan_mlp": 64, "cgan_embedding": 64, "cvae_mlp": 512}
+COLOUR = ("data=mnist", "data.image_size=32", "data.channels=3", "metrics=none")
 
 
-def configuration(model: str, batches: int, directory: Path, *extra: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Case:
+    """A model that is timed: its recipe, other overrides, its batch size, images a round, and whether a tutorial's loop is."""
+
+    recipe: str
+    overrides: tuple[str, ...]
+    batch: int
+    images: int = 38_400
+    tutorial: bool = True
+
+
+CASES = {
+    "cgan_mlp": Case("mnist_cgan", (), 64),
+    "cgan_embedding": Case("mnist_cgan_embedding", (), 64),
+    "cvae_mlp": Case("mnist_cvae", (), 512),
+    "dcgan": Case("cifar10_dcgan", COLOUR, 128, 6_400, tutorial=False),
+    "sngan": Case("cifar10_sngan", COLOUR, 64, 1_280, tutorial=False),
+    "biggan": Case("cifar10_biggan", COLOUR, 64, 19_200, tutorial=False),
+}
+PUBLISHED = ["cgan_mlp", "cgan_embedding", "cvae_mlp"]
+
+
+def configuration(model: str, batches: int, directory: Path, trainer: str, *extra: str) -> dict[str, Any]:
     """Compose what ``condgen train`` would run for ``batches`` batches."""
+    case = CASES[model]
     overrides = [
-        f"experiment={RECIPES[model]}",
-        "trainer=cpu",
+        f"experiment={case.recipe}",
+        f"trainer={trainer}",
+        *case.overrides,
         "trainer.max_epochs=1",
+        "trainer.max_steps=-1",
         "trainer.limit_val_batches=0",  # the loops by hand do not validate,
         "callbacks.evaluation=null",  # and do not measure samples
         f"trainer.limit_train_batches={batches}",
     ]
     overrides += [f"run.name={model}", f"run.dir={directory}", *extra]
-    overrides[2:2] = [] if model.startswith("cvae") else ["model.ema=0.999"]
+    overrides += [] if model.startswith("cvae") else ["model.ema=0.999"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         tree = compose("train", overrides)
     config: Any = OmegaConf.to_container(tree, resolve=True)
@@ -63,7 +90,7 @@ def condgen_contender(config: dict[str, Any], directory: Path, skip: int = 0) ->
     """A whole run, timed from after its first ``skip`` batches to its last file, so that start-up is left out."""
 
     def run() -> float:
-        parts = assemble(config, directory)
+        parts = assemble(config, directory, time.monotonic(), afresh=True)
         watch = Stopwatch(skip)
         parts.trainer.callbacks.insert(0, watch)
         fit(parts, directory, None)
@@ -113,38 +140,41 @@ def flops_per_image(run: Run) -> float:
     return counter.get_total_flops() / run.data.batch_size
 
 
-def contender(name: str, model: str, batches: int, root: Path) -> Contender:
+def contender(name: str, model: str, batches: int, root: Path, trainer: str) -> Contender:
     """Make one contender."""
     directory = root / f"run-{batches}"
     directory.mkdir()
-    config = configuration(model, batches, directory, *(["model.compile=true"] if name == "compiled" else []))
+    config = configuration(model, batches, directory, trainer, *(["model.compile=true"] if name == "compiled" else []))
     if name in ("condgen", "compiled"):
         return condgen_contender(config, directory, skip=5 if name == "compiled" else 0)
     if name != "allocator":
         condgen.train.keep_memory = lambda: None
-    run = assemble(config, directory)
+    run = assemble(config, directory, time.monotonic(), afresh=True)
     return tutorial_contender(run, batches, root) if name == "tutorial" else bare_contender(run, batches)
 
 
-def measure(name: str, model: str, batches: int) -> None:
+def measure(name: str, model: str, batches: int, trainer: str) -> None:
     """In a process of its own: warm up, run, print the seconds."""
     with tempfile.TemporaryDirectory() as folder:
         torchvision_mnist(Path(folder))
-        contender(name, model, max(10, batches // 10), Path(folder))()
-        print(contender(name, model, batches, Path(folder))())
+        contender(name, model, max(10, batches // 10), Path(folder), trainer)()
+        print(contender(name, model, batches, Path(folder), trainer)())
 
 
-def benchmark(model: str, images: int, rounds: int, compiled: bool) -> None:
+def benchmark(model: str, images: int, rounds: int, compiled: bool, trainer: str) -> None:
     """Print one model's table."""
     with tempfile.TemporaryDirectory() as folder:
-        run = assemble(configuration(model, 1, Path(folder)), Path(folder))
+        config = configuration(model, 1, Path(folder), trainer)
+        run = assemble(config, Path(folder), time.monotonic(), afresh=True)
         batches, rate, work = images // run.data.batch_size, product_rate(), flops_per_image(run)
     size = batches * run.data.batch_size
-    names = ["condgen", "tutorial", "bare", "allocator", *(["compiled"] if compiled else [])]
+    names = ["condgen", *(["tutorial"] if CASES[model].tutorial else []), "bare", "allocator"]
+    names = [*names[: None if trainer == "cpu" else -1], *(["compiled"] if compiled else [])]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
             command = [sys.executable, __file__, "--measure", name, "--models", model, "--images", str(images)]
+            command += ["--trainer", trainer]
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
             seconds[name].append(float(done.stdout))
     print(f"\n{model}: {size:,} images a round, {rounds} rounds, {torch.get_num_threads()} threads")
@@ -160,18 +190,20 @@ def benchmark(model: str, images: int, rounds: int, compiled: bool) -> None:
 def main() -> None:
     """Read the arguments and benchmark each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--models", nargs="+", choices=list(CASES), default=PUBLISHED)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=38_400, help="images a round")
+    parser.add_argument("--images", type=int, help="images a round; without it as many as take seconds on a CPU")
+    parser.add_argument("--trainer", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--compiled", action="store_true", help="also time model.compile=true")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     for model in arguments.models:
+        images = arguments.images or CASES[model].images
         if arguments.measure:
-            measure(arguments.measure, model, arguments.images // BATCH[model])
+            measure(arguments.measure, model, images // CASES[model].batch, arguments.trainer)
         else:
-            benchmark(model, arguments.images, arguments.rounds, arguments.compiled)
+            benchmark(model, images, arguments.rounds, arguments.compiled, arguments.trainer)
 
 
 if __name__ == "__main__":

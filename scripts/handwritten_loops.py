@@ -1,5 +1,6 @@
 """Training loops written by hand, for comparison: the way tutorials write them, and bare ones over condgen's own parts."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,17 +21,19 @@ Contender = Callable[[], float]  # runs its batches, returns the seconds they to
 
 def bare_contender(run: Run, batches: int) -> Contender:
     """(ii): the step by hand, on condgen's parts."""
-    data, model, size = run.data, run.model, run.data.batch_size
-    images, rows = data.train.table.images, data.train.rows
-    labels = data.train.table.labels
+    data, size, device = run.data, run.data.batch_size, run.trainer.strategy.root_device
+    model = run.model.to(device)
+    images, rows, labels = (t.to(device) for t in (data.train.table.images, data.train.rows, data.train.table.labels))
     step = bare_gan_step(model) if isinstance(model, GAN) else bare_vae_step(model)
 
     def go() -> float:
         start = time.perf_counter()
-        order = rows[torch.randperm(len(rows))]
+        order = rows[torch.randperm(len(rows), device=device)]
         for batch in range(batches):
             chosen = order[batch * size : (batch + 1) * size]
             step(to_float(images.index_select(0, chosen)), labels.index_select(0, chosen))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter() - start
 
     return go
@@ -54,15 +57,25 @@ def bare_gan_step(model: GAN) -> Callable[[Tensor, Tensor], None]:
         g_optimizer.step()
         d.requires_grad_(True)
 
+    def generate(y: Tensor) -> tuple[Tensor, Tensor]:
+        asked = torch.randint(classes, (len(y),), device=y.device) if model.fake_condition == "random" else y
+        return g(torch.randn(len(y), model.latent, device=y.device), asked), asked
+
+    count = itertools.count(1)
+
     def step(x: Tensor, y: Tensor) -> None:
-        asked = torch.randint(classes, (len(x),)) if model.fake_condition == "random" else y
-        fake = g(torch.randn(len(x), model.latent), asked)
+        if next(count) % model.discriminator_steps:
+            with torch.no_grad():
+                fake, asked = generate(y)
+            d_step(x, y, fake, asked)
+            return
+        fake, asked = generate(y)
         if model.generator_first:
             g_step(fake, asked)
             d_step(x, y, fake, asked)
         else:
             d_step(x, y, fake, asked)
-            g_step(fake, asked)
+            g_step(*((fake, asked) if model.reuse_fake else generate(y)))
 
     return step
 

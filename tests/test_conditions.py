@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from condgen.conditions import ClassLabel, LearnedEmbedding, NoCondition, OneHot
+from condgen.conditions import ClassLabel, Codes, LearnedEmbedding, NoCondition, OneHot
 from condgen.errors import CondgenError
 
 DIGITS = ClassLabel([str(digit) for digit in range(10)])
@@ -98,3 +98,55 @@ def test_config_rebuilds_it(condition):
 
     again = build("condition", condition.config())
     assert type(again) is type(condition) and again.classes == condition.classes
+
+
+# --- codes ---
+
+
+def test_codes_are_one_hot_and_numbers():
+    codes = Codes(categories=[3, 2], continuous=2)
+    drawn = codes.draw(400, torch.Generator().manual_seed(0))
+    first, second, numbers = codes.split(drawn)
+    assert drawn.shape == (400, codes.width) == (400, 7)
+    for part, expected in ((first, 1 / 3), (second, 1 / 2)):
+        assert torch.equal(part.sum(1), torch.ones(400)) and set(part.unique().tolist()) == {0.0, 1.0}
+        assert (part.mean(0) - expected).abs().max() < 0.08
+    assert numbers.min() >= -1 and numbers.max() <= 1 and (numbers.mean(0).abs() < 0.1).all()
+    assert torch.equal(codes.check(drawn), drawn) and torch.equal(codes.vector(drawn), drawn)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("1", [[0, 1, 0, 1, 0, 0]]),
+        ("1-2", [[0, 1, 0, 1, 0, 0], [0, 0, 1, 1, 0, 0]]),
+        ("category=2, number1=-0.5", [[0, 0, 1, 1, 0, -0.5]]),
+        ("category2=1", [[1, 0, 0, 0, 1, 0]]),
+        ("category=0-1,category2=1,number1=1", [[1, 0, 0, 0, 1, 1], [0, 1, 0, 0, 1, 1]]),
+    ],
+)
+def test_codes_are_written_by_names(text, expected):
+    codes = Codes(categories=[3, 2], continuous=1)
+    assert codes.encode(text).tolist() == expected
+    assert torch.equal(codes.encode(codes.describe(codes.encode(text))[0].replace(" ", ",")), codes.encode(text)[:1])
+
+
+@pytest.mark.parametrize(
+    "text", ["3", "2-1", "shape=1", "number1=2", "number1=x", "number2=0", "category=", "category2=a-b", "1,2"]
+)
+def test_unknown_codes_are_refused_in_one_sentence(text):
+    with pytest.raises(CondgenError) as caught:
+        Codes(categories=[3, 2], continuous=1).encode(text)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_codes_are_rebuilt_and_asked_for():
+    codes = Codes(categories=[3], continuous=1)
+    config = codes.config()
+    assert config.pop("_target_") == "condgen.conditions.Codes" and Codes(**config).width == 4
+    assert codes.every().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    assert Codes(categories=[], continuous=2).every().tolist() == [[0, 0]]
+    assert torch.equal(codes.from_labels(torch.arange(5)), codes.from_labels(torch.zeros(5)))  # labels say nothing
+    for options in ({"categories": [1]}, {"categories": [], "continuous": 0}, {"continuous": -1}):
+        with pytest.raises(CondgenError):
+            Codes(**options)

@@ -36,6 +36,7 @@ def choices(group: str) -> list[str]:
 
 MODELS, LOSSES, DATA, EXPERIMENTS = (choices(group) for group in ("model", "loss", "data", "experiment"))
 REGULARIZERS, AUGMENTS = choices("regularizer"), choices("discriminator_augment")
+AUXILIARIES = choices("auxiliary")
 QUIET = ("callbacks.samples=null", "logger=none", "trainer.max_epochs=1")
 
 
@@ -203,6 +204,22 @@ def test_model_with_all_regularizers(model, attempt, tmp_path):
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_augmentation_of_what_the_discriminator_sees(augment, attempt, tmp_path):
     trained_and_samples(attempt(["experiment=none", "model=cgan_conv", f"discriminator_augment={augment}"]), tmp_path)
+
+
+@pytest.mark.parametrize("auxiliary", AUXILIARIES)
+@pytest.mark.parametrize("model", ["cgan_conv", "cgan_mlp", "sngan", "cvae_mlp"])
+def test_model_with_auxiliary(model, auxiliary, attempt, tmp_path):
+    overrides, shape = on_mnist(model)
+    overrides = [*overrides, f"auxiliary={auxiliary}"]
+    result = attempt(overrides)
+    if model == "cvae_mlp" and auxiliary != "none":
+        assert "auxiliary" in refused(result, tmp_path)
+        return
+    if result.code:  # what the sentence offers must work
+        remedy = re.findall(r"model\.\w+\.\w+=\w+", refused(result, tmp_path))
+        assert remedy
+        result = attempt([*overrides, *remedy])
+    trained_and_samples(result, tmp_path, shape)
 
 
 @pytest.mark.parametrize("data", DATA)

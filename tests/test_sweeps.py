@@ -45,7 +45,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     def put(objective: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
         configs: list[dict[str, Any]] = []
 
-        def train(config: dict[str, Any], directory: Path) -> Any:
+        def train(config: dict[str, Any], directory: Path, **more: Any) -> Any:
             configs.append(config)
             value = objective(config)
             asked = config["run"]["objective"] or []

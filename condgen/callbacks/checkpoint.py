@@ -69,29 +69,35 @@ class Checkpoint(LightningCheckpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Save by steps, by minutes, and where ``max_steps`` ends the run within an epoch."""
+        """Save by steps, by minutes, what was just found to be the best, and where ``max_steps`` ends the run in mid-epoch."""
         step = trainer.global_step
         if step == self._saved_step:  # several D steps for one of G
             return
         due = bool(self.every_steps) and step % (self.every_steps or 1) == 0
         due |= 0 < trainer.max_steps <= step
+        better = any(evaluation.measured_at == step for evaluation in evaluations(trainer)) and self.judge(trainer)
         if self.every_minutes and (trainer.world_size == 1 or batch_idx % LOOK == 0):
             due |= agree(trainer, time.monotonic() - self._saved_at > 60 * self.every_minutes)
-        if due:
-            self.save(trainer)
+        if due or better:
+            self.save(trainer, best=better)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note whether this epoch is the best, and save."""
+        better = self.judge(trainer)
+        complete = trainer.fit_loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches
+        # A run that max_steps ended within an epoch was saved after its last batch, from where it could go on.
+        if better or (self.every_epoch and complete):
+            self.save(trainer, best=better)
+
+    def judge(self, trainer: L.Trainer) -> bool:
+        """Return whether the newest metrics are better than any before, and note them if they are."""
         current = metrics(trainer)
         finite = self.monitor in current and current[self.monitor] == current[self.monitor]
         sign = 1 if self.mode == "min" else -1
         better = finite and (not self.best or sign * current[str(self.monitor)] < sign * self.best[str(self.monitor)])
         if better:
             self.best = current | {"step": trainer.global_step}
-        complete = trainer.fit_loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches
-        # A run that max_steps ended within an epoch was saved after its last batch, from where it could go on.
-        if better or (self.every_epoch and complete):
-            self.save(trainer, best=better)
+        return better
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave no run without its checkpoints."""

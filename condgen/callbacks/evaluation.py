@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from condgen.data import DataModule
@@ -19,7 +20,7 @@ from condgen.metrics.features import Features
 from condgen.metrics.protocol import Protocol, thousands
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
-from condgen.models.base import GenerativeModel
+from condgen.models.base import BLOCK, Batch, GenerativeModel
 
 log = logging.getLogger("condgen")
 
@@ -35,7 +36,8 @@ class Evaluation(L.Callback):
         extractor: what looks at the images; empty for no evaluation.
         metrics: names in `condgen.metrics.catalogue.METRICS`, or "all", measured during training.
         samples: how many samples then.
-        every_epochs: measure after every so many epochs.
+        every_epochs: measure after every so many epochs; None: not then.
+        every_steps: measure after every so many updates (of the generator, for a GAN); None: not then.
         final: metrics of the last measurement, at the end of the run, with floors and pictures; None for none.
         final_samples: how many samples then; None: as many as the validation part has images.
         seed: decides the noise.
@@ -46,21 +48,26 @@ class Evaluation(L.Callback):
         extractor: Extractor | dict[str, Any],
         metrics: Sequence[str] | str = ("fid", "label_accuracy", "diversity"),
         samples: int = 2000,
-        every_epochs: int = 1,
+        every_epochs: int | None = 1,
+        every_steps: int | None = None,
         final: Sequence[str] | str | None = "all",
         final_samples: int | None = None,
         seed: int = 0,
     ):
-        if every_epochs < 1 or samples < FEWEST or (final_samples is not None and final_samples < FEWEST):
+        periods = [period for period in (every_epochs, every_steps) if period is not None]
+        if min(periods, default=1) < 1 or samples < FEWEST or (final_samples is not None and final_samples < FEWEST):
             raise CondgenError(
-                f"callbacks.evaluation.every_epochs must be at least 1, samples and final_samples at least {FEWEST}."
+                "callbacks.evaluation.every_epochs and every_steps must be at least 1, or null for never, "
+                f"samples and final_samples at least {FEWEST}."
             )
         self.extractor = extractor if isinstance(extractor, Extractor) else None
-        self.metrics, self.samples, self.every_epochs = chosen(metrics), samples, every_epochs
+        self.metrics, self.samples = chosen(metrics), samples
+        self.every_epochs, self.every_steps = every_epochs, every_steps
         self.final, self.final_samples, self.seed = chosen(final or ()), final_samples, seed
         self.values: dict[str, float] = {}
         self.protocol: Protocol | None = None
         self.seconds = 0.0
+        self.measured_at = 0  # the update
         self._evaluator: Evaluator | None = None
 
     def check(self, data: DataModule, model: GenerativeModel) -> None:
@@ -85,12 +92,21 @@ class Evaluation(L.Callback):
         stamp = state_dict["protocol"]
         self.values, self.protocol = state_dict["values"], Protocol(**stamp) if stamp else None
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note where the run stands: this update was measured, if it was to be, before the checkpoint was written."""
+        self.measured_at = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Measure within an epoch, if it is time; several D steps for one of G do not measure again."""
+        if self.every_steps and trainer.global_step % self.every_steps == 0 and trainer.global_step != self.measured_at:
+            self.measure_often(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure, if it is time, and let checkpoints and early stopping see the newest figures."""
-        assert isinstance(pl_module, GenerativeModel)
-        if self._evaluator and (trainer.current_epoch + 1) % self.every_epochs == 0:
-            record = self.measure(trainer, pl_module, self._evaluator, self.metrics, self.samples)
-            self.values, self.protocol = record.named(), record.protocol
+        if self.every_epochs and (trainer.current_epoch + 1) % self.every_epochs == 0:
+            self.measure_often(trainer, pl_module)
         if self.values:
             pl_module.log_dict(self.values, logger=False, batch_size=1)  # a mean of one: other sizes would round
 
@@ -102,6 +118,54 @@ class Evaluation(L.Callback):
             self.measure(trainer, pl_module, self._evaluator, self.final, count, final=True)
         if self._evaluator and trainer.is_global_zero:
             log.info("Measuring took %.1f s of this run.", self.seconds)
+
+    def measure_often(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        """Measure what is measured during training."""
+        assert isinstance(model, GenerativeModel)
+        if self._evaluator:
+            record = self.measure(trainer, model, self._evaluator, self.metrics, self.samples)
+            self.values, self.protocol = record.named(), record.protocol
+            self.measured_at = trainer.global_step
+
+    def rehearse(self, trainer: L.Trainer, model: GenerativeModel) -> tuple[float, float]:
+        """Return the seconds that one measurement in training and the last one will take. Nothing of it is published."""
+        if self._evaluator is None:
+            return 0.0, 0.0
+        last = self.final_samples or len(self._evaluator.part)
+        often = self.estimate(trainer, model, self._evaluator, self.metrics, self.samples)
+        return often, self.estimate(trainer, model, self._evaluator, self.final, last, final=True)
+
+    def estimate(
+        self,
+        trainer: L.Trainer,
+        model: GenerativeModel,
+        evaluator: Evaluator,
+        metrics: Sequence[str],
+        count: int,
+        final: bool = False,
+    ) -> float:
+        """Return the seconds that `measure` will take for ``count`` samples, and compute what it finds in the cache then.
+
+        A quarter of the samples is drawn, and its time multiplied; repeated, they are measured as all would be.
+        """
+        few = max(FEWEST, count // 4)
+        seconds = 0.0
+        if metrics:
+            place = trainer.global_rank, trainer.world_size
+            evaluator.sample(model, evaluator.asked(min(BLOCK, few)), *place)  # compiles, chooses kernels
+            start = time.monotonic()
+            images, features = evaluator.sample(model, evaluator.asked(few), *place)
+            seconds = (time.monotonic() - start) * count / few
+        if metrics and trainer.is_global_zero:
+            evaluator.prepare(metrics)
+            rows = torch.arange(count) * few // count
+            options: Any = {"metrics": metrics, "weights": model.weights, "source": "last", "step": None}
+            start = time.monotonic()
+            record = evaluator.record(images[rows], features[rows], with_floors=False, **options)
+            seconds += time.monotonic() - start
+            if final:
+                evaluator.floors(count, [name for name in record.figures if name != "cas"])
+        return seconds
 
     def measure(
         self,

@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 from tqdm import tqdm
 
+from condgen.callbacks.evaluation import Evaluation
 from condgen.errors import CondgenError
 from condgen.models.base import Batch, GenerativeModel
 
@@ -24,16 +25,18 @@ class Progress(L.Callback):
         self._bar: tqdm[Any] | None = None
         self._seen = self._epoch_images = self._epoch = 0
         self._shown_at = self._epoch_time = self._last_batch = 0.0
+        self._evaluations: list[Evaluation] = []
+        self._measuring = self._measuring_before = 0.0  # seconds of evaluation
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar where the run stands."""
+        self._evaluations = [c for c in trainer.callbacks if isinstance(c, Evaluation)]  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             size = trainer.datamodule.batch_size  # type: ignore[attr-defined]
             self._seen, self._epoch = 0, trainer.current_epoch + 1
             done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-            total = planned_batches(trainer)
             self._bar = tqdm(
-                total=total * size if total else None,
+                total=planned_images(trainer),
                 initial=done * size,
                 unit="img",
                 unit_scale=True,
@@ -45,6 +48,7 @@ class Progress(L.Callback):
         """The clock of the epoch's speed starts."""
         self._epoch = trainer.current_epoch + 1
         self._epoch_images, self._epoch_time = 0, time.monotonic()
+        self._measuring_before = self.measured()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -54,21 +58,27 @@ class Progress(L.Callback):
         self._seen += images
         self._epoch_images += images
         self._last_batch = now = time.monotonic()
+        self._measuring = self.measured()
         if self._bar is not None and now - self._shown_at > self.refresh:
             self.show(pl_module)
             self._shown_at = now
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the epoch's speed: training steps only, without validation."""
+        """Log the epoch's speed: training steps only, without validation and evaluation."""
         assert isinstance(pl_module, GenerativeModel)
-        seconds = self._last_batch - self._epoch_time
+        seconds = self._last_batch - self._epoch_time - (self._measuring - self._measuring_before)
         if self._epoch_time and seconds > 0:
             pl_module.publish({"speed/images_per_second": self._epoch_images / seconds})
+
+    def measured(self) -> float:
+        """Return the seconds of this process that went into evaluation."""
+        return sum(evaluation.seconds for evaluation in self._evaluations)
 
     def show(self, model: L.LightningModule) -> None:
         """Move the bar and write the newest losses behind it."""
         assert self._bar is not None and isinstance(model, GenerativeModel)
         losses = {name: f"{value:.3g}" for name, value in model.latest.items()}
+        self._bar.total = planned_images(model.trainer)  # a budget is planned while the run goes on
         self._bar.set_postfix(losses | {"epoch": self._epoch}, refresh=False)
         self._bar.update(self._seen)
         self._seen = 0
@@ -83,6 +93,12 @@ class Progress(L.Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def planned_images(trainer: L.Trainer) -> int | None:
+    """Return how many images the run will have seen, or None if nothing bounds it."""
+    batches = planned_batches(trainer)
+    return batches * int(trainer.datamodule.batch_size) if batches else None  # type: ignore[attr-defined]
 
 
 def planned_batches(trainer: L.Trainer) -> int | None:

@@ -1,6 +1,7 @@
 """Pictures of the run: real beside generated samples, always from the same noise."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from condgen.errors import CondgenError
 from condgen.files import save_png
 from condgen.loggers import show
-from condgen.models.base import GenerativeModel
+from condgen.models.base import Batch, GenerativeModel
 from condgen.spaces import to_float
 
 COLUMNS = 8
@@ -17,27 +18,41 @@ GAP = 12  # white pixels between the real half and the generated one
 
 
 class SampleGrid(L.Callback):
-    """At the end of epochs draw ``samples/step-00001000.png`` and TensorBoard's ``samples``.
+    """At the end of epochs, or every so many updates, draw ``samples/step-00001000.png`` and TensorBoard's ``samples``.
 
     Left real samples of the validation part, right generated ones: a row of eight for each condition, 8 x 8 where there is
     nothing to ask for.
 
     Args:
-        every_epochs: draw after every so many epochs, and at the end of the run.
+        every_epochs: draw after every so many epochs, and at the end of the run; None: not then.
+        every_steps: draw after every so many updates (of the generator, for a GAN); None: not then.
         seed: decides the noise, which is the same in each picture.
     """
 
-    def __init__(self, every_epochs: int = 1, seed: int = 0):
-        if every_epochs < 1:
-            raise CondgenError(f"callbacks.samples.every_epochs must be at least 1, not {every_epochs}.")
-        self.every_epochs = every_epochs
+    def __init__(self, every_epochs: int | None = 1, every_steps: int | None = None, seed: int = 0):
+        if any(period is not None and period < 1 for period in (every_epochs, every_steps)):
+            raise CondgenError("callbacks.samples.every_epochs and every_steps must be at least 1, or null for never.")
+        self.every_epochs, self.every_steps = every_epochs, every_steps
         self.seed = seed
         self._real: Tensor | None = None
         self._drawn_at = -1
+        self._stands_at = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note where the run stands: that picture was drawn, if it was to be, before the checkpoint was written."""
+        self._stands_at = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Draw within an epoch, if it is time; several D steps for one of G do not draw again."""
+        step = trainer.global_step
+        if self.every_steps and step % self.every_steps == 0 and step not in (self._drawn_at, self._stands_at):
+            self.show(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, if it is time."""
-        if (trainer.current_epoch + 1) % self.every_epochs == 0:
+        if self.every_epochs and (trainer.current_epoch + 1) % self.every_epochs == 0:
             self.show(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import safetensors.torch
@@ -106,6 +106,10 @@ class Evaluator:
             self._cached("reference", *identity, compute=lambda: Known.of(self.reference, train).tensors())
         )
 
+    def prepare(self, metrics: Sequence[str]) -> tuple[Features | None, Known]:
+        """Return what ``metrics`` need of the training images (None: nothing) and of the reference; slow the first time."""
+        return (self.train, self._known_with_train) if "nearest" in metrics else (None, self._known)
+
     def floors(self, count: int, metrics: Sequence[str]) -> dict[str, float]:
         """Return ``metrics`` of ``count`` training images, mean of five draws: what a perfect generator would reach."""
 
@@ -160,6 +164,7 @@ class Evaluator:
         metrics: Sequence[str],
         with_floors: bool,
         weights: str,
+        knobs: Mapping[str, float] | None = None,
         source: str,
         step: int | None,
     ) -> Record:
@@ -171,10 +176,11 @@ class Evaluator:
             metrics: names in `condgen.metrics.catalogue.METRICS`.
             with_floors: also measure training images.
             weights: see `Protocol`.
+            knobs: how the model was sampled, where otherwise than in training.
             source: see `Record`.
             step: see `Record`.
         """
-        train, known = (self.train, self._known_with_train) if "nearest" in metrics else (None, self._known)
+        train, known = self.prepare(metrics)
         measured = measure(generated, self.reference, metrics=metrics, train=train, seed=self.seed, known=known)
         figures = measured.figures
         lows = self.floors(len(generated), list(figures)) if with_floors else {}
@@ -190,6 +196,7 @@ class Evaluator:
             resize=self.extractor.resizing(images.shape[1:], "the samples"),
             seed=self.seed,
             weights=weights,
+            **(knobs or {}),
         )
         classes = self.data.condition.classes if generated.labels is not None else []
         return Record(protocol, figures, lows, measured.per_class, classes, measured.confusion, source, step)

@@ -25,6 +25,7 @@ class Protocol:
         truncation: of the latent, None where there is none.
         temperature: of the latent, None where there is none.
         guidance: scale of classifier-free guidance, None where there is none.
+        standing: batches over which batch norm's statistics were measured anew, None where they are those of the training.
     """
 
     extractor: str
@@ -39,6 +40,7 @@ class Protocol:
     truncation: float | None = None
     temperature: float | None = None
     guidance: float | None = None
+    standing: float | None = None
 
     @property
     def name(self) -> str:
@@ -55,7 +57,7 @@ class Protocol:
         return asdict(self)
 
 
-SAMPLING = ("weights", "truncation", "temperature", "guidance")
+SAMPLING = ("weights", "truncation", "temperature", "guidance", "standing")
 """The half of a protocol that says how a model was sampled; the other half says how images were measured."""
 
 

@@ -9,7 +9,7 @@ from condgen.files import save_png
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.features import Features
-from condgen.metrics.protocol import thousands
+from condgen.metrics.protocol import SAMPLING, thousands
 from condgen.metrics.record import Record, write_record
 from condgen.models.base import GenerativeModel
 from condgen.reporting.charts import confusion_chart
@@ -27,6 +27,8 @@ def name_of(record: Record) -> str:
     protocol = record.protocol
     parts = [record.source, protocol.reference, thousands(protocol.generated), protocol.extractor]
     parts += ["raw"] if protocol.weights == "raw" else []
+    knobs = {name: getattr(protocol, name) for name in SAMPLING if name != "weights"}
+    parts += [f"{name}{value:g}" for name, value in knobs.items() if value is not None]
     return "-".join(parts + ([f"seed{protocol.seed}"] if protocol.seed else []))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
+from condgen.models.sampling import truncated
 from condgen.randomness import generator as keyed_generator
 from condgen.randomness import mix, shard
 from condgen.spaces import Space
@@ -34,6 +35,8 @@ class GenerativeModel(L.LightningModule, ABC):
 
     objective: str | None = None
     """Validation metric that decides the best checkpoint (smaller is better); None: the newest is the best."""
+    KNOBS: tuple[str, ...] = ("truncation", "temperature")
+    """What `tune` can set."""
 
     def __init__(self, space: Space, condition: Condition, expects: Sequence[int] | None, seed: int):
         super().__init__()
@@ -47,7 +50,9 @@ class GenerativeModel(L.LightningModule, ABC):
         self.condition = condition
         self.seed = seed
         self.code_variance: Tensor | None = None  # (latent,), of an encoder's codes over the validation part
+        self.planning = False  # how long the training will be is still being measured
         self.averaged = True  # sample from averaged weights, if there are any
+        self.knobs: dict[str, float] = {}  # how samples are drawn, where otherwise than in training
         self.recipe: dict[str, Any] = {}
         self.latest: dict[str, float] = {}
         self._window: list[dict[str, Tensor]] = []
@@ -74,7 +79,28 @@ class GenerativeModel(L.LightningModule, ABC):
 
     def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
         """Generate one sample (B, *shape) for each encoded condition (B, ...), with noise from the CPU ``generator``."""
-        return self.decode(self.prior(len(condition), generator).to(self.device), condition)
+        z = self.prior(len(condition), generator)
+        if "truncation" in self.knobs:
+            z = truncated(z, self.knobs["truncation"])
+        return self.decode(z.to(self.device) * self.knobs.get("temperature", 1.0), condition)
+
+    def tune(self, **knobs: float | None) -> None:
+        """Set how samples are drawn from now on; what is None stays as in training.
+
+        Args:
+            truncation: bound of the normal noise, in standard deviations: smaller gives better samples that differ less.
+            temperature: factor of the noise.
+            standing: number of batches of 250 samples over which batch norm's statistics are measured anew (GANs).
+
+        Raises:
+            CondgenError: this family has no such knob, or the value cannot be.
+        """
+        for name, value in (chosen := {name: value for name, value in knobs.items() if value is not None}).items():
+            if name not in self.KNOBS:
+                raise CondgenError(f"A {type(self).__name__} has no {name} when it is sampled: it has {', '.join(self.KNOBS)}.")
+            if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise CondgenError(f"{name} must be a positive number, not {value}.")
+        self.knobs = chosen
 
     def sample(
         self, condition: Any = None, count: int = 1, *, seed: int = 0, generator: torch.Generator | None = None

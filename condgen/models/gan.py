@@ -6,7 +6,8 @@ G and D take turns. What replaces the two logarithms is the loss's business, how
 heed the regularizers'.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -18,11 +19,15 @@ from condgen.conditions import Condition
 from condgen.ema import EMA
 from condgen.errors import CondgenError
 from condgen.losses.adversarial import AdversarialLoss
+from condgen.losses.auxiliary import Auxiliary
 from condgen.losses.diffaugment import DiffAugment
 from condgen.losses.regularizers import Regularizer, Turn
-from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
-from condgen.models.gan_checks import check_augment, check_choices, check_regularizers, contains
-from condgen.models.schedules import Schedule
+from condgen.models.base import BLOCK, Batch, GenerativeModel, MakeOptimizer, check_optimizer
+from condgen.models.game import Game, mean_of, require_grad, vitals
+from condgen.models.gan_checks import check_augment, check_choices, check_discriminator, check_regularizers, contains
+from condgen.models.sampling import measure_statistics
+from condgen.models.schedules import Schedule, set_rates
+from condgen.randomness import generator as keyed_generator
 from condgen.spaces import Space
 
 
@@ -34,7 +39,7 @@ class GAN(GenerativeModel):
         condition: what can be asked for.
         loss: the two players' objectives.
         generator: makes G from (latent, condition, space); G(z, c) is a batch of samples.
-        discriminator: makes D from (condition, space); D(x, c) is a batch of logits.
+        discriminator: makes D from (condition, space), see `condgen.nets.layers.Discriminator`.
         latent: length of the noise z ~ N(0, I).
         generator_optimizer: makes G's optimizer from its parameters.
         discriminator_optimizer: makes D's optimizer from its parameters.
@@ -43,14 +48,21 @@ class GAN(GenerativeModel):
         reuse_fake: both players see the same generated batch; False draws a new one for the second player.
         fake_condition: generated samples are asked for the conditions of the real ``batch``, or for ``random`` ones.
         ema: weight of the past in the average of G that is sampled from; 0 samples from G itself.
+        auxiliary: makes a second head of D from (features, condition), which says what a sample shows; None: none.
         regularizers: what is added to D's loss, by names under which it is recorded.
         discriminator_augment: changes all samples that D sees, real and generated, in both players' turns; None: nothing.
+        accumulate: pieces that a batch is worked through in, one after the other: less memory, the same gradients (but for
+            batch norm, which sees a piece at a time).
         gradient_clip: largest norm of each player's gradients; None: any.
         decay: factor of both learning rates by the share of the training that is over; None: they stay.
-        compile: compile G and D (torch.compile); the first steps are slow, the rest faster.
+        channels_last: keep images and weights of convolutions in this memory format, which some hardware prefers.
+        compile: compile G and D (torch.compile); the first steps are slow, the rest faster. Or one of its modes, such as
+            "reduce-overhead" (CUDA graphs).
         expects: the shape that the model was published for; None takes any.
         seed: decides every random number of the training.
     """
+
+    KNOBS = (*GenerativeModel.KNOBS, "standing")
 
     def __init__(
         self,
@@ -67,28 +79,36 @@ class GAN(GenerativeModel):
         reuse_fake: bool = True,
         fake_condition: Literal["batch", "random"] = "batch",
         ema: float = 0.0,
+        auxiliary: Callable[..., Auxiliary] | None = None,
         regularizers: Mapping[str, Regularizer | None] | None = None,
         discriminator_augment: DiffAugment | None = None,
+        accumulate: int = 1,
         gradient_clip: float | None = None,
         decay: Schedule | None = None,
-        compile: bool = False,
+        channels_last: bool = False,
+        compile: bool | str = False,
         expects: Sequence[int] | None = None,
         seed: int = 0,
     ):
         super().__init__(space, condition, expects, seed)
-        check_choices(loss, latent, discriminator_steps, order, fake_condition, ema, gradient_clip)
+        check_choices(loss, latent, discriminator_steps, order, fake_condition, ema, accumulate, gradient_clip)
         self.automatic_optimization = False
         self.loss = loss
         self.latent = latent
         self.generator = generator(latent=latent, condition=condition, space=space)
-        self.discriminator = discriminator(condition=condition, space=space)
-        self._judge = list(self.discriminator.parameters())
+        self.discriminator = check_discriminator(discriminator(condition=condition, space=space), condition)
+        self.auxiliary = auxiliary(features=self.discriminator.head.features, condition=condition) if auxiliary else None
+        self._judges = [*self.discriminator.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         # One pass over real and generated samples together is faster, unless batch norm would mix their statistics.
         self._joint = not contains(self.discriminator, _BatchNorm)
         self.regularizers = check_regularizers(regularizers or {}, loss, self.discriminator)
         self.augment = check_augment(discriminator_augment, loss, space)
+        self.accumulate = accumulate
         self.gradient_clip = gradient_clip
         self.decay = decay
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, ema) if ema else None
         self.generator_optimizer = check_optimizer("generator_optimizer", generator_optimizer)
         self.discriminator_optimizer = check_optimizer("discriminator_optimizer", discriminator_optimizer)
@@ -97,116 +117,137 @@ class GAN(GenerativeModel):
         self.reuse_fake = reuse_fake
         self.fake_condition = fake_condition
         self._logits: tuple[Tensor, Tensor] | None = None
-        if compile:  # in place: wrapping would rename every key of the checkpoint
-            self.generator.compile()
-            self.discriminator.compile()
+        self.judge = self.discriminator.judge
+        if compile:  # G in place: wrapping it would rename every key of the checkpoint
+            mode = compile if isinstance(compile, str) else None
+            self.generator.compile(mode=mode)
+            self.judge = torch.compile(self.judge, mode=mode)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """G's optimizer, then D's."""
-        generator = self.generator_optimizer(self.generator.parameters())
-        return [generator, self.discriminator_optimizer(self.discriminator.parameters())]
+        return [self.generator_optimizer(self.generator.parameters()), self.discriminator_optimizer(self._judges)]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One update of D and, after every ``discriminator_steps`` batches, one of G."""
-        x, condition = batch
         if self.decay:
             set_rates(self.optimizers(use_pl_optimizer=False), self.decay(self.progress()))  # type: ignore[arg-type]
-        moves_generator = (self.trainer.fit_loop.total_batch_idx + 1) % self.discriminator_steps == 0
-        fake, asked = self.generate(condition, "noise", batch_idx, train=moves_generator)
-        if not moves_generator:
-            self.record(**self.discriminator_step(x, condition, fake, asked))
-            return
-        if self.generator_first:
-            loss_g = self.generator_step(x, condition, fake, asked)
-            if not self.reuse_fake:
-                fake, asked = self.generate(condition, "second noise", batch_idx, train=False)
-            values = self.discriminator_step(x, condition, fake, asked)
-        else:
-            values = self.discriminator_step(x, condition, fake, asked)
-            if not self.reuse_fake:
-                fake, asked = self.generate(condition, "second noise", batch_idx, train=True)
-            loss_g = self.generator_step(x, condition, fake, asked)
-        self.record(**values, loss_g=loss_g)
+        players = [self.discriminator_step]
+        if (self.trainer.fit_loop.total_batch_idx + 1) % self.discriminator_steps == 0:
+            players.insert(0 if self.generator_first else 1, self.generator_step)
+        shared = self.accumulate == 1 and self.reuse_fake and len(players) == 2
+        games = list(self.games(batch, "noise", batch_idx, for_generator=True)) if shared else None
+        values: dict[str, Tensor] = {}
+        for place, player in enumerate(players):
+            purpose = "noise" if place == 0 or self.reuse_fake else "second noise"
+            own = self.games(batch, purpose, batch_idx, for_generator=player == self.generator_step)
+            values |= player(games or own)
+        self.record(**values)
 
-    def generate(self, condition: Tensor, purpose: str, batch: int, train: bool) -> Batch:
-        """Generate a batch for training: samples and the conditions they were asked for."""
-        size = len(condition)
-        z = self.rows(self.prior, size, purpose, batch)
+    def games(self, batch: Batch, purpose: str, batch_idx: int, for_generator: bool) -> Iterator[Game]:
+        """Generate beside each piece of the batch as many samples, only now that it is asked for."""
+        x, condition = batch[0].contiguous(memory_format=self.format) if batch[0].dim() == 4 else batch[0], batch[1]
+        size = len(x)
+        z = self.rows(self.prior, size, purpose, batch_idx)
+        asked = condition
         if self.fake_condition == "random":
-            condition = self.rows(self.condition.draw, size, purpose + " condition", batch)
-        with torch.set_grad_enabled(train):
-            return self.generator(z, condition), condition
+            asked = self.rows(self.condition.draw, size, purpose + " condition", batch_idx)
+        ends = sorted({size * i // self.accumulate for i in range(self.accumulate + 1)})
+        for rows in (slice(*pair) for pair in pairwise(ends)):
+            with torch.set_grad_enabled(for_generator):
+                fake = self.generator(z[rows], asked[rows])
+            yield Game(rows, size, x[rows], condition[rows], fake, asked[rows])
 
-    def discriminator_step(self, x: Tensor, condition: Tensor, fake: Tensor, asked: Tensor) -> dict[str, Tensor]:
+    def discriminator_step(self, games: Iterable[Game]) -> dict[str, Tensor]:
         """Update D once and return its loss, and what else is to be recorded."""
         # The raw optimizer: only what the wrapper steps counts as an update, so that the step axis is G's.
         optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
-        fake = fake.detach().to(x.dtype)  # under autocast G's samples are bf16, and so would penalties on them be
-        seen, seen_fake = self.seen(x, "real"), self.seen(fake, "fake")
+        optimizer.zero_grad()
+        values, logits = [], []
+        for game in games:
+            objective, found, judged = self.discriminator_objective(game)
+            self.manual_backward(objective * game.share if self.accumulate > 1 else objective)
+            values.append((game.share, found))
+            logits.append(judged)
+        self.clip(self._judges)
+        optimizer.step()
+        real, fake = (torch.cat(column) for column in zip(*logits, strict=True))
+        self._logits = real, fake  # for `vitals`
+        found = mean_of(values)
+        if self.augment is not None:
+            margin, size = real - (self.loss.undecided or 0.0), len(real) * self.trainer.world_size
+            found |= self.augment.adapt(margin, self.trainer.fit_loop.total_batch_idx, self.mean, size)
+        return found
+
+    def discriminator_objective(self, game: Game) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
+        """Return what D lowers, its parts by name, and D's logits of real and generated samples, without gradient."""
+        fake = game.fake.detach().to(game.x.dtype)  # under autocast G's samples are bf16, and so would penalties on them be
+        seen, seen_fake = self.seen(game, game.x, "real"), self.seen(game, fake, "fake")
         if self._joint:
-            real_logits, fake_logits = self.discriminator(torch.cat([seen, seen_fake]), torch.cat([condition, asked])).chunk(2)
+            judged = self.judge(torch.cat([seen, seen_fake]), torch.cat([game.condition, game.asked]))
+            (real_logits, fake_logits), (h, fake_h) = (both.chunk(2) for both in judged)
         else:
-            real_logits, fake_logits = self.discriminator(seen, condition), self.discriminator(seen_fake, asked)
-        self._logits = real_logits.detach(), fake_logits.detach()  # for `vitals`
+            (real_logits, h), (fake_logits, fake_h) = self.judge(seen, game.condition), self.judge(seen_fake, game.asked)
         objective = loss = self.loss.discriminator_loss(real_logits, fake_logits)
         values = {"loss_d": loss}
+        if self.auxiliary:
+            losses, charge = self.auxiliary.of_discriminator(h, game.condition, fake_h, game.asked)
+            values, objective = values | losses, objective + charge
         if self.regularizers:
-            turn = self.turn(x, condition, fake, asked, real_logits, fake_logits)
-            penalties, charge = self.regularizers(turn)
-            values |= penalties
-            objective = loss + charge
-        optimizer.zero_grad()
-        self.manual_backward(objective)
-        self.clip(self._judge)
-        optimizer.step()
-        if self.augment is not None:
-            margin = self._logits[0] - (self.loss.undecided or 0.0)
-            size = len(x) * self.trainer.world_size
-            values |= self.augment.adapt(margin, self.trainer.fit_loop.total_batch_idx, self.mean, size)
-        return values
+            penalties, penalty = self.regularizers(self.turn(game, fake, real_logits, fake_logits))
+            values, objective = values | penalties, objective + penalty
+        return objective, values, (real_logits.detach(), fake_logits.detach())
 
-    def turn(self, x: Tensor, condition: Tensor, fake: Tensor, asked: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Turn:
+    def turn(self, game: Game, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Turn:
         """Return what the regularizers may look at in this turn of D."""
         return Turn(
             number=self.trainer.fit_loop.total_batch_idx,
-            real=x,
-            condition=condition,
+            real=game.x,
+            condition=game.condition,
             fake=fake,
-            asked=asked,
+            asked=game.asked,
             real_logits=real_logits,
             fake_logits=fake_logits,
-            judge=lambda x, condition: self.discriminator(self.seen(x, "real"), condition),
-            judge_eagerly=lambda x, condition: self.discriminator.forward(self.seen(x, "real"), condition),
-            uniform=lambda purpose, draws: self.uniform(len(x), draws, purpose),
+            judge=lambda x, condition: self.judge(self.seen(game, x, "real"), condition)[0],
+            judge_eagerly=lambda x, condition: self.discriminator(self.seen(game, x, "real"), condition),
+            uniform=lambda purpose, draws: self.uniform(game, draws, purpose),
             mean=self.mean,
         )
 
-    def generator_step(self, x: Tensor, condition: Tensor, fake: Tensor, asked: Tensor) -> Tensor:
+    def generator_step(self, games: Iterable[Game]) -> dict[str, Tensor]:
         """Update G once, and its average, and return its loss. Real samples matter only to a paired loss."""
         optimizer = self.optimizers()[0]  # type: ignore[index]
-        require_grad(self._judge, False)  # D's own gradients are not needed: a third of its backward pass saved
-        real_logits = self.discriminator(self.seen(x, "paired"), condition) if self.loss.paired else None
-        loss = self.loss.generator_loss(self.discriminator(self.seen(fake, "generator"), asked), real_logits)
         optimizer.zero_grad()
-        self.manual_backward(loss)
-        require_grad(self._judge, True)
+        values = []
+        require_grad(self._judges, False)  # D's own gradients are not needed: a third of its backward pass saved
+        for game in games:
+            paired = self.judge(self.seen(game, game.x, "paired"), game.condition)[0] if self.loss.paired else None
+            logits, h = self.judge(self.seen(game, game.fake, "generator"), game.asked)
+            objective = loss = self.loss.generator_loss(logits, paired)
+            found = {"loss_g": loss}
+            if self.auxiliary:
+                found["auxiliary_g"] = shown = self.auxiliary(h, game.asked)
+                objective = loss + self.auxiliary.generator_weight * shown
+            self.manual_backward(objective * game.share if self.accumulate > 1 else objective)
+            values.append((game.share, found))
+        require_grad(self._judges, True)
         self.clip(self.generator.parameters())
         optimizer.step()
         if self.ema:
             self.ema.update(self.global_step)
-        return loss
+        return mean_of(values)
 
-    def seen(self, x: Tensor, purpose: str) -> Tensor:
+    def seen(self, game: Game, x: Tensor, purpose: str) -> Tensor:
         """Return samples as D gets to see them."""
         if self.augment is None:
             return x
-        augmented: Tensor = self.augment(x, self.uniform(len(x), self.augment.draws, "augment " + purpose))
+        augmented: Tensor = self.augment(x, self.uniform(game, self.augment.draws, "augment " + purpose))
         return augmented
 
-    def uniform(self, size: int, draws: int, purpose: str) -> Tensor:
-        """Draw uniform numbers (size, draws) for this batch."""
+    def uniform(self, game: Game, draws: int, purpose: str) -> Tensor:
+        """Draw uniform numbers (B, draws) for this game: its rows of those that are drawn for the whole batch."""
         batch = self.trainer.fit_loop.batch_idx
-        return self.rows(lambda count, stream: torch.rand(count, draws, generator=stream), size, purpose, batch)
+        drawn = self.rows(lambda count, stream: torch.rand(count, draws, generator=stream), game.size, purpose, batch)
+        return drawn[game.rows]
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean of ``value`` over all processes."""
@@ -219,31 +260,23 @@ class GAN(GenerativeModel):
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
 
     def progress(self) -> float:
-        """Return which share of the training lies behind, in [0, 1)."""
+        """Return which share of the training lies behind, in [0, 1]; 0 while its length is still being planned."""
         trainer = self.trainer
         ends = []  # in batches
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:
             ends.append(trainer.max_epochs * trainer.num_training_batches)
         if trainer.max_steps >= 0:
             ends.append(trainer.max_steps * self.discriminator_steps)
+        if self.planning:
+            return 0.0
         if not ends:
             raise CondgenError("model.decay needs to know the end: set trainer.max_epochs or trainer.max_steps.")
         return min(1.0, trainer.fit_loop.total_batch_idx / min(ends))
 
     def vitals(self) -> dict[str, Tensor]:
-        """Return how the game stood in the last updates of both players, scalars; what they mean, `Diagnosis` says."""
+        """Return how the game stood in the last updates of both players."""
         assert self._logits is not None
-        real, fake = (logits.float() for logits in self._logits)
-        norm_g, norm_d = (gradient_norm(network) for network in (self.generator, self.discriminator))
-        vitals = {"gradient_norm_g": norm_g, "gradient_norm_d": norm_d, "gradient_ratio": norm_g / norm_d.clamp(min=1e-12)}
-        vitals["logit_deviation"] = torch.cat([real, fake]).std()
-        if self.loss.undecided is not None:
-            undecided = torch.full_like(real, self.loss.undecided)
-            vitals["accuracy_real"] = (real > undecided).float().mean()
-            vitals["accuracy_fake"] = (fake <= undecided).float().mean()
-            chance = self.loss.discriminator_loss(undecided, undecided)
-            vitals["relative_loss_d"] = self.loss.discriminator_loss(real, fake) / chance
-        return vitals
+        return vitals(self.generator, self.discriminator, self.loss, *self._logits)
 
     @property
     def weights(self) -> str:
@@ -256,23 +289,24 @@ class GAN(GenerativeModel):
 
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return G(z, c), by default of the average of G where one is kept."""
-        samples: Tensor = (self.ema.network if self.ema and self.averaged else self.generator)(z, condition)
+        samples: Tensor = self.sampler(z, condition)
         return samples
 
+    @property
+    def sampler(self) -> nn.Module:
+        """G, or its average where one is kept and wanted."""
+        return self.ema.network if self.ema and self.averaged else self.generator
 
-def require_grad(parameters: list[nn.Parameter], required: bool) -> None:
-    """Switch the gradients of all ``parameters`` on or off."""
-    for parameter in parameters:
-        parameter.requires_grad = required
+    def tune(self, **knobs: float | None) -> None:
+        """See `GenerativeModel.tune`; batch norm's statistics are measured here, at the truncation that is asked for."""
+        super().tune(**knobs)
+        if batches := self.knobs.get("standing"):
+            if batches != int(batches):
+                raise CondgenError(f"standing must be a whole number of batches, not {batches}.")
 
+            def forward(i: int) -> None:
+                stream = keyed_generator(self.seed, "standing statistics", i)
+                self.draw(self.condition.draw(BLOCK, stream).to(self.device), stream)
 
-def gradient_norm(network: nn.Module) -> Tensor:
-    """Return the Euclidean norm of all gradients of ``network`` together, those of its last update."""
-    return nn.utils.get_total_norm([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
-
-
-def set_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
-    """Set all learning rates to ``factor`` times those at the start."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])  # kept in the checkpoint
+            self.eval()
+            measure_statistics(self.sampler, int(batches), forward)

@@ -6,10 +6,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from condgen.conditions import Codes, Condition, Embedding
 from condgen.errors import CondgenError
 from condgen.losses.adversarial import AdversarialLoss
 from condgen.losses.diffaugment import ADA, DiffAugment
 from condgen.losses.regularizers import Regularizer, Regularizers
+from condgen.nets.layers import Discriminator
 from condgen.spaces import Space
 
 
@@ -25,6 +27,7 @@ def check_choices(
     order: str,
     fake_condition: str,
     ema: float,
+    accumulate: int,
     gradient_clip: float | None,
 ) -> None:
     """Refuse values out of their range."""
@@ -33,8 +36,8 @@ def check_choices(
             f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax, lsgan, hinge, "
             "wasserstein or relativistic."
         )
-    if latent < 1 or discriminator_steps < 1:
-        raise CondgenError("model.latent and model.discriminator_steps must be at least 1.")
+    if latent < 1 or discriminator_steps < 1 or accumulate < 1:
+        raise CondgenError("model.latent, model.discriminator_steps and model.accumulate must be at least 1.")
     if not 0 <= ema < 1:
         raise CondgenError(f"model.ema must lie in [0, 1), not {ema}; 0 switches the average off.")
     if order not in ("discriminator_first", "generator_first"):
@@ -43,6 +46,20 @@ def check_choices(
         raise CondgenError(f"model.fake_condition must be batch or random, not {fake_condition}.")
     if gradient_clip is not None and gradient_clip <= 0:
         raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
+
+
+def check_discriminator(network: nn.Module, condition: Condition) -> Discriminator:
+    """Return it; refuse what has no features and head, and what looks at codes, of which real samples have none."""
+    if not isinstance(network, Discriminator):
+        kind = type(network).__name__
+        raise CondgenError(f"model.discriminator must be a condgen.nets.layers.Discriminator, not a {kind}.")
+    looks = network.head.project is not None or any(isinstance(m, Embedding) and m.width for m in network.modules())
+    if looks and isinstance(condition, Codes):
+        raise CondgenError(
+            "Real samples have no codes, so D must not see those of generated ones: set model.discriminator.projection=false "
+            "model.discriminator.embedding=null."
+        )
+    return network
 
 
 def check_regularizers(given: Mapping[str, object], loss: AdversarialLoss, discriminator: nn.Module) -> Regularizers:

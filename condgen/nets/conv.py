@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
-from condgen.nets.layers import MakeEmbedding, beside, embedding_of, input_layer
+from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of, input_layer
 from condgen.spaces import Images, Space
 
 
@@ -74,22 +74,20 @@ class Upsampler(nn.Module):
 
 
 class Downsampler(nn.Module):
-    """From images (B, C, H, W) with a condition's embedding as constant extra channels to a vector (B, outputs).
+    """From images (B, C, H, W) with a condition's embedding as constant extra channels to features (B, outputs).
 
     Args:
-        outputs: length of the vector.
         condition: what can be asked for.
         space: what an image is.
         width: channels after the first halving; doubled at each further one.
         depth: number of halvings of the sides.
         embedding: how the condition enters; None keeps it out.
         standardize: begin with the data set's own standardization.
-        dropout: probability, before the last layer.
+        dropout: probability, of the features.
     """
 
     def __init__(
         self,
-        outputs: int,
         condition: Condition,
         space: Space,
         width: int,
@@ -106,8 +104,8 @@ class Downsampler(nn.Module):
         layers: list[nn.Module] = []
         for outer, inner in pairwise(widths):
             layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        layers += [nn.Flatten(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1] * (height >> depth) * (width_px >> depth), outputs))
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout))
+        self.outputs = widths[-1] * (height >> depth) * (width_px >> depth)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map images and conditions to (B, outputs)."""
@@ -141,25 +139,21 @@ class ConvGenerator(nn.Module):
         return images.tanh()
 
 
-class ConvDiscriminator(nn.Module):
+class ConvDiscriminator(Discriminator):
     """Map images and conditions to logits (B,), positive for real.
 
-    Args: as for `Downsampler`, and ``projection``: the condition enters (also) by the inner product of its embedding with the
-    image's features, D(x, c) = w.h(x) + v(c).h(x) (Miyato & Koyama 2018, equation 3 without the bias).
+    Args: as for `Downsampler`, and ``projection``: the condition enters (also) by an inner product with the features.
     """
 
     def __init__(self, condition: Condition, space: Space, projection: bool = False, **layers: Any):
         super().__init__()
-        self.condition = condition if projection else None
-        # One linear map holds w and, for each entry of the condition's vector, its v.
-        self.down = Downsampler(1 + condition.width * projection, condition, space, **layers)
+        self.down = Downsampler(condition, space, **layers)
+        self.head = Head(self.down.outputs, condition, projection)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Judge images: logits (B,)."""
+    def features(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Return what the head judges, (B, channels * height * width of the last layer)."""
         h: Tensor = self.down(x, condition)
-        if self.condition is None:
-            return h[:, 0]
-        return h[:, 0] + (h[:, 1:] * self.condition.vector(condition)).sum(1)
+        return h
 
 
 class ConvEncoder(nn.Module):
@@ -167,11 +161,12 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, latent: int, condition: Condition, space: Space, **layers: Any):
         super().__init__()
-        self.down = Downsampler(2 * latent, condition, space, **layers)
+        self.down = Downsampler(condition, space, **layers)
+        self.out = nn.Linear(self.down.outputs, 2 * latent)
 
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, each (B, latent)."""
-        mean, log_variance = self.down(x, condition).chunk(2, dim=1)
+        mean, log_variance = self.out(self.down(x, condition)).chunk(2, dim=1)
         return mean, log_variance
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.nets.conv import depth_of, sides
-from condgen.nets.layers import Head, MakeEmbedding, beside, embedding_of
+from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of
 from condgen.nets.norms import ConditionalBatchNorm
 from condgen.nets.weights import initialize, normalize_spectra
 from condgen.spaces import Space
@@ -69,7 +69,7 @@ class DCGANGenerator(nn.Module):
         return x.tanh()
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Discriminator):
     """Map images and conditions to logits (B,), positive for real, by strided convolutions.
 
     Args:
@@ -116,8 +116,3 @@ class DCGANDiscriminator(nn.Module):
         """Return what the head judges, (B, channels * height * width of the last layer)."""
         h: Tensor = self.layers(beside(x, self.embed(condition)))
         return h
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Judge images: logits (B,)."""
-        logits: Tensor = self.head(self.features(x, condition), condition)
-        return logits

@@ -1,5 +1,6 @@
 """Small layers that several networks share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -60,8 +61,11 @@ class Head(nn.Module):
     def __init__(self, features: int, condition: Condition, projection: bool):
         super().__init__()
         self.condition = condition
+        self.features = features
         self.linear = nn.Linear(features, 1)
         self.project = nn.Linear(condition.width, features, bias=False) if projection and condition.width else None
+        if self.project is not None:  # as w starts: both are maps of the features
+            nn.init.uniform_(self.project.weight, -(features**-0.5), features**-0.5)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """Judge features (B, features): logits (B,)."""
@@ -71,11 +75,30 @@ class Head(nn.Module):
         return logits
 
 
-class MLP(nn.Sequential):
-    """Linear layers of the given widths, each but the last followed by [norm] [dropout] activation.
+class Discriminator(nn.Module, ABC):
+    """What every discriminator is: features of a sample, and a `Head` that judges them."""
+
+    head: Head
+
+    @abstractmethod
+    def features(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Return what the head judges, (B, head.features)."""
+
+    def judge(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge samples (B, *shape): logits (B,), positive for real, and the features (B, F) that they are of."""
+        h = self.features(x, condition)
+        return self.head(h, condition), h
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Judge samples (B, *shape): logits (B,), positive for real."""
+        return self.judge(x, condition)[0]
+
+
+class Hidden(nn.Sequential):
+    """Linear layers of the given widths, each followed by [norm] [dropout] activation.
 
     Args:
-        widths: sizes of input, hidden layers and output.
+        widths: sizes of input and layers.
         activation: makes an activation, e.g. a partial of ``torch.nn.ReLU``.
         norm: makes a norm for a width, e.g. a partial of ``torch.nn.BatchNorm1d``; None for no norm.
         norm_last: norm after the activation instead of before it.
@@ -93,10 +116,10 @@ class MLP(nn.Sequential):
         plain_first: bool = False,
     ):
         layers: list[nn.Module] = []
-        for i, (inputs, outputs) in enumerate(pairwise(widths[:-1])):
+        for i, (inputs, outputs) in enumerate(pairwise(widths)):
             dressed = not (plain_first and i == 0)
             norms = [norm(outputs)] if norm and dressed else []
             drops = [nn.Dropout(dropout)] if dropout and dressed else []
             block = [*drops, activation(), *norms] if norm_last else [*norms, *drops, activation()]
             layers += [nn.Linear(inputs, outputs), *block]
-        super().__init__(*layers, nn.Linear(widths[-2], widths[-1]))
+        super().__init__(*layers)

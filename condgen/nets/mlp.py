@@ -8,104 +8,111 @@ import torch
 from torch import Tensor, nn
 
 from condgen.conditions import Condition
-from condgen.nets.layers import MLP, MakeEmbedding, embedding_of, input_layer
+from condgen.nets.layers import Discriminator, Head, Hidden, MakeEmbedding, embedding_of, input_layer
 from condgen.spaces import Space
 
 
-class ConditionedMLP(nn.Module):
-    """Map vectors (B, inputs) and conditions to vectors (B, outputs).
+class Trunk(nn.Module):
+    """Map vectors (B, inputs) and conditions to the last hidden layer (B, width).
 
     Args:
         inputs: length of the vector.
-        outputs: length of the result.
         condition: what can be asked for.
         hidden: widths of the hidden layers.
         embedding: how the condition enters; None keeps it out.
-        **layers: as for `MLP`: activation, norm, norm_last, dropout, plain_first.
+        **layers: as for `Hidden`: activation, norm, norm_last, dropout, plain_first.
     """
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        condition: Condition,
-        hidden: Sequence[int],
-        embedding: MakeEmbedding | None,
-        **layers: Any,
+        self, inputs: int, condition: Condition, hidden: Sequence[int], embedding: MakeEmbedding | None, **layers: Any
     ):
         super().__init__()
         self.embed = embedding_of(condition, embedding)
-        self.layers = MLP([inputs + self.embed.width, *hidden, outputs], **layers)
+        widths = [inputs + self.embed.width, *hidden]
+        self.layers = Hidden(widths, **layers)
+        self.width = widths[-1]
 
-    def outputs(self, h: Tensor, condition: Tensor) -> Tensor:
-        """Map vectors (B, inputs) to (B, outputs)."""
-        outputs: Tensor = self.layers(torch.cat([h, self.embed(condition)], dim=1))
-        return outputs
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """Map vectors (B, inputs) to (B, width)."""
+        hidden: Tensor = self.layers(torch.cat([h, self.embed(condition)], dim=1))
+        return hidden
 
 
-class MLPGenerator(ConditionedMLP):
+class MLPGenerator(nn.Module):
     """Map noise (B, latent) and conditions to samples (B, *shape) in (-1, 1), by a final tanh.
 
     Args:
         latent: length of the noise.
         condition: what can be asked for.
         space: what a sample is.
-        **options: as for `ConditionedMLP`.
+        **trunk: as for `Trunk`.
     """
 
-    def __init__(self, latent: int, condition: Condition, space: Space, **options: Any):
-        super().__init__(latent, prod(space.shape), condition, **options)
+    def __init__(self, latent: int, condition: Condition, space: Space, **trunk: Any):
+        super().__init__()
+        self.trunk = Trunk(latent, condition, **trunk)
+        self.out = nn.Linear(self.trunk.width, prod(space.shape))
         self.shape = space.shape
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Generate samples (B, *shape)."""
-        return self.outputs(z, condition).tanh().view(-1, *self.shape)
+        samples: Tensor = self.out(self.trunk(z, condition))
+        return samples.tanh().view(-1, *self.shape)
 
 
-class MLPDiscriminator(ConditionedMLP):
+class MLPDiscriminator(Discriminator):
     """Map samples (B, *shape) and conditions to logits (B,), positive for real.
 
     Args:
         condition: what can be asked for.
         space: what a sample is.
+        projection: the condition enters (also) by an inner product with the features, the last hidden layer.
         standardize: begin with the data set's own standardization.
-        **options: as for `ConditionedMLP`.
+        **trunk: as for `Trunk`.
     """
 
-    def __init__(self, condition: Condition, space: Space, standardize: bool = False, **options: Any):
-        super().__init__(prod(space.shape), 1, condition, **options)
+    def __init__(self, condition: Condition, space: Space, projection: bool = False, standardize: bool = False, **trunk: Any):
+        super().__init__()
         self.input = input_layer(space, standardize)
+        self.trunk = Trunk(prod(space.shape), condition, **trunk)
+        self.head = Head(self.trunk.width, condition, projection)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Judge samples: logits (B,)."""
-        return self.outputs(self.input(x).flatten(1), condition).squeeze(1)
+    def features(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Return the last hidden layer (B, width)."""
+        h: Tensor = self.trunk(self.input(x).flatten(1), condition)
+        return h
 
 
-class MLPEncoder(ConditionedMLP):
+class MLPEncoder(nn.Module):
     """Map samples and conditions to mean and log-variance of q(z | x, c), each (B, latent).
 
-    Args: as for `MLPDiscriminator`, and ``latent``, the length of z.
+    Args: as for `MLPDiscriminator` without ``projection``, and ``latent``, the length of z.
     """
 
-    def __init__(self, latent: int, condition: Condition, space: Space, standardize: bool = False, **options: Any):
-        super().__init__(prod(space.shape), 2 * latent, condition, **options)
+    def __init__(self, latent: int, condition: Condition, space: Space, standardize: bool = False, **trunk: Any):
+        super().__init__()
         self.input = input_layer(space, standardize)
+        self.trunk = Trunk(prod(space.shape), condition, **trunk)
+        self.out = nn.Linear(self.trunk.width, 2 * latent)
 
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, each (B, latent)."""
-        mean, log_variance = self.outputs(self.input(x).flatten(1), condition).chunk(2, dim=1)
+        mean, log_variance = self.out(self.trunk(self.input(x).flatten(1), condition)).chunk(2, dim=1)
         return mean, log_variance
 
 
-class MLPDecoder(ConditionedMLP):
+class MLPDecoder(nn.Module):
     """Map codes (B, latent) and conditions to the raw outputs (B, C * H * W + extra) of a reconstruction loss.
 
     Args: as for `MLPGenerator`, and ``extra``, the number of outputs beyond the sample's.
     """
 
-    def __init__(self, latent: int, condition: Condition, space: Space, extra: int = 0, **options: Any):
-        super().__init__(latent, prod(space.shape) + extra, condition, **options)
+    def __init__(self, latent: int, condition: Condition, space: Space, extra: int = 0, **trunk: Any):
+        super().__init__()
+        self.trunk = Trunk(latent, condition, **trunk)
+        self.out = nn.Linear(self.trunk.width, prod(space.shape) + extra)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return raw outputs (B, C * H * W + extra)."""
-        return self.outputs(z, condition)
+        outputs: Tensor = self.out(self.trunk(z, condition))
+        return outputs

@@ -16,7 +16,7 @@ from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.nets.attention import SelfAttention
 from condgen.nets.conv import depth_of, sides
-from condgen.nets.layers import Head, MakeEmbedding, beside, embedding_of
+from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of
 from condgen.nets.norms import ConditionalBatchNorm
 from condgen.nets.weights import initialize, normalize_spectra
 from condgen.spaces import Space
@@ -81,7 +81,7 @@ class ResNetGenerator(nn.Module):
         return images
 
 
-class ResNetDiscriminator(nn.Module):
+class ResNetDiscriminator(Discriminator):
     """Map images and conditions to logits (B,), positive for real: `DownBlock`s, a sum over all places, and a `Head`.
 
     Args:
@@ -130,11 +130,6 @@ class ResNetDiscriminator(nn.Module):
         for block, attend in zip(self.blocks, self.attend, strict=True):
             x = attend(block(x))
         return F.relu(x).sum(dim=(2, 3))
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Judge images: logits (B,)."""
-        logits: Tensor = self.head(self.features(x, condition), condition)
-        return logits
 
 
 class UpBlock(nn.Module):

@@ -23,7 +23,7 @@ def linears(*widths):
 
 
 def kinds(module):
-    return [type(layer).__name__ for layer in module.layers]
+    return [type(layer).__name__ for layer in module.trunk.layers]
 
 
 # --- as published ---
@@ -33,7 +33,7 @@ def test_a_cgan_mlp():
     model = make_model("model=cgan_mlp")
     assert size(model.generator) == 110 * 128 + 128 + 128 * 256 + 256 + 256 * 784 + 784 == linears(110, 128, 256, 784)
     assert size(model.discriminator) == linears(784 + 10, 256, 128, 1)
-    assert kinds(model.generator) == kinds(model.discriminator) == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert kinds(model.generator) == kinds(model.discriminator) == ["Linear", "ReLU", "Linear", "ReLU"]
     assert type(model.loss).__name__ == "BCE" and model.loss.scale == 1 and model.ema is None
     assert not model.generator_first and model.reuse_fake and model.fake_condition == "batch"
 
@@ -44,12 +44,12 @@ def test_b_cgan_embedding():
     assert size(model.generator) == 10 * 10 + linears(110, 128, 256, 512, 1024, 1024) + norms
     assert size(model.discriminator) == 10 * 10 + linears(1024 + 10, 512, 512, 512, 1)
     dressed = ["Linear", "BatchNorm1d", "LeakyReLU"]
-    assert kinds(model.generator) == ["Linear", "LeakyReLU", *dressed, *dressed, *dressed, "Linear"]
+    assert kinds(model.generator) == ["Linear", "LeakyReLU", *dressed, *dressed, *dressed]
     dropped = ["Linear", "Dropout", "LeakyReLU"]
-    assert kinds(model.discriminator) == ["Linear", "LeakyReLU", *dropped, *dropped, "Linear"]
-    assert {layer.eps for layer in model.generator.layers if isinstance(layer, nn.BatchNorm1d)} == {0.8}
-    assert {layer.p for layer in model.discriminator.layers if isinstance(layer, nn.Dropout)} == {0.4}
-    assert {layer.negative_slope for layer in model.generator.layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
+    assert kinds(model.discriminator) == ["Linear", "LeakyReLU", *dropped, *dropped]
+    assert {layer.eps for layer in model.generator.trunk.layers if isinstance(layer, nn.BatchNorm1d)} == {0.8}
+    assert {layer.p for layer in model.discriminator.trunk.layers if isinstance(layer, nn.Dropout)} == {0.4}
+    assert {layer.negative_slope for layer in model.generator.trunk.layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
     assert type(model.loss).__name__ == "LSGAN" and model.loss.scale == 0.5
     assert model.generator_first and model.reuse_fake and model.fake_condition == "random"
 
@@ -58,8 +58,8 @@ def test_d_gan_mlp():
     model = make_model("model=gan_mlp", condition=NoCondition())
     assert size(model.generator) == linears(100, 256, 512, 1024, 784) + 2 * (256 + 512 + 1024)
     assert size(model.discriminator) == linears(784, 512, 256, 1)
-    assert kinds(model.generator) == ["Linear", "LeakyReLU", "BatchNorm1d"] * 3 + ["Linear"]
-    assert {layer.momentum for layer in model.generator.layers if isinstance(layer, nn.BatchNorm1d)} == {0.2}
+    assert kinds(model.generator) == ["Linear", "LeakyReLU", "BatchNorm1d"] * 3
+    assert {layer.momentum for layer in model.generator.trunk.layers if isinstance(layer, nn.BatchNorm1d)} == {0.2}
 
 
 @pytest.mark.parametrize(
@@ -83,28 +83,30 @@ def test_the_published_optimizers(name, shape, betas):
 
 
 class Witness:
-    """Records each player's turn: its name, what it was given, and whether the other one's weights stayed."""
+    """Records each player's turn: its name, the games it was given, and whether the other one's weights stayed."""
 
     def __init__(self, model):
         self.turns, self.made = [], []
         for name, other in (("discriminator", model.generator), ("generator", model.discriminator)):
             mine = getattr(model, name)
             setattr(model, f"{name}_step", self.watch(name, getattr(model, f"{name}_step"), mine, other))
-        generate = model.generate
+        games = model.games
 
-        def watched(condition, *arguments, **options):
-            self.made.append(generate(condition, *arguments, **options))
-            return self.made[-1]
+        def watched(*arguments, **options):
+            for game in games(*arguments, **options):
+                self.made.append(game)
+                yield game
 
-        model.generate = watched
+        model.games = watched
 
     def watch(self, name, step, mine, other):
-        def watched(*arguments):
+        def watched(games):
             before = weights(mine), weights(other)
-            result = step(*arguments)
+            listed = list(games)
+            result = step(listed)
             assert not same(before[0], weights(mine)), f"{name} did not move"
             assert same(before[1], weights(other)), f"{name} moved the other player"
-            self.turns.append((name, arguments))
+            self.turns.append((name, listed))
             return result
 
         return watched
@@ -120,10 +122,9 @@ def test_each_player_moves_only_itself_discriminator_first():
     trainer = fit(model, data)
     assert witness.names() == ["discriminator", "generator"] * 3 and trainer.global_step == 3
     for i, (x, condition) in enumerate(data):
-        real, real_condition, fake, asked = witness.turns[2 * i][1]
-        assert torch.equal(real, x) and torch.equal(real_condition, condition) and torch.equal(asked, condition)
-        *_, reused, asked_again = witness.turns[2 * i + 1][1]
-        assert reused is fake and asked_again is asked
+        (game,), (again,) = witness.turns[2 * i][1], witness.turns[2 * i + 1][1]
+        assert torch.equal(game.x, x) and torch.equal(game.condition, condition) and torch.equal(game.asked, condition)
+        assert again is game and game.share == 1
     assert len(witness.made) == 3
 
 
@@ -132,7 +133,7 @@ def test_generator_first():
     witness = Witness(model)
     fit(model, batches(2))
     assert witness.names() == ["generator", "discriminator"] * 2
-    assert witness.turns[0][1][2] is witness.turns[1][1][2]
+    assert witness.turns[0][1][0] is witness.turns[1][1][0]
 
 
 @pytest.mark.parametrize("order", ["generator_first", "discriminator_first"])
@@ -140,9 +141,9 @@ def test_a_new_fake_batch_for_the_second_player(order):
     model = make_model("model=cgan_mlp", f"model.order={order}", "model.reuse_fake=false")
     witness = Witness(model)
     fit(model, batches(1))
-    fakes = [fake for _, (_, _, fake, _) in witness.turns]
-    assert len(witness.made) == 2 and not torch.equal(*fakes)
-    assert all(turn is made[0] for turn, made in zip(fakes, witness.made, strict=True))
+    first, second = (game for _, (game,) in witness.turns)
+    assert len(witness.made) == 2 and not torch.equal(first.fake, second.fake)
+    assert [game.fake.requires_grad for game in (first, second)] == [name == "generator" for name in witness.names()]
 
 
 def test_random_conditions_for_the_fakes():
@@ -150,11 +151,9 @@ def test_random_conditions_for_the_fakes():
     witness = Witness(model)
     data = [(x, torch.full((64,), 3)) for x, _ in batches(2, size=64)]
     fit(model, data)
-    for name, arguments in witness.turns:
-        assert len(arguments[-1].unique()) == 10  # of 64 draws
-        if name == "discriminator":
-            assert (arguments[1] == 3).all()
-    assert not torch.equal(witness.turns[0][1][-1], witness.turns[2][1][-1])
+    for _, (game,) in witness.turns:
+        assert len(game.asked.unique()) == 10 and (game.condition == 3).all()  # of 64 draws
+    assert not torch.equal(witness.turns[0][1][0].asked, witness.turns[2][1][0].asked)
 
 
 def test_two_discriminator_steps_halve_the_updates():
@@ -163,7 +162,7 @@ def test_two_discriminator_steps_halve_the_updates():
     trainer = fit(model, batches(6))
     assert witness.names() == ["discriminator", "discriminator", "generator"] * 3
     assert trainer.global_step == 3  # counts the generator's updates
-    assert len({id(arguments[0]) for name, arguments in witness.turns if name == "discriminator"}) == 6
+    assert len({id(games[0]) for name, games in witness.turns if name == "discriminator"}) == 6
 
 
 def test_max_steps_counts_the_generators_updates():
@@ -173,15 +172,17 @@ def test_max_steps_counts_the_generators_updates():
     assert trainer.global_step == 2 and witness.names().count("generator") == 2
 
 
+SGD = [f"model.{player}_optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: 0.1}}" for player in PLAYERS]
+SGD += [f"~model.{player}_optimizer.{key}" for player in PLAYERS for key in ("betas", "fused")]
+
+
 def test_one_update_against_autograd_by_hand():
     """A step of plain gradient descent on the written formulas, networks and noise taken from the model."""
-    sgd = [f"model.{player}_optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: 0.1}}" for player in PLAYERS]
-    plain = [f"~model.{player}_optimizer.{key}" for player in PLAYERS for key in ("betas", "fused")]
-    model, twin = (make_model("model=cgan_mlp", *sgd, *plain) for _ in range(2))
+    model, twin = (make_model("model=cgan_mlp", *SGD) for _ in range(2))
     ((x, condition),) = data = batches(1)
     witness = Witness(model)
     fit(model, data)
-    fake = witness.made[0][0].detach()
+    fake = witness.made[0].fake.detach()
 
     g, d = twin.generator, twin.discriminator
     loss_d = -d(x, condition).sigmoid().log().mean() - (1 - d(fake, condition).sigmoid()).log().mean()
@@ -197,6 +198,29 @@ def test_one_update_against_autograd_by_hand():
         for p, gradient in zip(g.parameters(), torch.autograd.grad(loss_g, list(g.parameters())), strict=True):
             p -= 0.1 * gradient
     torch.testing.assert_close(weights(model.generator), weights(g))
+
+
+# --- a batch in pieces ---
+
+
+@pytest.mark.parametrize("options", [(), ("model.reuse_fake=false", "model.fake_condition=random", "loss=relativistic")])
+def test_accumulated_gradients_are_those_of_the_whole_batch(options):
+    """Also with what is drawn for each sample: augmentation, and the points of the gradient penalty."""
+    drawn = ("model=cgan_mlp", "regularizer=[r1,gp]", "discriminator_augment=diffaugment", "auxiliary=acgan", *options, *SGD)
+    whole, pieces = (make_model(*drawn, f"model.accumulate={n}") for n in (1, 3))
+    witness = Witness(pieces)
+    for model in (whole, pieces):
+        fit(model, batches(3, size=7))
+    assert [len(game.x) for game in witness.turns[0][1]] == [2, 2, 3] and len(witness.made) == 3 * 2 * 3
+    torch.testing.assert_close(weights(pieces), weights(whole), rtol=1e-4, atol=1e-6)
+    assert pieces.latest == pytest.approx(whole.latest, rel=1e-4)
+
+
+def test_more_pieces_than_samples_are_as_many_as_these():
+    whole, pieces = (make_model("model=cgan_mlp", f"model.accumulate={n}", *SGD) for n in (1, 9))
+    for model in (whole, pieces):
+        fit(model, batches(1))
+    torch.testing.assert_close(weights(pieces), weights(whole), rtol=1e-4, atol=1e-6)
 
 
 # --- the average ---

@@ -16,7 +16,7 @@ def noise(seed=0, latent=64):
 
 
 def shapes(network):
-    return [tuple(layer.weight.shape[::-1]) for layer in network.layers if isinstance(layer, torch.nn.Linear)]
+    return [tuple(layer.weight.shape[::-1]) for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
 
 
 def test_c_cvae_mlp():

@@ -7,7 +7,7 @@ from torch import nn
 from condgen.conditions import ClassLabel, LearnedEmbedding, NoCondition, OneHot
 from condgen.errors import CondgenError
 from condgen.nets.conv import ConvDecoder, ConvDiscriminator, ConvEncoder, ConvGenerator
-from condgen.nets.layers import MLP, Standardize, input_layer
+from condgen.nets.layers import Hidden, Standardize, input_layer
 from condgen.nets.mlp import MLPDecoder, MLPDiscriminator, MLPEncoder, MLPGenerator
 from condgen.spaces import Images
 
@@ -68,11 +68,10 @@ def test_projection_is_an_inner_product_with_the_features():
     torch.manual_seed(0)
     net = ConvDiscriminator(condition=PETS, space=Images((1, 28, 28)), projection=True, **conv(embedding=None)).eval()
     x = image((1, 28, 28))
-    *body, last = net.down.layers
-    h = nn.Sequential(*body)(x)
-    w, v = last.weight[0], last.weight[1:]
-    expected = h @ w + last.bias[0] + (h * v[LABELS]).sum(1) + last.bias[1:][LABELS]
-    torch.testing.assert_close(net(x, LABELS), expected)
+    h = net.down.layers(x)
+    w, v = net.head.linear, net.head.project.weight.T  # (F,), (classes, F)
+    torch.testing.assert_close(net(x, LABELS), h @ w.weight[0] + w.bias + (h * v[LABELS]).sum(1))
+    torch.testing.assert_close(net.judge(x, LABELS), (net(x, LABELS), h))
     assert not torch.allclose(net(x, LABELS), net(x, LABELS.flip(0)))
 
 
@@ -118,10 +117,10 @@ def test_standardize_is_the_first_layer_of_a_network(make, options):
 
 def test_the_order_of_an_mlps_layers():
     def kinds(**options):
-        return [type(layer).__name__ for layer in MLP([3, 4, 5, 2], **options)]
+        return [type(layer).__name__ for layer in Hidden([3, 4, 5], **options)]
 
-    assert kinds() == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert kinds() == ["Linear", "ReLU", "Linear", "ReLU"]
     dressed = ["Linear", "BatchNorm1d", "Dropout", "ReLU"]
-    assert kinds(norm=nn.BatchNorm1d, dropout=0.5) == [*dressed, *dressed, "Linear"]
-    assert kinds(norm=nn.BatchNorm1d, dropout=0.5, plain_first=True) == ["Linear", "ReLU", *dressed, "Linear"]
-    assert kinds(norm=nn.BatchNorm1d, norm_last=True) == ["Linear", "ReLU", "BatchNorm1d"] * 2 + ["Linear"]
+    assert kinds(norm=nn.BatchNorm1d, dropout=0.5) == [*dressed, *dressed]
+    assert kinds(norm=nn.BatchNorm1d, dropout=0.5, plain_first=True) == ["Linear", "ReLU", *dressed]
+    assert kinds(norm=nn.BatchNorm1d, norm_last=True) == ["Linear", "ReLU", "BatchNorm1d"] * 2

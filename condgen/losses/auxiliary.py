@@ -1,0 +1,188 @@
+"""Second heads of the discriminator, which say what a sample shows, beside the first one, which judges whether it is real.
+
+    loss of D + weight * (L(real) + L(fake)),        loss of G + generator_weight * L(fake)
+
+L is the head's own loss, of D's features h of samples and of the conditions that these are of; which of D's two parts a
+method has, its class says.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm as normalized
+
+from condgen.conditions import ClassLabel, Codes, Condition
+from condgen.errors import CondgenError
+
+
+class Auxiliary(nn.Module, ABC):
+    """A head on D's features h (B, features), trained with D.
+
+    Args:
+        weight: factor of its loss in D's.
+        generator_weight: factor of its loss in G's; None: ``weight``.
+    """
+
+    of_real = True
+    """Whether D learns from what real samples show,"""
+    of_fake = False
+    """and from what generated ones were asked for."""
+
+    def __init__(self, weight: float, generator_weight: float | None):
+        super().__init__()
+        self.weight = weight
+        self.generator_weight = weight if generator_weight is None else generator_weight
+        if min(self.weight, self.generator_weight) < 0:
+            raise CondgenError("model.auxiliary: weight and generator_weight must be at least 0.")
+
+    @abstractmethod
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """Return the loss, a scalar, of samples with features h (B, F) and the conditions (B, ...) that they are of."""
+
+    def of_discriminator(self, h: Tensor, condition: Tensor, fake: Tensor, asked: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return D's losses by name, and the weighted sum that D is charged.
+
+        Args:
+            h: features of real samples, (B, F).
+            condition: theirs, (B, ...).
+            fake: features of generated samples, (B, F).
+            asked: what these were asked for, (B, ...).
+        """
+        losses = {"auxiliary_real": self(h, condition)} if self.of_real else {}
+        if self.of_fake:
+            losses["auxiliary_fake"] = self(fake, asked)
+        return losses, self.weight * torch.stack(list(losses.values())).sum()
+
+
+class ACGAN(Auxiliary):
+    """A classifier: L = E -log P(class | h) (Odena et al. 2017, equation 3).
+
+    Args:
+        features: length of h.
+        condition: a class label.
+        weight, generator_weight: see `Auxiliary`.
+        of_fake: D also learns from generated samples, as published; later work leaves that out, since it teaches D what
+            bad samples of a class look like.
+        spectral_norm: hold the spectral norm of the classifier at 1.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        condition: Condition,
+        weight: float = 1.0,
+        generator_weight: float | None = None,
+        of_fake: bool = True,
+        spectral_norm: bool = False,
+    ):
+        super().__init__(weight, generator_weight)
+        self.of_fake = of_fake
+        self.classify = linear(features, classes_of(condition, "acgan"), spectral_norm)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        return F.cross_entropy(self.classify(h), condition)
+
+
+class D2DCE(Auxiliary):
+    """Data-to-data cross-entropy (ReACGAN, Kang et al. 2021, equation 7).
+
+        L = E -log  exp([f.v_y - m_p]- / t) / (exp([f.v_y - m_p]- / t) + sum over j of exp([f.f_j - m_n]+ / t))
+
+    f: the sample's embedding, of length 1; v_y: the proxy of its class, of length 1; j: the batch's samples of other
+    classes. [.]- and [.]+ cut at 0 from above and below: easy positives and easy negatives give no gradient. The authors'
+    code has m_n = 1 - m_p; it also shifts the sum's exponents alone for numerical safety, here it is as in the paper.
+
+    Args:
+        features: length of h.
+        condition: a class label.
+        width: length of f.
+        temperature: t.
+        margin: m_p, in (0, 1].
+        weight, generator_weight: see `Auxiliary`.
+        spectral_norm: hold the spectral norms of embedding and proxies at 1.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        condition: Condition,
+        width: int = 512,
+        temperature: float = 0.5,
+        margin: float = 0.98,
+        weight: float = 0.5,
+        generator_weight: float | None = None,
+        spectral_norm: bool = False,
+    ):
+        super().__init__(weight, generator_weight)
+        if temperature <= 0 or not 0 < margin <= 1:
+            raise CondgenError("model.auxiliary: D2D-CE needs a positive temperature and a margin in (0, 1].")
+        self.temperature, self.margin = temperature, margin
+        self.embed = linear(features, width, spectral_norm)
+        self.proxies = linear(width, classes_of(condition, "d2dce"), spectral_norm, bias=False)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        f = F.normalize(self.embed(h).float(), dim=1)
+        proxies = F.normalize(self.proxies.weight.float(), dim=1)[condition]
+        positive = ((f * proxies).sum(1) - self.margin).clamp(max=0) / self.temperature  # (B,)
+        negative = (f @ f.T - (1 - self.margin)).clamp(min=0) / self.temperature  # (B, B)
+        negative = negative.masked_fill(condition[:, None] == condition, -torch.inf)  # itself among them
+        return (torch.cat([positive[:, None], negative], dim=1).logsumexp(1) - positive).mean()
+
+
+class InfoGAN(Auxiliary):
+    """Q(c | x), which reads from a generated sample the codes that it was asked for (Chen et al. 2016, equation 5).
+
+    L = -E log Q(c | h): cross-entropy for categories and, for continuous codes, that of a Gaussian of variance 1, of which
+    the constant is left out. G and D both lower it, on generated samples only: real ones have no known codes.
+
+    Args:
+        features: length of h.
+        condition: codes.
+        hidden: width of Q's own layer.
+        continuous: factor of the continuous codes' part.
+        weight, generator_weight: see `Auxiliary`.
+    """
+
+    of_real = False
+    of_fake = True
+
+    def __init__(
+        self,
+        features: int,
+        condition: Condition,
+        hidden: int = 128,
+        continuous: float = 1.0,
+        weight: float = 1.0,
+        generator_weight: float | None = None,
+    ):
+        super().__init__(weight, generator_weight)
+        if not isinstance(condition, Codes):
+            raise CondgenError("auxiliary=infogan reads codes from samples: choose condition=codes.")
+        self.codes = condition
+        self.continuous = continuous
+        self.read = nn.Sequential(nn.Linear(features, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, condition.width))
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        *categories, numbers = self.codes.split(self.read(h))
+        *wanted, values = self.codes.split(condition)
+        loss = 0.5 * self.continuous * (numbers - values).square().sum(1).mean()
+        for logits, one_hot in zip(categories, wanted, strict=True):
+            loss = loss + F.cross_entropy(logits, one_hot)
+        return loss
+
+
+def classes_of(condition: Condition, name: str) -> int:
+    """Return the number of classes; raises CondgenError if the condition is no class."""
+    if not isinstance(condition, ClassLabel):
+        raise CondgenError(f"auxiliary={name} tells classes apart: choose condition=class.")
+    return condition.width
+
+
+def linear(inputs: int, outputs: int, spectral_norm: bool, bias: bool = True) -> nn.Linear:
+    """Return a linear layer, its spectral norm held at 1 if asked for."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    if spectral_norm:
+        normalized(layer)  # in place
+    return layer

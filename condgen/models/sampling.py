@@ -1,0 +1,50 @@
+"""How a trained model is sampled otherwise than it was trained: narrower noise, batch norm's statistics measured anew."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from condgen.errors import CondgenError
+
+
+def truncated(z: Tensor, bound: float) -> Tensor:
+    """Squeeze standard normal z into [-bound, bound], where it is distributed as z given that |z| <= bound.
+
+    (The truncation trick, Brock et al. 2019, section 3.1, where values beyond the bound are drawn again. Mapping quantile to
+    quantile instead keeps the samples of one seed comparable between bounds.)
+    """
+    outside = torch.special.ndtr(torch.tensor(-bound, dtype=torch.float64, device=z.device))
+    share = outside + torch.special.ndtr(z.double()) * (1 - 2 * outside)
+    squeezed: Tensor = torch.special.ndtri(share).clamp(-bound, bound).to(z.dtype)
+    return squeezed
+
+
+@torch.no_grad()
+def measure_statistics(network: nn.Module, batches: int, forward: Callable[[int], object]) -> None:
+    """Set batch norm's running statistics to their means over ``batches`` of generated samples.
+
+    ("Standing statistics", Brock et al. 2019, appendix B: without them samples depend on the end of the training run.)
+
+    Args:
+        network: whose batch norms are meant.
+        batches: how many.
+        forward: runs the network on batch number i.
+
+    Raises:
+        CondgenError: it has no batch norm.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
+        raise CondgenError("standing measures batch norm's statistics, and this model's generator has no batch norm.")
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+        norm.train()
+    for i in range(batches):
+        forward(i)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

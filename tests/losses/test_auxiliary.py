@@ -1,0 +1,121 @@
+"""The second heads of the discriminator: each against its published formula, in float64 and sample by sample."""
+
+import math
+
+import pytest
+import torch
+from recipes import batches, fit, make_model, weights
+
+from condgen.conditions import ClassLabel, Codes, NoCondition
+from condgen.errors import CondgenError
+from condgen.losses.auxiliary import ACGAN, D2DCE, InfoGAN
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+CLASSES = ClassLabel(["a", "b", "c"])
+LABELS = torch.tensor([0, 1, 1, 2, 0])
+
+
+def features(width: int = 6) -> torch.Tensor:
+    return torch.randn(5, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def test_acgan_is_the_mean_negative_log_probability_of_the_class():
+    head = ACGAN(6, CLASSES).double()
+    h = features()
+    scores = (h @ head.classify.weight.T + head.classify.bias).tolist()
+    expected = [math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(scores, LABELS.tolist(), strict=True)]
+    assert head(h, LABELS).item() == pytest.approx(sum(expected) / 5, rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature, margin", [(0.5, 0.98), (0.25, 0.6)])
+def test_d2dce_is_equation_7(temperature, margin):
+    """Kang et al. 2021, written out in Python's own floats."""
+    torch.manual_seed(0)
+    head = D2DCE(6, CLASSES, width=4, temperature=temperature, margin=margin).double()
+    h = features()
+
+    def unit(vector: list[float]) -> list[float]:
+        return [x / math.hypot(*vector) for x in vector]
+
+    def dot(a: list[float], b: list[float]) -> float:
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    f = [unit(row) for row in (h @ head.embed.weight.T + head.embed.bias).tolist()]
+    proxies = [unit(row) for row in head.proxies.weight.tolist()]
+    losses = []
+    for i, label in enumerate(LABELS.tolist()):
+        positive = math.exp(min(dot(f[i], proxies[label]) - margin, 0) / temperature)
+        others = [j for j, other in enumerate(LABELS.tolist()) if other != label]
+        negative = sum(math.exp(max(dot(f[i], f[j]) - (1 - margin), 0) / temperature) for j in others)
+        losses.append(-math.log(positive / (positive + negative)))
+    assert head(h, LABELS).item() == pytest.approx(sum(losses) / 5, rel=1e-6)  # it normalizes in float32
+
+
+def test_d2dce_of_one_class_has_no_negatives():
+    head = D2DCE(6, CLASSES, width=4)
+    assert head(features().float(), torch.zeros(5, dtype=torch.int64)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_infogan_reads_categories_and_numbers():
+    codes = Codes(categories=[3, 2], continuous=2)
+    head = InfoGAN(6, codes, continuous=0.5).double()
+    asked = codes.draw(5, torch.Generator().manual_seed(1)).double()
+    h = features()
+    output = head.read(h)
+    expected = 0.5 * 0.5 * ((output[:, 5:] - asked[:, 5:]) ** 2).sum(1)
+    for part in (slice(0, 3), slice(3, 5)):
+        probability = (output[:, part].softmax(1) * asked[:, part]).sum(1)
+        expected = expected - probability.log()
+    torch.testing.assert_close(head(h, asked), expected.mean())
+
+
+def test_which_samples_each_method_learns_from():
+    h, fake = features().float(), features().float() + 1
+    acgan, lean = ACGAN(6, CLASSES, weight=2.0), ACGAN(6, CLASSES, of_fake=False)
+    losses, charge = acgan.of_discriminator(h, LABELS, fake, LABELS.flip(0))
+    assert charge.item() == pytest.approx(2 * (acgan(h, LABELS) + acgan(fake, LABELS.flip(0))).item(), rel=1e-6)
+    assert losses.keys() == {"auxiliary_real", "auxiliary_fake"}
+    assert lean.of_discriminator(h, LABELS, fake, LABELS)[0].keys() == {"auxiliary_real"}
+    assert D2DCE(6, CLASSES).of_discriminator(h, LABELS, fake, LABELS)[0].keys() == {"auxiliary_real"}
+    codes = Codes()
+    asked = codes.draw(5, torch.Generator())
+    assert InfoGAN(6, codes).of_discriminator(h, asked, fake, asked)[0].keys() == {"auxiliary_fake"}
+
+
+@pytest.mark.parametrize("name", ["acgan", "d2dce"])
+def test_the_generator_is_pulled_towards_its_class(name):
+    """With the game's own loss silenced, G's steps lower the head's loss of what it generates."""
+    model = make_model("model=cgan_mlp", f"auxiliary={name}", "loss.scale=0", "model.generator_optimizer.lr=1e-3")
+    fit(model, batches(1) * 30, log_every_n_steps=1)
+    last = model.latest["auxiliary_g"]
+    model = make_model("model=cgan_mlp", f"auxiliary={name}", "loss.scale=0", "model.generator_optimizer.lr=1e-3")
+    fit(model, batches(1), log_every_n_steps=1)
+    assert last < 0.9 * model.latest["auxiliary_g"]
+
+
+def test_the_head_moves_in_the_discriminators_turn_only():
+    model = make_model("model=cgan_mlp", "auxiliary=acgan", "model.generator_optimizer.lr=0.5")
+    before = weights(model.auxiliary)
+    trainer = fit(model, batches(1))
+    assert not any(torch.equal(a, b) for a, b in zip(before, weights(model.auxiliary), strict=True))
+    judged = {id(p) for p in trainer.optimizers[1].param_groups[0]["params"]}
+    assert judged == {id(p) for part in (model.discriminator, model.auxiliary) for p in part.parameters()}
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: ACGAN(6, NoCondition()), "condition=class"),
+        (lambda: D2DCE(6, Codes()), "condition=class"),
+        (lambda: InfoGAN(6, CLASSES), "condition=codes"),
+        (lambda: ACGAN(6, CLASSES, weight=-1), "weight"),
+        (lambda: D2DCE(6, CLASSES, temperature=0), "temperature"),
+        (lambda: D2DCE(6, CLASSES, margin=1.5), "margin"),
+        (lambda: make_model("model=cgan_conv", "auxiliary=infogan", condition=Codes()), "projection=false"),
+        (lambda: make_model("model=cgan_mlp", condition=Codes()), "embedding=null"),
+    ],
+)
+def test_what_cannot_work_is_refused(make, words):
+    with pytest.raises(CondgenError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
