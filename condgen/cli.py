@@ -10,7 +10,7 @@ import typer
 
 from condgen.errors import CondgenError
 
-SUBCOMMANDS = ("train", "resume", "sample", "evaluate", "report", "leaderboard")
+SUBCOMMANDS = ("train", "resume", "sample", "evaluate", "report", "leaderboard", "status")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -97,6 +97,16 @@ def leaderboard(
     from condgen.leaderboard import leaderboard as table
 
     typer.echo(table(folder, out, sort))
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="A run, a sweep's folder, or one above, such as outputs.")],
+) -> None:
+    """List runs: queued, running, done or failed, how far they are, their best metric, when they will end."""
+    from condgen.status import show
+
+    typer.echo(show(folder))
 
 
 def main() -> None:

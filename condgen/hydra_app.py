@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config import conf_dir, plain, sentence
 from condgen.errors import CondgenError
+from condgen.slurm import restarted
 
 
 def run_hydra(arguments: list[str]) -> None:
@@ -56,10 +57,16 @@ def task(tree: DictConfig) -> Any:
     try:
         if job.mode == RunMode.RUN and "n_trials" in job.sweeper:
             raise CondgenError("hparams_search=... and hydra/sweeper=optuna search over many runs: add --multirun.")
-        config = plain(tree)
+        config, overrides = plain(tree), list(job.overrides.task)
+        from condgen.resume import go_on
+        from condgen.rundir import leads, refuse_occupied
         from condgen.train import train
 
-        return train(config, directory, started=started)
+        if restarted() and (directory / "config.yaml").exists():
+            return go_on(config, directory, overrides)
+        if config["run"]["files"] and leads():
+            refuse_occupied(directory)
+        return train(config, directory, started=started, overrides=overrides)
     except CondgenError as error:
         remove_empty(directory)
         if job.mode == RunMode.MULTIRUN and not hasattr(error, "signum"):

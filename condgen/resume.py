@@ -1,5 +1,7 @@
 """Going on with a run that was stopped, killed or is to be longer."""
 
+import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from condgen.checkpoints import read
 from condgen.config import check_stored, plain, sentence
 from condgen.errors import CondgenError
 from condgen.planning import longer, stored_plan
-from condgen.train import train
+from condgen.rundir import read_sessions, stored_status
+from condgen.train import Outcome, train
+
+log = logging.getLogger("condgen")
 
 
 def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | None:
@@ -26,15 +31,44 @@ def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | 
         A sentence if the run is finished already and nothing was done.
 
     Raises:
-        CondgenError: no run, a damaged checkpoint, an unknown key, another budget than the planned one, or a
-            configuration that names foreign code.
+        CondgenError: no run, a damaged checkpoint, an unknown key, another budget than the planned one, a configuration that
+            was changed in the file alone, or one that names foreign code.
     """
-    config = changed(stored(directory, trust), overrides)
-    config = relocated(config, config["run"]["dir"], str(directory))
+    before = stored(directory, trust)
+    refuse_unsaid(directory, before, overrides)
+    config = relocated(changed(before, overrides), before["run"]["dir"], str(directory))
     path = directory / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        raise CondgenError(f"{directory} has no checkpoints/last.ckpt to go on from: train it anew with condgen train.")
-    checkpoint = read(path)
+    if not path.is_file():  # killed before its first checkpoint
+        train(config, directory, overrides=overrides, afresh=False)
+        return None
+    if message := over(directory, read(path), config):
+        return message
+    train(config, directory, path, overrides=overrides)
+    return None
+
+
+def go_on(config: dict[str, Any], directory: Path, overrides: list[str]) -> Outcome:
+    """Continue the run of a job that Slurm has started again, with the settings of its first start.
+
+    Raises:
+        CondgenError: the directory's run has other settings.
+    """
+    before = stored(directory, trust=True)  # compared, not built
+    if names := differences(before, config):
+        raise CondgenError(
+            f"{directory} holds a run with another {listed(names)} than this job asks for: condgen resume {directory} goes on "
+            "with it as it is, or with what you name behind."
+        )
+    path = directory / "checkpoints" / "last.ckpt"
+    checkpoint = read(path) if path.is_file() else None
+    if checkpoint and (message := over(directory, checkpoint, config)):
+        log.info("%s", message)
+        return outcome_of(directory, config)
+    return train(config, directory, path if checkpoint else None, overrides=overrides, afresh=False)
+
+
+def over(directory: Path, checkpoint: dict[str, Any], config: dict[str, Any]) -> str | None:
+    """Return a sentence if the run is finished; raises CondgenError where its budget was changed after it had been planned."""
     trainer, step = config["trainer"], checkpoint["global_step"]
     more = "a larger trainer.max_steps" if trainer.get("max_steps", -1) > 0 else "a larger trainer.max_epochs"
     if config["run"].get("budget_minutes") is not None:
@@ -45,10 +79,50 @@ def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | 
                 f"run.budget_minutes={config['run']['budget_minutes']} comes too late: the run is planned for {plan.minutes:g} "
                 f"minutes, {plan.steps:,} updates; {more} would let it go on without a plan."
             )
-    if finished(checkpoint, trainer):
-        return f"The run in {directory} is finished (update {step}); {more} would go on with it."
-    train(config, directory, path)
-    return None
+    if not finished(checkpoint, trainer):
+        return None
+    return f"The run in {directory} is finished (update {step}); {more} would go on with it."
+
+
+def outcome_of(directory: Path, config: dict[str, Any]) -> Outcome:
+    """Return what a finished run gave to its sweep, from its files."""
+    objective = config["run"]["objective"] or stored_status(directory).get("metric") or ""
+    best = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))["best"]
+    return best.get(objective) if isinstance(objective, str) else tuple(map(best.get, objective))
+
+
+def refuse_unsaid(directory: Path, before: dict[str, Any], overrides: list[str]) -> None:
+    """Refuse a configuration that somebody changed in the file and not on the command line; raises CondgenError."""
+    sessions = read_sessions(directory)
+    recorded = sessions[-1].get("config") if sessions else None
+    if not isinstance(recorded, dict):  # made by an earlier version
+        return
+    trained = relocated(recorded, recorded.get("run", {}).get("dir"), before["run"]["dir"])
+    said = tuple(override.partition("=")[0] for override in overrides)
+    names = [name for name in differences(trained, before) if not any(f"{name}.".startswith(f"{key}.") for key in said)]
+    if names:
+        raise CondgenError(
+            f"{directory / 'config.yaml'} has another {listed(names)} than the run was trained with: put back what "
+            f"provenance.json records, or say so with condgen resume {directory} {names[0]}=VALUE."
+        )
+
+
+def differences(one: Any, other: Any, prefix: str = "") -> list[str]:
+    """Return the dotted keys in which two configurations differ."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return [] if one == other else [prefix]
+    missing = object()
+    keys = [*one, *(key for key in other if key not in one)]
+    return [
+        name
+        for key in keys
+        for name in differences(one.get(key, missing), other.get(key, missing), f"{prefix}.{key}" if prefix else str(key))
+    ]
+
+
+def listed(names: list[str]) -> str:
+    """Name the first few of ``names``."""
+    return ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
 
 
 def stored(directory: Path, trust: bool) -> dict[str, Any]:

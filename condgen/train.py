@@ -10,6 +10,7 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from condgen.models.base import GenerativeModel
 from condgen.planning import longer
 from condgen.randomness import mix
 from condgen.report import write_report
+from condgen.rundir import Heartbeat, leads, recorded
 
 Config = dict[str, Any]
 Outcome = float | tuple[float | None, ...] | None
@@ -52,7 +54,14 @@ class Run:
     """What the run started from, if not from random weights."""
 
 
-def train(config: Config, directory: Path, checkpoint: Path | None = None, started: float | None = None) -> Outcome:
+def train(
+    config: Config,
+    directory: Path,
+    checkpoint: Path | None = None,
+    started: float | None = None,
+    overrides: Sequence[str] = (),
+    afresh: bool | None = None,
+) -> Outcome:
     """Train the run that ``config`` describes and return the best value of its objective (None if it has none).
 
     Of several objectives the values at the best checkpoint, in their order.
@@ -62,6 +71,8 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None, start
         directory: the run directory; written to only if ``config["run"]["files"]``.
         checkpoint: the checkpoint to go on from; None starts afresh.
         started: when the run began, in seconds of `time.monotonic`, from where its budget counts; None: now.
+        overrides: what the command line changed, for the record.
+        afresh: refuse a directory that holds a run; None: where there is no checkpoint.
 
     Raises:
         CondgenError: something cannot work as asked, told before training starts; or losses stopped being finite.
@@ -72,14 +83,19 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None, start
     workers = local_workers(config)
     if run.data.batch_size % workers:
         raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {workers} processes: take a multiple.")
-    if config["run"]["files"]:
-        write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    if workers > 1:
-        if not config["run"]["threads"]:
-            config = config | {"run": config["run"] | {"threads": max(1, (os.cpu_count() or 1) // workers)}}
-        best: Outcome = launch(workers, worker, config, directory, checkpoint, started)
-        return best
-    return fit(run, directory, checkpoint)
+    held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if config["run"]["files"] and leads():
+        afresh = checkpoint is None if afresh is None else afresh
+        held = recorded(directory, config, list(overrides), run.trainer.strategy.root_device, afresh)
+    with held:
+        if config["run"]["files"] and leads():
+            write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        if workers > 1:
+            if not config["run"]["threads"]:
+                config = config | {"run": config["run"] | {"threads": max(1, (os.cpu_count() or 1) // workers)}}
+            best: Outcome = launch(workers, worker, config, directory, checkpoint, started)
+            return best
+        return fit(run, directory, checkpoint)
 
 
 def assemble(config: Config, directory: Path, started: float, afresh: bool) -> Run:
@@ -119,7 +135,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
         trainer = L.Trainer(
             **{key: value for key, value in config["trainer"].items() if key != "profiler"},
             default_root_dir=directory,
-            callbacks=[*callbacks, planner],
+            callbacks=[*callbacks, planner, *heartbeat(config, directory, model)],
             logger=loggers,
             profiler=config["trainer"].get("profiler") or NoProfiler(),
             enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
@@ -132,6 +148,14 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
         raise CondgenError(f"trainer: {sentence(error)}") from error
     planner.refuse(trainer)
     return Run(config, data, model, trainer, finetuned)
+
+
+def heartbeat(config: Config, directory: Path, model: GenerativeModel) -> list[L.Callback]:
+    """Return what keeps ``status.json``, where the run writes files."""
+    objective = config["run"]["objective"] or model.objective
+    return [Heartbeat(directory, objective if isinstance(objective, str) else objective and objective[0])] * config["run"][
+        "files"
+    ]
 
 
 def require_watched(callbacks: list[L.Callback], model: GenerativeModel) -> None:
@@ -212,8 +236,8 @@ def best_metrics(trainer: L.Trainer) -> dict[str, float]:
 def fit_logged(run: Run, directory: Path, checkpoint: Path | None) -> None:
     """Fit, and say what begins and how it ended."""
     trainer, first = run.trainer, run.trainer.is_global_zero
-    if checkpoint:
-        step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    if checkpoint or (directory / "metrics.csv").exists():  # the second: killed before its first checkpoint
+        step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"] if checkpoint else -1
         for logger in trainer.loggers if first else []:
             if hasattr(logger, "resume"):
                 logger.resume(step)

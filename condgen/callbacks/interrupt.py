@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM: finish the step, save, and say how to go on."""
+"""Ctrl-C, SIGTERM and Slurm's signals: finish the step, save, and say how to go on, or let Slurm see to it."""
 
+import logging
 import signal
 from types import FrameType
 from typing import Any
@@ -9,6 +10,12 @@ import lightning as L
 from condgen.callbacks.checkpoint import LOOK, Checkpoint, agree
 from condgen.errors import CondgenError
 from condgen.models.base import Batch
+from condgen.slurm import Requeue, job_id
+
+log = logging.getLogger("condgen")
+
+REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
+"""What announces, in a Slurm job, a preemption or the time limit; submitit and most scripts take the second."""
 
 
 class Interrupted(CondgenError):
@@ -29,7 +36,11 @@ class Interrupted(CondgenError):
 
 
 class Interrupt(L.Callback):
-    """On SIGINT or SIGTERM save the run after the current batch and stop; a second signal stops at once."""
+    """On SIGINT or SIGTERM save the run after the current batch and stop; a second signal stops at once.
+
+    In a Slurm job SIGUSR1 and SIGUSR2 save the run and put its job back into the queue; on SIGTERM, which comes with those or
+    before SIGKILL, it saves and goes on until Slurm ends it.
+    """
 
     def __init__(self) -> None:
         self._received = 0
@@ -37,15 +48,16 @@ class Interrupt(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen, where signals can be listened to (the main thread)."""
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in (signal.SIGINT, signal.SIGTERM, *(REQUEUE if job_id() else ())):
             try:
                 self._before[signum] = signal.signal(signum, self._receive)
             except ValueError:  # not the main thread
                 return
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        self._received = signum
-        self._restore()
+        self._received = signum if self._received not in REQUEUE else self._received
+        if signum == signal.SIGINT or not job_id():
+            self._restore()
 
     def _restore(self) -> None:
         for signum, handler in self._before.items():
@@ -65,8 +77,19 @@ class Interrupt(L.Callback):
             if isinstance(callback, Checkpoint):
                 callback.save(trainer)
                 saved = f"go on with: condgen resume {trainer.default_root_dir}"
+        if job_id() and not agree(trainer, self._received == signal.SIGINT):
+            self.leave(trainer)
+            return
         signum = self._received or signal.SIGTERM
         raise Interrupted(f"Stopped by {signal.Signals(signum).name} after update {trainer.global_step}; {saved}", signum)
+
+    def leave(self, trainer: L.Trainer) -> None:
+        """Let Slurm start this job again, if it asked for that, on all processes together."""
+        if agree(trainer, self._received in REQUEUE):
+            raise Requeue(0)
+        self._received = 0
+        if trainer.is_global_zero:
+            log.info("Saved after update %d, on SIGTERM; going on until Slurm ends the job.", trainer.global_step)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give the signals back to whoever listened before."""
