@@ -124,6 +124,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     for callback in callbacks:
         if hasattr(callback, "check"):
             callback.check(data, model)
+    warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a cluster's login node
     planner = Planner(config["run"].get("budget_minutes"), started)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
     require_objective(config, callbacks)
@@ -152,10 +153,9 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
 
 def heartbeat(config: Config, directory: Path, model: GenerativeModel) -> list[L.Callback]:
     """Return what keeps ``status.json``, where the run writes files."""
-    objective = config["run"]["objective"] or model.objective
-    return [Heartbeat(directory, objective if isinstance(objective, str) else objective and objective[0])] * config["run"][
-        "files"
-    ]
+    objective = config["run"]["objective"] or model.objective or [None]
+    metric = objective if isinstance(objective, str) else objective[0]
+    return [Heartbeat(directory, metric)] if config["run"]["files"] else []
 
 
 def require_watched(callbacks: list[L.Callback], model: GenerativeModel) -> None:

@@ -1,8 +1,8 @@
 """Hydra's launcher for Slurm: the runs of a sweep as one array job, submitted by submitit.
 
 hydra-submitit-launcher 1.2.0 composes a job's configuration when the job starts, so that a change of conf/ while it waits in
-the queue changes what is trained; it waits for ever for a job that was killed where Slurm keeps no accounts (sacct); and one such
-job ends the whole sweep. Here what was asked for is fixed at submission, and a lost job is a failed run.
+the queue changes what is trained; it waits for ever for a job that was killed where Slurm keeps no accounts (sacct); and one
+such job ends the whole sweep. Here what was asked for is fixed at submission, and a lost job is a failed run.
 """
 
 import logging
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
+from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from condgen.config import sentence
@@ -41,6 +41,7 @@ class Job:
 
     def __call__(self) -> JobReturn:
         """Run, and return what came of it."""
+        setbase("1.3")  # as `condgen.hydra_app.run_hydra` does
         setup_globals()  # Hydra's resolvers
         result = run_job(self.task, self.config, "hydra.sweep.dir", "hydra.sweep.subdir", self.context)
         if result.status == JobStatus.FAILED:
@@ -136,9 +137,8 @@ class SlurmLauncher(Launcher):
     def compose(self, overrides: list[str], number: int) -> DictConfig:
         """Return the configuration of a run as it is now, with the sweep's folder fixed."""
         config: DictConfig = self.context.config_loader.load_sweep_config(self.config, overrides)
-        with read_write(config), open_dict(config):
+        with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.job.num, config.hydra.job.id = number, f"run-{number}"
-            HydraConfig.instance().set_config(config)
             config.hydra.sweep.dir = str(Path(config.hydra.sweep.dir).absolute())
             config.hydra.sweep.subdir = str(config.hydra.sweep.subdir)
         return config
@@ -251,12 +251,12 @@ class SlurmLauncher(Launcher):
 
 def failed(config: DictConfig, directory: Path, reason: str) -> JobReturn:
     """Return the result of a job that left none, as Hydra would have made it."""
-    with read_write(config), open_dict(config):
+    with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = str(directory)
     result = JobReturn(status=JobStatus.FAILED, overrides=[str(one) for one in config.hydra.overrides.task])
     result.return_value = RuntimeError(reason)
     result.hydra_cfg = OmegaConf.create({"hydra": config.hydra})
-    result.cfg = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    result.cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     return result
 
 
