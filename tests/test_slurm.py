@@ -25,7 +25,7 @@ SHORT = (
     "data.batch_size=16",
     "callbacks.evaluation=null",
 )
-PATIENCE = 300.0
+PATIENCE = 900.0
 """Seconds that anything may take: starting a job loads torch."""
 
 
