@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from command import Result
+from command import TINY, Result, condgen
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
