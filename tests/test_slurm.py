@@ -1,5 +1,6 @@
 """A real Slurm of one node: arrays, preemption, hard kills, jobs of two processes."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -30,8 +31,15 @@ PATIENCE = 900.0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def slurm() -> Iterator[None]:
-    """A Slurm that takes jobs: one that is there, or our own."""
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Slurm that takes jobs: one that is there, or our own. Test processes side by side have it in turn."""
+    with (tmp_path_factory.getbasetemp().parent / "slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from available()
+
+
+def available() -> Iterator[None]:
+    """Bring up a Slurm if there is none; skip where that cannot be done."""
     if shutil.which("sinfo") and subprocess.run(["sinfo"], capture_output=True).returncode == 0:
         yield
         return

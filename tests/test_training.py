@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from command import Result
+from command import TINY, Result, condgen
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -63,3 +63,11 @@ def test_early_stopping_ends_the_run_for_good(run_condgen: Callable[..., Result]
     assert run_condgen("train", f"hydra.run.dir={tmp_path / 'run'}", *SHORT, *overrides).code == 0
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 12
     assert "is finished" in run_condgen("resume", tmp_path / "run").out
+
+
+def test_pictures_of_conditions_that_no_real_sample_has(tmp_path: Path) -> None:
+    """Codes are drawn: beside the rows that were asked for stand any real samples."""
+    overrides = ["model=cgan_mlp", "auxiliary=infogan", "model.discriminator.embedding=null"]
+    result = condgen("train", "experiment=none", *overrides, *TINY, "trainer.max_epochs=1", cwd=tmp_path)
+    assert result.code == 0, result
+    assert len(list(tmp_path.glob("outputs/*/*/samples/*.png"))) == 1

@@ -25,6 +25,9 @@ EVERYTHING = (
     "model.discriminator_augment.images=300",
     "model.discriminator_augment.interval=3",
     "model.gradient_clip=1.0",
+    "auxiliary=acgan",
+    "model.accumulate=2",
+    "model.channels_last=true",
     LINEAR,
 )
 
