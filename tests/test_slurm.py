@@ -111,11 +111,12 @@ def test_preempted_and_killed_runs_end_as_an_undisturbed_one(tmp_path: Path) -> 
 
     job = wait(preempted, lambda status: status.state == "running" and (preempted / "checkpoints" / "last.ckpt").exists()).job
     subprocess.run(["scancel", "--signal=USR2", str(job)], check=True)
-    at_once(preempted)
+    wait(preempted, lambda status: status.state == "queued")
 
     job = wait(killed, lambda status: status.state == "running" and (killed / "checkpoints" / "last.ckpt").exists()).job
     subprocess.run(["scancel", "--signal=KILL", str(job)], check=True)
     wait(killed, lambda status: status.state == "failed")
+    at_once(preempted)
     code, out = finish(process)
     assert code == 1 and "was killed" in out, out
     assert "killed" in condgen("status", "sweep", cwd=tmp_path).out
