@@ -71,3 +71,12 @@ def test_pictures_of_conditions_that_no_real_sample_has(tmp_path: Path) -> None:
     result = condgen("train", "experiment=none", *overrides, *TINY, "trainer.max_epochs=1", cwd=tmp_path)
     assert result.code == 0, result
     assert len(list(tmp_path.glob("outputs/*/*/samples/*.png"))) == 1
+
+
+def test_the_second_head_of_the_default_recipe_can_be_taken_away(tmp_path: Path) -> None:
+    for choice, heads in ((), True), (("auxiliary=none",), False):
+        name = "with" if heads else "without"
+        result = condgen("train", *choice, f"hydra.run.dir={name}", *TINY, "trainer.max_epochs=1", cwd=tmp_path)
+        assert result.code == 0, result
+        weights = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        assert any(key.startswith("auxiliary.") for key in weights) is heads
