@@ -30,16 +30,14 @@ from condgen.errors import CondgenError, NotMeasured
 from condgen.files import write_text
 from condgen.finetune import start_from
 from condgen.launcher import launch, local_workers
+from condgen.messages import announce, conclude, logging_to
 from condgen.models.base import GenerativeModel
-from condgen.planning import longer
 from condgen.randomness import mix
-from condgen.report import write_report
 from condgen.rundir import Heartbeat, leads, recorded
 
 Config = dict[str, Any]
 Outcome = float | tuple[float | None, ...] | None
 """Of a run for a sweep: the best value of its objective, of several a tuple; None for one that was not measured."""
-log = logging.getLogger("condgen")
 
 
 @dataclass
@@ -249,74 +247,9 @@ def fit_logged(run: Run, directory: Path, checkpoint: Path | None) -> None:
         warnings.filterwarnings("ignore", module=r"lightning\.")
         trainer.fit(run.model, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     if first:
-        conclude(run, directory, time.monotonic() - start)
+        conclude(run, directory, best_metrics(trainer), time.monotonic() - start)
 
 
 def worker(config: Config, directory: Path, checkpoint: Path | None, started: float) -> Outcome:
     """One of several processes."""
     return fit(assemble(config, directory, started, afresh=checkpoint is None), directory, checkpoint)
-
-
-def logging_to(path: Path | None) -> None:
-    """Let condgen's messages go to the terminal and, with times, to ``path``."""
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    for handler in log.handlers[:]:
-        log.removeHandler(handler)
-        handler.close()
-    terminal = logging.StreamHandler()
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(terminal)
-    if path:
-        file = logging.FileHandler(path)
-        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(file)
-
-
-def announce(run: Run, checkpoint: Path | None) -> None:
-    """Say what will be trained on what."""
-    if run.finetuned:
-        log.info("%s", run.finetuned)
-    size = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
-    log.info(
-        "%s %s: %s with %.2f M parameters, %s samples in batches of %d, on %d x %s",
-        "Resuming" if checkpoint else "Training",
-        run.config["run"]["name"],
-        type(run.model).__name__,
-        size / 1e6,
-        f"{len(run.data.train.labels):,} {run.model.space}",
-        run.data.batch_size,
-        run.trainer.world_size,
-        run.trainer.strategy.root_device.type,
-    )
-
-
-def conclude(run: Run, directory: Path, seconds: float) -> None:
-    """Say how it ended and where everything lies."""
-    log.info("Trained %d updates in %.0f s.", run.trainer.global_step, seconds)
-    for metric, value in (best_metrics(run.trainer) or run.model.latest).items():
-        log.info("  %-24s %.5g", metric, value)
-    if not run.config["run"]["files"]:
-        return
-    shown = directory
-    with contextlib.suppress(ValueError):  # not below the current directory
-        shown = directory.resolve().relative_to(Path.cwd())
-    pictures = sorted((directory / "samples").glob("*.png"))
-    condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
-    steps, epochs = run.trainer.max_steps, run.trainer.max_epochs
-    if run.config["run"].get("budget_minutes"):
-        more = longer(2 * run.trainer.global_step)
-    else:
-        more = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={2 * (epochs or 1)}"
-    rows = {
-        "run directory": shown,
-        "last samples": shown / "samples" / pictures[-1].name if pictures else "none",
-        "checkpoints": shown / "checkpoints",
-        "metrics": shown / "metrics.json",
-        "curves": f"tensorboard --logdir {shown}",
-        "report": shown / write_report(directory).name,
-        "draw samples": f"condgen sample {shown}{condition} --count 64 --out samples.png",
-        "train longer": f"condgen resume {shown} {more}",
-    }
-    for name, place in rows.items():
-        log.info("  %-14s %s", name, place)
