@@ -1,15 +1,30 @@
 #!/usr/bin/env bash
 # A real Slurm of one node on this machine (munge, slurmctld, slurmd), to try the launcher and to run tests/test_slurm.py.
-#   local_slurm.sh install   Debian's packages slurm-wlm and munge
-#   local_slurm.sh start     configure, start, wait until the node is idle
-#   local_slurm.sh stop      stop what start brought up
-# Needs root and overwrites /etc/slurm/slurm.conf. The node offers all CPUs, no GPU, and keeps no accounts.
+#   local_slurm.sh install   Debian's packages slurm-wlm and munge; does nothing where they are
+#   local_slurm.sh start     configure, start, wait until the node takes jobs
+#   local_slurm.sh stop      end what start brought up
+# Needs root, and writes /etc/slurm/slurm.conf. The node offers all CPUs, no GPU, and keeps no accounts.
+# Where that cannot be, it says why and ends with 77, by which testing tools mean "skipped".
 set -euo pipefail
 name=$(hostname -s)
+config=/etc/slurm/slurm.conf
+
+say() { echo "local_slurm.sh: $1." >&2; }
+skip() { say "$1" && exit 77; }
+running() { kill -0 "$(cat "/run/$1.pid" 2>/dev/null)" 2>/dev/null; }
+takes_jobs() { sinfo -h -o %T 2>/dev/null | grep -qE '^(idle|mixed|allocated)$'; }
+installed() { command -v sbatch >/dev/null && command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null; }
+
+apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=30 "$@"; }
 
 install() {
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge >/dev/null
+  if installed; then return; fi
+  command -v apt-get >/dev/null || skip "Slurm is not installed, and there is no apt-get to install it with"
+  local log
+  log=$(mktemp)
+  if ! { apt_get update && apt_get install -y slurm-wlm munge; } >"$log" 2>&1; then
+    skip "Slurm could not be installed ($(grep -m 1 '^E:' "$log" || tail -n 1 "$log"))"
+  fi
 }
 
 configure() {
@@ -19,7 +34,7 @@ configure() {
   chmod 400 /etc/munge/munge.key
   local megabytes
   megabytes=$(awk '/MemTotal/ {print int($2 / 1200)}' /proc/meminfo)
-  cat >/etc/slurm/slurm.conf <<CONF
+  cat >"$config" <<CONF
 ClusterName=local
 SlurmctldHost=$name(127.0.0.1)
 SlurmUser=root
@@ -41,18 +56,20 @@ PartitionName=main Nodes=$name Default=YES MaxTime=INFINITE
 CONF
 }
 
-running() { kill -0 "$(cat "/run/$1.pid" 2>/dev/null)" 2>/dev/null; }
-
 start() {
+  if takes_jobs; then return; fi
+  installed || skip "Slurm is not installed; local_slurm.sh install does that on Debian"
+  [ "$(id -u)" = 0 ] || skip "bringing up a Slurm needs root"
+  if [ -e "$config" ] && ! grep -q '^ClusterName=local$' "$config"; then skip "$config is another cluster's"; fi
   configure
   munge -n 2>/dev/null | unmunge >/dev/null 2>&1 || runuser -u munge -- /usr/sbin/munged
   running slurmctld || slurmctld
   running slurmd || slurmd
   for _ in $(seq 60); do
-    if [ "$(sinfo -h -o %T 2>/dev/null | head -n 1)" = idle ]; then return 0; fi
+    if takes_jobs; then return; fi
     sleep 1
   done
-  echo "local_slurm.sh: the node is not idle after a minute; see /var/log/slurm." >&2
+  say "the node takes no jobs after a minute; see /var/log/slurm"
   return 1
 }
 
@@ -64,5 +81,5 @@ stop() {
 
 case "${1:-}" in
   install | start | stop) "$1" ;;
-  *) sed -n '2,6p' "$0" >&2 && exit 2 ;;
+  *) sed -n '2,7p' "$0" >&2 && exit 2 ;;
 esac
