@@ -28,9 +28,7 @@ from condgen.errors import CondgenError
 from condgen.files import write_json, write_text
 from condgen.slurm import Requeue, job_id, requeue
 from condgen.source import git_state, packages
-from condgen.status import BEAT, read_status
-
-LOCK = ".lock"
+from condgen.status import BEAT, LOCK, read_status
 
 
 def leads() -> bool:
@@ -108,23 +106,44 @@ def recorded(
             directory, state="running", host=platform.node(), pid=os.getpid(), job=job_id(), at=time.time(), error=None
         )
         end: dict[str, Any] = {"state": "done", "error": None}
+        leaves = False
         try:
-            yield
+            with alive(directory):
+                yield
         except BaseException as error:
-            end = ended_by(error)
+            end, leaves = ended_by(error), isinstance(error, Requeue)
             raise
         finally:
             session |= {"ended": now(), "wall_seconds": round(time.monotonic() - began, 3), "state": end["state"]}
             with contextlib.suppress(CondgenError):  # a full disk has been told by whoever met it first
                 write_status(directory, at=time.time(), **end)
                 write_json(directory / "provenance.json", {"sessions": sessions})
-            if end["state"] == "queued":
+            if leaves:
                 requeue(directory)
+
+
+@contextlib.contextmanager
+def alive(directory: Path) -> Iterator[None]:
+    """Give a sign of life every few seconds, from a thread of its own: the time of the lock."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(BEAT):
+            with contextlib.suppress(OSError):
+                os.utime(directory / LOCK)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def ended_by(error: BaseException) -> dict[str, Any]:
     """Return a status for a session that ``error`` ended."""
-    if isinstance(error, Requeue):
+    if isinstance(error, Requeue) or (isinstance(error, SystemExit) and job_id()):  # submitit's, before the first update
         return {"state": "queued", "error": None}
     if isinstance(error, KeyboardInterrupt) or hasattr(error, "signum"):
         return {"state": "stopped", "error": sentence(error)}
@@ -151,9 +170,7 @@ def stored_status(directory: Path) -> dict[str, Any]:
 
 
 class Heartbeat(L.Callback):
-    """Write into ``status.json``, every few seconds and from a thread of its own, that the run lives and how far it is.
-
-    Steps cost nothing by it, and a long evaluation does not make the run look dead.
+    """Write into ``status.json``, every few seconds and from a thread of its own, how far the run is; steps cost nothing by it.
 
     Args:
         directory: the run directory.

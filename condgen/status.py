@@ -16,6 +16,8 @@ from typing import Any
 
 from condgen.errors import CondgenError
 
+LOCK = ".lock"
+"""A file in the run directory, held by the process that trains there, whose time is its last sign of life."""
 BEAT = 10.0
 """Seconds between two signs of life of a run."""
 GRACE = 60.0
@@ -31,10 +33,10 @@ class Status:
         folder: the run directory.
         state: one of `STATES`; "stopped" is one that saved itself on Ctrl-C, and that ``condgen resume`` goes on with.
         host: where it runs or ran, with ``pid`` its process and ``job`` its Slurm job.
-        at: its last sign of life, in seconds of `time.time`.
+        at: when this was written, in seconds of `time.time`; ``seen``: its last sign of life.
         began: when it took its first update of this session, number ``first``; ``step`` is the newest, ``total`` the last.
         metric: name of its objective, ``best`` the best value so far.
-        error: last line of what ended it.
+        error: last line of what ended it; ``lost``: nobody saw its end.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Status:
     pid: int = 0
     job: str | None = None
     at: float = 0.0
+    seen: float = 0.0
     began: float | None = None
     first: int = 0
     step: int | None = None
@@ -50,6 +53,7 @@ class Status:
     metric: str | None = None
     best: float | None = None
     error: str | None = None
+    lost: bool = False
 
     @property
     def seconds_left(self) -> float | None:
@@ -95,8 +99,7 @@ def read_all(folder: Path) -> list[Status]:
     """Return the runs in ``folder`` and below, in the order of their names, numbers by size."""
     places = {path.parent for name in ("status.json", "config.yaml") for path in folder.rglob(name)}
     found = [status for place in sorted(places, key=lambda place: order(place, folder)) if (status := read_status(place))]
-    waiting = {run.job for run in found if run.job and run.state == "queued"}
-    listed = queue() if waiting else None
+    listed = queue() if any(run.job and (run.lost or run.state == "queued") for run in found) else None
     return [judged(run, listed) for run in found]
 
 
@@ -113,19 +116,30 @@ def read_status(folder: Path) -> Status | None:
         return from_log(folder)
     try:
         content = json.loads(text)
-        known = {key: content[key] for key in Status.__dataclass_fields__ if key in content and key != "folder"}
+        known = {
+            key: content[key] for key in Status.__dataclass_fields__ if key in content and key not in ("folder", "seen", "lost")
+        }
         status = Status(folder, **known)
+        status = replace(status, seen=max(status.at, lock_time(folder)))
     except (ValueError, TypeError):
         return Status(folder, "failed", error="status.json is damaged")
     if status.state == "running" and (reason := dead(status)):
-        seen = datetime.fromtimestamp(status.at)
-        return replace(status, state="failed", error=f"{reason}; last sign of life {seen:%Y-%m-%d %H:%M:%S}")
+        seen = datetime.fromtimestamp(status.seen)
+        return replace(status, state="failed", lost=True, error=f"{reason}; last sign of life {seen:%Y-%m-%d %H:%M:%S}")
     return status
+
+
+def lock_time(folder: Path) -> float:
+    """Return when the process that holds a run directory last touched its lock; 0 where there is none."""
+    try:
+        return (folder / LOCK).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def dead(status: Status) -> str:
     """Return why a run that says it is running is not; "" if it lives."""
-    silent = time.time() - status.at > GRACE
+    silent = time.time() - status.seen > GRACE
     if status.host != platform.node():
         return "killed, or its machine was lost" if silent else ""
     try:
@@ -151,17 +165,28 @@ def from_log(folder: Path) -> Status | None:
     return Status(folder, "done" if done else "failed", step=step, error=None if done else "did not end, and left no status")
 
 
-def queue() -> set[str] | None:
-    """Return the jobs that Slurm knows as waiting or running, as ``12`` or ``12_3``; None where Slurm cannot be asked."""
+def queue() -> dict[str, str] | None:
+    """Return the state, such as ``RUNNING``, of each job that Slurm knows, by its id, ``12`` or ``12_3``.
+
+    None where Slurm cannot be asked.
+    """
     try:
-        answer = subprocess.run(["squeue", "--noheader", "--array", "--format=%i"], capture_output=True, text=True, timeout=20)
+        answer = subprocess.run(
+            ["squeue", "--noheader", "--array", "--format=%i %T"], capture_output=True, text=True, timeout=20
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return set(answer.stdout.split()) if answer.returncode == 0 else None
+    return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines()) if answer.returncode == 0 else None
 
 
-def judged(run: Status, listed: set[str] | None) -> Status:
-    """Return a waiting run as failed if Slurm does not know its job any more."""
-    if run.state != "queued" or run.job is None or listed is None or run.job in listed:
+def judged(run: Status, listed: dict[str, str] | None) -> Status:
+    """Return a run as Slurm has it: lost with its job, or waiting after Slurm took it off its machine."""
+    if run.job is None or listed is None:
         return run
-    return replace(run, state="failed", error=f"job {run.job} has left Slurm's queue without training: see slurm/ of the sweep")
+    if run.state == "queued" and run.job not in listed:
+        return replace(
+            run, state="failed", error=f"job {run.job} has left Slurm's queue without training: see slurm/ of the sweep"
+        )
+    if run.lost and listed.get(run.job) in ("PENDING", "CONFIGURING"):
+        return replace(run, state="queued", error=None)
+    return run

@@ -3,7 +3,8 @@
 #   local_slurm.sh install   Debian's packages slurm-wlm and munge; does nothing where they are
 #   local_slurm.sh start     configure, start, wait until the node takes jobs
 #   local_slurm.sh stop      end what start brought up
-# Needs root, and writes /etc/slurm/slurm.conf. The node offers all CPUs, no GPU, and keeps no accounts.
+# Needs root, and writes /etc/slurm/slurm.conf. The node offers all CPUs, no GPU, and keeps no accounts. It is quicker than a
+# cluster: a job that was queued again waits 20 s instead of 2 min, one that is ended gets SIGKILL 2 s after SIGTERM instead of 30.
 # Where that cannot be, it says why and ends with 77, by which testing tools mean "skipped".
 set -euo pipefail
 name=$(hostname -s)
@@ -39,6 +40,7 @@ ClusterName=local
 SlurmctldHost=$name(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire=20
 StateSaveLocation=/var/spool/slurmctld
 SlurmdSpoolDir=/var/spool/slurmd
 SlurmctldPidFile=/run/slurmctld.pid
@@ -49,6 +51,8 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
 ReturnToService=2
+KillWait=2
+SchedulerParameters=bf_interval=2,sched_interval=5
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 NodeName=$name NodeAddr=127.0.0.1 CPUs=$(nproc --all) RealMemory=$megabytes
@@ -81,5 +85,5 @@ stop() {
 
 case "${1:-}" in
   install | start | stop) "$1" ;;
-  *) sed -n '2,7p' "$0" >&2 && exit 2 ;;
+  *) sed -n '2,8p' "$0" >&2 && exit 2 ;;
 esac

@@ -13,6 +13,7 @@ import yaml
 from command import TINY, Result, condgen
 
 from condgen import source
+from condgen.rundir import ended_by
 
 ONE = ("experiment=none", "model=cvae_mlp", *TINY, "trainer.max_epochs=1")
 
@@ -72,6 +73,13 @@ def test_a_configuration_that_was_edited_has_to_be_said(vae_run: Path, tmp_path:
     assert "model.beta" in sentence and "trainer.max_epochs" in sentence and "provenance.json" in sentence
     assert "model.beta" not in condgen("resume", run, "model.beta=2.0", cwd=tmp_path).sentence()
     assert condgen("resume", run, "model.beta=2.0", "trainer.max_epochs=3", cwd=tmp_path).code == 0
+
+
+def test_a_job_that_is_preempted_before_its_first_update_waits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit queues it, and leaves with status -1."""
+    assert ended_by(SystemExit(-1))["state"] == "failed"
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert ended_by(SystemExit(-1)) == {"state": "queued", "error": None}
 
 
 def test_a_job_that_slurm_starts_again_goes_on_or_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from command import condgen
 
+from condgen import rundir
 from condgen import status as module
 from condgen.status import GRACE, Status, read_all, read_status
 
@@ -61,9 +62,30 @@ def test_a_run_without_signs_of_life_is_dead(host: str, tmp_path: Path) -> None:
 def test_a_waiting_job_that_slurm_does_not_know_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, job in (("0", "12_0"), ("1", "12_1")):
         run(tmp_path / name, state="queued", job=job, at=time.time())
-    for answer, states in (({"12_0"}, ["queued", "failed"]), (None, ["queued", "queued"])):
+    for answer, states in (({"12_0": "PENDING"}, ["queued", "failed"]), (None, ["queued", "queued"])):
         monkeypatch.setattr(module, "queue", lambda answer=answer: answer)
         assert [one.state for one in read_all(tmp_path)] == states
+
+
+def test_a_run_that_slurm_took_off_its_machine_and_queued_again_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "0", **living(host="elsewhere", at=time.time() - GRACE - 1, job="12_0"))
+    for answer, state in (({"12_0": "PENDING"}, "queued"), ({"12_0": "RUNNING"}, "failed"), ({}, "failed")):
+        monkeypatch.setattr(module, "queue", lambda answer=answer: answer)
+        assert [one.state for one in read_all(tmp_path)] == [state]
+
+
+def test_a_run_that_prepares_for_long_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It touches its lock until its first update, and where that is another process's."""
+    monkeypatch.setattr(rundir, "BEAT", 0.01)
+    folder = run(tmp_path / "a", **living(host="elsewhere", at=time.time() - GRACE - 1))
+    lock = folder / ".lock"
+    lock.touch()
+    os.utime(lock, (0, 0))
+    with rundir.alive(folder):
+        until = time.monotonic() + 10
+        while lock.stat().st_mtime == 0 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert getattr(read_status(folder), "state", None) == "running"
 
 
 def test_damaged_files_do_not_hide_the_other_runs(tmp_path: Path) -> None:
