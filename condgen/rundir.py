@@ -102,9 +102,9 @@ def recorded(
         session = describe(directory, config, overrides, device)
         sessions = [*read_sessions(directory), session]
         write_json(directory / "provenance.json", {"sessions": sessions})
-        write_status(
-            directory, state="running", host=platform.node(), pid=os.getpid(), job=job_id(), at=time.time(), error=None
-        )
+        said = {"overrides": overrides} if afresh else {}
+        place = {"host": platform.node(), "pid": os.getpid(), "job": job_id()}
+        write_status(directory, state="running", at=time.time(), error=None, **place, **said)
         end: dict[str, Any] = {"state": "done", "error": None}
         leaves = False
         try:

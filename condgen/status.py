@@ -36,7 +36,9 @@ class Status:
         at: when this was written, in seconds of `time.time`; ``seen``: its last sign of life.
         began: when it took its first update of this session, number ``first``; ``step`` is the newest, ``total`` the last.
         metric: name of its objective, ``best`` the best value so far.
+        overrides: what its command line changed when it began.
         error: last line of what ended it; ``lost``: nobody saw its end.
+        starts: its job runs already, and prepares.
     """
 
     folder: Path
@@ -52,8 +54,10 @@ class Status:
     total: int | None = None
     metric: str | None = None
     best: float | None = None
+    overrides: tuple[str, ...] = ()
     error: str | None = None
     lost: bool = False
+    starts: bool = False
 
     @property
     def seconds_left(self) -> float | None:
@@ -73,15 +77,17 @@ def show(folder: Path) -> str:
     runs = read_all(folder)
     if not runs:
         raise CondgenError(f"{folder} holds no runs: name a run directory, a sweep's folder, or a folder above them.")
-    rows = [["run", "state", "progress", "best", "expected end", ""], *(row(run, folder) for run in runs)]
+    common = set.intersection(*(set(run.overrides) for run in runs))
+    rows = [["run", "state", "progress", "best", "expected end", "settings", "notes"]]
+    rows += [row(run, folder, [one for one in run.overrides if one not in common]) for run in runs]
     widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in rows]
     counts = [f"{sum(run.state == state for run in runs)} {state}" for state in STATES if any(r.state == state for r in runs)]
-    return "\n".join([*lines, "", f"{len(runs)} runs: {', '.join(counts)}."])
+    return "\n".join([*lines, "", f"{len(runs)} run{'s' * (len(runs) > 1)}: {', '.join(counts)}."])
 
 
-def row(run: Status, folder: Path) -> list[str]:
-    """Return a run's line of the table."""
+def row(run: Status, folder: Path, settings: list[str]) -> list[str]:
+    """Return a run's line of the table; ``settings`` are those that not all runs have."""
     name = str(run.folder.relative_to(folder)) if run.folder != folder else run.folder.name
     progress = "" if run.step is None else f"{run.step:,}" + (f" / {run.total:,}" if run.total else "")
     if run.step is not None and run.total:
@@ -91,8 +97,8 @@ def row(run: Status, folder: Path) -> list[str]:
     if left is not None:
         when = datetime.fromtimestamp(time.time() + left)
         end = f"{when:%H:%M}" if left < 12 * 3600 else f"{when:%Y-%m-%d %H:%M}"
-    notes = [f"job {run.job}"] if run.job and run.state in ("queued", "running") else []
-    return [name, run.state, progress, best, end, "; ".join([*notes, *([run.error] if run.error else [])])]
+    notes = [f"job {run.job}" + ", starting" * run.starts] if run.job and run.state in ("queued", "running") else []
+    return [name, run.state, progress, best, end, " ".join(settings), "; ".join([*notes, *([run.error] if run.error else [])])]
 
 
 def read_all(folder: Path) -> list[Status]:
@@ -116,9 +122,9 @@ def read_status(folder: Path) -> Status | None:
         return from_log(folder)
     try:
         content = json.loads(text)
-        known = {
-            key: content[key] for key in Status.__dataclass_fields__ if key in content and key not in ("folder", "seen", "lost")
-        }
+        told = [key for key in Status.__dataclass_fields__ if key not in ("folder", "seen", "lost", "starts")]
+        known = {key: content[key] for key in told if key in content}
+        known["overrides"] = tuple(known.get("overrides", ()))
         status = Status(folder, **known)
         status = replace(status, seen=max(status.at, lock_time(folder)))
     except (ValueError, TypeError):
@@ -187,6 +193,8 @@ def judged(run: Status, listed: dict[str, str] | None) -> Status:
         return replace(
             run, state="failed", error=f"job {run.job} has left Slurm's queue without training: see slurm/ of the sweep"
         )
+    if run.state == "queued":
+        return replace(run, starts=listed[run.job] == "RUNNING")
     if run.lost and listed.get(run.job) in ("PENDING", "CONFIGURING"):
         return replace(run, state="queued", error=None)
     return run

@@ -97,11 +97,14 @@ def test_damaged_files_do_not_hide_the_other_runs(tmp_path: Path) -> None:
 
 def test_the_table_is_in_the_order_of_the_runs_and_tells_errors(tmp_path: Path) -> None:
     for number in range(11):
-        run(tmp_path / "sweep" / str(number), state="done", step=10, total=10, metric="val/loss", best=0.25)
-    run(tmp_path / "sweep" / "11", state="failed", step=5, total=10, error="ValueError: no luck")
+        setting = {"overrides": ["model=cvae_mlp", f"seed={number}"]}
+        run(tmp_path / "sweep" / str(number), state="done", step=10, total=10, metric="val/loss", best=0.25, **setting)
+    setting = {"overrides": ["model=cvae_mlp", "seed=11"]}
+    run(tmp_path / "sweep" / "11", state="failed", step=5, total=10, error="ValueError: no luck", **setting)
     lines = condgen("status", "sweep", cwd=tmp_path).out.splitlines()
     assert [line.split()[0] for line in lines[1:13]] == [str(number) for number in range(12)]
     assert "val/loss 0.25" in lines[1] and "10 / 10 (100 %)" in lines[1]
+    assert "seed=10" in lines[11] and "model=" not in lines[11]  # all have that
     assert "failed" in lines[12] and lines[12].endswith("ValueError: no luck")
     assert lines[-1] == "12 runs: 11 done, 1 failed."
 

@@ -88,6 +88,10 @@ class Progress(L.Callback):
         if self._bar is not None:
             self.show(pl_module)
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Close the bar before somebody says why."""
+        self.teardown(trainer, pl_module, "fit")
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close the bar, however the run ended."""
         if self._bar is not None:

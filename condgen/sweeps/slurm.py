@@ -163,8 +163,9 @@ class SlurmLauncher(Launcher):
 
         for directory in directories:
             refuse_occupied(directory)
-        for directory in directories:
-            write_status(directory, state="queued", at=time.time(), error=None, job=None)
+        for directory, config in zip(directories, configs, strict=True):
+            said = [str(one) for one in config.hydra.overrides.task]
+            write_status(directory, state="queued", at=time.time(), error=None, job=None, overrides=said)
         executor = submitit.SlurmExecutor(self.folder.absolute(), max_num_timeout=sys.maxsize)
         executor.update_parameters(
             job_name="condgen",
