@@ -21,6 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config import conf_dir, plain, sentence
 from condgen.errors import CondgenError
+from condgen.launcher import place, stamp
+
+OmegaConf.register_new_resolver("stamp", stamp, replace=True, use_cache=True)  # once for each run
 
 
 def run_hydra(arguments: list[str]) -> None:
@@ -29,6 +32,7 @@ def run_hydra(arguments: list[str]) -> None:
     Raises:
         CondgenError: a choice or a key that does not exist, in one sentence.
     """
+    refuse_sweep(arguments)
     sys.argv = [sys.argv[0], *arguments]
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through instead of printing them over many lines
@@ -46,6 +50,16 @@ def run_hydra(arguments: list[str]) -> None:
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def refuse_sweep(arguments: list[str]) -> None:
+    """Refuse a sweep that a launcher started several times: each process would choose runs of its own."""
+    here = place()
+    if here and here.world > 1 and {"-m", "--multirun"} & set(arguments):
+        raise CondgenError(
+            f"{here.launcher} started this sweep {here.world} times: start it once, with trainer=ddp each run starts its own "
+            "processes, with hydra/launcher=slurm its own jobs."
+        )
 
 
 def task(tree: DictConfig) -> float | None:

@@ -28,11 +28,12 @@ from condgen.config import build, sentence
 from condgen.errors import CondgenError
 from condgen.files import write_text
 from condgen.finetune import start_from
-from condgen.launcher import launch, local_workers
+from condgen.launcher import is_first, launch, local_workers, processes
 from condgen.models.base import GenerativeModel
 from condgen.planning import longer
 from condgen.randomness import mix
 from condgen.report import write_report
+from condgen.scaling import scaled, tell_scale
 
 Config = dict[str, Any]
 log = logging.getLogger("condgen")
@@ -64,11 +65,11 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None, start
     """
     started = time.monotonic() if started is None else started
     logging_to(None)
+    world, workers = processes(config), local_workers(config)
     run = assemble(config, directory, started, afresh=checkpoint is None)
-    workers = local_workers(config)
-    if run.data.batch_size % workers:
-        raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {workers} processes: take a multiple.")
-    if config["run"]["files"]:
+    if run.data.batch_size % world:
+        raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {world} processes: take a multiple.")
+    if config["run"]["files"] and is_first():
         write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     if workers > 1:
         if not config["run"]["threads"]:
@@ -91,7 +92,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     data.setup("fit")
     model = build_model(
         {
-            "model": config["model"],
+            "model": scaled(config),
             "loss": config["loss"],
             "condition": data.condition.config(),
             "space": data.space.config(),
@@ -123,8 +124,10 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # condgen's loader takes each rank's share itself
         )
-    except (TypeError, ValueError, MisconfigurationException) as error:
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
+    if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
+        raise CondgenError("trainer.sync_batchnorm=true needs GPUs, torch has no synchronized batch norm on CPUs: leave it out.")
     planner.refuse(trainer)
     return Run(config, data, model, trainer, finetuned)
 
@@ -244,6 +247,7 @@ def announce(run: Run, checkpoint: Path | None) -> None:
         run.trainer.world_size,
         run.trainer.strategy.root_device.type,
     )
+    tell_scale(run.config, run.model, run.trainer.world_size)
 
 
 def conclude(run: Run, directory: Path, seconds: float) -> None:
