@@ -112,18 +112,20 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     if precision in ("16", "16-mixed") and not model.automatic_optimization:
         raise CondgenError("A GAN does not train in 16-mixed, which rescales gradients: choose trainer.precision=bf16-mixed.")
     try:
-        trainer = L.Trainer(
-            **{key: value for key, value in config["trainer"].items() if key != "profiler"},
-            default_root_dir=directory,
-            callbacks=[*callbacks, planner],
-            logger=loggers,
-            profiler=config["trainer"].get("profiler") or NoProfiler(),
-            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # condgen's loader takes each rank's share itself
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")  # on a login node: its advice to use srun
+            trainer = L.Trainer(
+                **{key: value for key, value in config["trainer"].items() if key != "profiler"},
+                default_root_dir=directory,
+                callbacks=[*callbacks, planner],
+                logger=loggers,
+                profiler=config["trainer"].get("profiler") or NoProfiler(),
+                enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,  # condgen's loader takes each rank's share itself
+            )
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
     if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
