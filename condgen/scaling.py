@@ -12,8 +12,8 @@ from condgen.errors import CondgenError
 from condgen.models.gan_checks import contains
 
 RULES: dict[str, Callable[[float], float]] = {"none": lambda ratio: 1.0, "linear": lambda ratio: ratio, "sqrt": math.sqrt}
-"""Factor of the rates by the ratio of batch sizes: linear for SGD (Goyal et al. 2017, arXiv:1706.02677, section 2.1), the square
-root for Adam (Malladi et al. 2022, arXiv:2205.10287, definition 5.1)."""
+"""Factor of the rates by the ratio of batch sizes: linear for SGD (Goyal et al. 2017, arXiv:1706.02677, section 2.1), the
+square root for Adam (Malladi et al. 2022, arXiv:2205.10287, definition 5.1)."""
 log = logging.getLogger("condgen")
 
 
@@ -58,4 +58,6 @@ def tell_scale(config: dict[str, Any], model: torch.nn.Module, world: int) -> No
     elif world > 1:
         log.info("Learning rates as given: they belong to the effective batch, whatever the number of processes.")
     if world > 1 and contains(model, _BatchNorm) and not config["trainer"].get("sync_batchnorm"):
-        log.info("Batch norm sees the %d samples of its process; trainer.sync_batchnorm=true (GPUs) joins them.", batch // world)
+        log.info(
+            "Batch norm sees the %d samples of its process; trainer.sync_batchnorm=true (GPUs) joins them.", batch // world
+        )

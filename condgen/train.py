@@ -129,7 +129,9 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
     if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
-        raise CondgenError("trainer.sync_batchnorm=true needs GPUs, torch has no synchronized batch norm on CPUs: leave it out.")
+        raise CondgenError(
+            "trainer.sync_batchnorm=true needs GPUs, torch has no synchronized batch norm on CPUs: leave it out."
+        )
     planner.refuse(trainer)
     return Run(config, data, model, trainer, finetuned)
 

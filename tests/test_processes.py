@@ -48,7 +48,9 @@ def test_two_processes_train_what_one_trains(model: str, tmp_path: Path) -> None
     for name, trainer, epochs in (("one", "cpu", 1), ("two", "ddp_cpu", 2)):
         arguments = ("experiment=none", f"model={model}", f"trainer={trainer}", f"trainer.max_epochs={epochs}", *SHORT)
         directory = tmp_path / name
-        result = condgen("train", *arguments, *MEASURED, f"hydra.run.dir={directory}", watched(directory / "seen"), cwd=tmp_path)
+        result = condgen(
+            "train", *arguments, *MEASURED, f"hydra.run.dir={directory}", watched(directory / "seen"), cwd=tmp_path
+        )
         assert result.code == 0, result
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert one.keys() == two.keys() and max(map(len, one.values())) == 25
