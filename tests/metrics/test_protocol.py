@@ -8,7 +8,9 @@ from condgen.errors import CondgenError
 from condgen.metrics.protocol import SAMPLING, Protocol, read_protocol, require_same, thousands
 
 PROTOCOL = Protocol("mnist-cnn", "1a2b3c4d" * 8, "val", "0f1e2d3c" * 3, 5000, 2000, "none", 0, "ema")
-OTHER = Protocol("inception", "ff" * 32, "test", "ee" * 12, 10000, 10000, "32x32 to 28x28, bilinear", 1, "raw", 0.7, 0.8, 1.5)
+OTHER = Protocol(
+    "inception", "ff" * 32, "test", "ee" * 12, 10000, 10000, "32x32 to 28x28, bilinear", 1, "raw", 0.7, 0.8, 1.5, 16
+)
 
 
 def test_the_name_says_extractor_split_and_count():
