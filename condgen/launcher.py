@@ -1,9 +1,13 @@
 """Several processes that train one run: those that this command starts, and those that torchrun or srun started."""
 
+import contextlib
 import functools
 import logging
+import multiprocessing.connection
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +17,8 @@ from condgen.errors import CondgenError
 
 PATIENCE = timedelta(minutes=5)
 """How long the processes that a launcher starts wait for the first of them."""
+GRACE = 15.0
+"""Seconds that local processes have to end in once one of them has: to report, not to save."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,8 @@ def stamp() -> str:
 @functools.cache  # the store lives as long as the process: torch's process group goes on with it
 def store() -> Any:
     """Return the key-value store in which the processes of a launcher find each other."""
-    from lightning.fabric.plugins.environments import SLURMEnvironment
-    from torch.distributed import rendezvous
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from torch.distributed.rendezvous import rendezvous
 
     address, here = "env://", place()
     if here and here.launcher == "Slurm":
@@ -139,14 +145,58 @@ def launch(workers: int, function: Callable[..., Any], *arguments: Any) -> Any:
         max_restarts=0,
         start_method="spawn",
     )
-    # Its account of a failing process would come before ours, which has the same traceback or one sentence.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # Their accounts of a failing process would come before ours, which has the same traceback or one sentence.
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # seconds to save in when told to stop; torch's own: 30
     try:
-        return elastic_launch(settings, in_own_group)(function, *arguments)[0]
-    except SignalException as signal:
-        raise Stopped(signal.sigval) from None
+        with signals_given_back(), stragglers_killed(workers):
+            return elastic_launch(settings, in_own_group)(function, *arguments)[0]
+    except SignalException as stop:
+        raise Stopped(stop.sigval) from None
     except ChildFailedError as error:
         raise failure_of(error, workers) from error
+
+
+@contextlib.contextmanager
+def signals_given_back() -> Iterator[None]:
+    """Restore the handlers that torch's launcher replaces and leaves behind: Ctrl-C has to end a sweep between two runs too."""
+    before = {signum: signal.getsignal(signum) for signum in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for signum, handler in before.items():
+                if handler is not None and signal.getsignal(signum) is not handler:
+                    signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def stragglers_killed(workers: int) -> Iterator[None]:
+    """Kill the processes that are left `GRACE` seconds after the first of ``workers`` has ended.
+
+    One that waits for a dead one may not hear SIGTERM, and torch would let it live for another 30 seconds.
+    """
+    others, over = set(multiprocessing.active_children()), threading.Event()
+
+    def watch() -> None:
+        started: set[Any] = set()
+        while len(started) < workers:
+            if over.wait(0.5):
+                return
+            started = set(multiprocessing.active_children()) - others
+        multiprocessing.connection.wait([process.sentinel for process in started])
+        if not over.wait(GRACE):
+            for process in started:
+                process.kill()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def in_own_group(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -162,8 +212,8 @@ class Stopped(CondgenError):
         signum: the signal.
     """
 
-    def __init__(self, signum: Any):
-        super().__init__(f"Stopped by {signum.name}; condgen resume RUN goes on from the last checkpoint.")
+    def __init__(self, signum: int):
+        super().__init__(f"Stopped by {signal.Signals(signum).name}; condgen resume RUN goes on from the last checkpoint.")
         self.signum = int(signum)
 
     def __reduce__(self) -> tuple[Any, ...]:

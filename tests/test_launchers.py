@@ -1,6 +1,7 @@
 """Processes that are started, told of each other, and ended: by condgen, by torchrun, by Slurm, by signals."""
 
 import os
+import pickle
 import re
 import signal
 import socket
@@ -16,6 +17,9 @@ from typing import Any
 import pytest
 from command import condgen
 from witness import told, watched
+
+from condgen import launcher
+from condgen.errors import CondgenError
 
 TESTS = Path(__file__).parent
 TINY = ("experiment=none", "model=cgan_mlp", "trainer=ddp_cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=6")
@@ -82,6 +86,34 @@ def test_rates_follow_the_batch_only_if_asked_to(tmp_path: Path) -> None:
 
 
 # --- real processes ---
+
+
+def part(folder: Path) -> None:
+    """Die as the second of two processes; as the first, hear nothing of it."""
+    (folder / f"{os.getpid()}").touch()
+    if os.environ["RANK"] == "1":
+        while len(list(folder.iterdir())) < 2:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(1000)
+
+
+def test_a_process_that_waits_for_a_dead_one_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "GRACE", 1.0)
+    handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+    start = time.monotonic()
+    with pytest.raises(CondgenError, match=r"Process 1 of 2 was ended by SIGKILL, perhaps because memory ran out"):
+        launcher.launch(2, part, tmp_path)
+    assert time.monotonic() - start < 25, "torch's own patience, 30 s, ended it"
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not [path for path in tmp_path.iterdir() if Path(f"/proc/{path.name}").exists()]
+    assert handlers == [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_what_stopped_a_run_passes_from_process_to_process() -> None:
+    stopped = pickle.loads(pickle.dumps(launcher.Stopped(signal.SIGINT)))
+    assert stopped.signum == 2 and "Stopped by SIGINT" in str(stopped)
 
 
 @contextmanager
