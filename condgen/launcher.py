@@ -149,6 +149,7 @@ def launch(workers: int, function: Callable[..., Any], *arguments: Any) -> Any:
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # seconds to save in when told to stop; torch's own: 30
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # for workers: DDP advises against looking for unused parameters
     try:
         with signals_given_back(), stragglers_killed(workers):
             return elastic_launch(settings, in_own_group)(function, *arguments)[0]
