@@ -21,7 +21,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config import conf_dir, plain, sentence
 from condgen.errors import CondgenError
+from condgen.launcher import is_first, place, stamp
 from condgen.slurm import restarted
+
+OmegaConf.register_new_resolver("stamp", stamp, replace=True, use_cache=True)  # once for each run
 
 
 def run_hydra(arguments: list[str]) -> None:
@@ -30,6 +33,7 @@ def run_hydra(arguments: list[str]) -> None:
     Raises:
         CondgenError: a choice or a key that does not exist, in one sentence.
     """
+    refuse_sweep(arguments)
     sys.argv = [sys.argv[0], *arguments]
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through instead of printing them over many lines
@@ -49,6 +53,16 @@ def run_hydra(arguments: list[str]) -> None:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
+def refuse_sweep(arguments: list[str]) -> None:
+    """Refuse a sweep that a launcher started several times: each process would choose runs of its own."""
+    here = place()
+    if here and here.world > 1 and {"-m", "--multirun"} & set(arguments):
+        raise CondgenError(
+            f"{here.launcher} started this sweep {here.world} times: start it once, with trainer=ddp each run starts its own "
+            "processes, with hydra/launcher=slurm its own jobs."
+        )
+
+
 def task(tree: DictConfig) -> Any:
     """Run one job and return its objectives; in a sweep its mistakes do not end the others, Ctrl-C does."""
     started = time.monotonic()
@@ -59,12 +73,12 @@ def task(tree: DictConfig) -> Any:
             raise CondgenError("hparams_search=... and hydra/sweeper=optuna search over many runs: add --multirun.")
         config, overrides = plain(tree), list(job.overrides.task)
         from condgen.resume import go_on
-        from condgen.rundir import leads, refuse_occupied
+        from condgen.rundir import refuse_occupied
         from condgen.train import train
 
         if restarted() and (directory / "config.yaml").exists():
             return go_on(config, directory, overrides)
-        if config["run"]["files"] and leads():
+        if config["run"]["files"] and is_first():
             refuse_occupied(directory)
         return train(config, directory, started=started, overrides=overrides)
     except CondgenError as error:

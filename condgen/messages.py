@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from condgen.planning import longer
 from condgen.report import write_report
+from condgen.scaling import tell_scale
 
 if TYPE_CHECKING:
     from condgen.train import Run
@@ -46,6 +47,7 @@ def announce(run: "Run", checkpoint: Path | None) -> None:
         run.trainer.world_size,
         run.trainer.strategy.root_device.type,
     )
+    tell_scale(run.config, run.model, run.trainer.world_size)
 
 
 def conclude(run: "Run", directory: Path, best: dict[str, float], seconds: float) -> None:

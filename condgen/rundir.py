@@ -30,12 +30,6 @@ from condgen.slurm import Requeue, job_id, requeue
 from condgen.source import git_state, packages
 from condgen.status import BEAT, LOCK, read_status
 
-
-def leads() -> bool:
-    """Whether this process speaks for all that a launcher (torchrun, srun) started."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
-
-
 # --- one run a directory ---
 
 

@@ -29,11 +29,12 @@ from condgen.config import build, sentence
 from condgen.errors import CondgenError, NotMeasured
 from condgen.files import write_text
 from condgen.finetune import start_from
-from condgen.launcher import launch, local_workers
+from condgen.launcher import is_first, launch, local_workers, processes
 from condgen.messages import announce, conclude, logging_to
 from condgen.models.base import GenerativeModel
 from condgen.randomness import mix
-from condgen.rundir import Heartbeat, leads, recorded
+from condgen.rundir import Heartbeat, recorded
+from condgen.scaling import scaled
 
 Config = dict[str, Any]
 Outcome = float | tuple[float | None, ...] | None
@@ -77,16 +78,16 @@ def train(
     """
     started = time.monotonic() if started is None else started
     logging_to(None)
+    world, workers = processes(config), local_workers(config)
     run = assemble(config, directory, started, afresh=checkpoint is None)
-    workers = local_workers(config)
-    if run.data.batch_size % workers:
-        raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {workers} processes: take a multiple.")
+    if run.data.batch_size % world:
+        raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {world} processes: take a multiple.")
     held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if config["run"]["files"] and leads():
+    if config["run"]["files"] and is_first():
         afresh = checkpoint is None if afresh is None else afresh
         held = recorded(directory, config, list(overrides), run.trainer.strategy.root_device, afresh)
     with held:
-        if config["run"]["files"] and leads():
+        if config["run"]["files"] and is_first():
             write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         if workers > 1:
             if not config["run"]["threads"]:
@@ -109,7 +110,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     data.setup("fit")
     model = build_model(
         {
-            "model": config["model"],
+            "model": scaled(config),
             "loss": config["loss"],
             "condition": data.condition.config(),
             "space": data.space.config(),
@@ -122,7 +123,6 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     for callback in callbacks:
         if hasattr(callback, "check"):
             callback.check(data, model)
-    warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a cluster's login node
     planner = Planner(config["run"].get("budget_minutes"), started)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
     require_objective(config, callbacks)
@@ -131,20 +131,26 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     if precision in ("16", "16-mixed") and not model.automatic_optimization:
         raise CondgenError("A GAN does not train in 16-mixed, which rescales gradients: choose trainer.precision=bf16-mixed.")
     try:
-        trainer = L.Trainer(
-            **{key: value for key, value in config["trainer"].items() if key != "profiler"},
-            default_root_dir=directory,
-            callbacks=[*callbacks, planner, *heartbeat(config, directory, model)],
-            logger=loggers,
-            profiler=config["trainer"].get("profiler") or NoProfiler(),
-            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # condgen's loader takes each rank's share itself
-        )
-    except (TypeError, ValueError, MisconfigurationException) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")  # on a login node: its advice to use srun
+            trainer = L.Trainer(
+                **{key: value for key, value in config["trainer"].items() if key != "profiler"},
+                default_root_dir=directory,
+                callbacks=[*callbacks, planner, *heartbeat(config, directory, model)],
+                logger=loggers,
+                profiler=config["trainer"].get("profiler") or NoProfiler(),
+                enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,  # condgen's loader takes each rank's share itself
+            )
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
+    if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
+        raise CondgenError(
+            "trainer.sync_batchnorm=true needs GPUs, torch has no synchronized batch norm on CPUs: leave it out."
+        )
     planner.refuse(trainer)
     return Run(config, data, model, trainer, finetuned)
 

@@ -165,10 +165,10 @@ class GenerativeModel(L.LightningModule, ABC):
         """Keep this batch's scalars; their means reach the loggers every ``log_every_n_steps`` batches, without waiting."""
         self._window.append({name: value.detach() for name, value in values.items()})
         if len(self._window) >= self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
-            self.flush()
+            self.flush(self.global_step + self.automatic_optimization)  # Lightning counts its update after the batch
 
-    def flush(self) -> None:
-        """Log the means of the recorded batches, over all processes, and forget them.
+    def flush(self, step: int | None = None) -> None:
+        """Log the means of the recorded batches, over all processes, at ``step`` (None: the present one), and forget them.
 
         Raises:
             CondgenError: one of them is not finite; names it and its step.
@@ -178,7 +178,7 @@ class GenerativeModel(L.LightningModule, ABC):
             self._window = []
             means = self.trainer.strategy.reduce(torch.stack([curve.mean() for curve in curves.values()]), reduce_op="mean")
             self.latest = dict(zip(curves, means.tolist(), strict=True))
-            self.publish({f"train/{name}": value for name, value in self.latest.items()})
+            self.publish({f"train/{name}": value for name, value in self.latest.items()}, step)
 
     def recorded(self) -> dict[str, Tensor]:
         """Return what was recorded under each name, float64 (times,); raises CondgenError if one is not finite."""
@@ -195,10 +195,10 @@ class GenerativeModel(L.LightningModule, ABC):
         names = [name for _, name in keys]
         return {name: table[[i for i, other in enumerate(names) if other == name]] for name in dict.fromkeys(names)}
 
-    def publish(self, metrics: dict[str, float]) -> None:
+    def publish(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Send scalars to all loggers; their step axis is the number of updates (of the generator, for a GAN)."""
         for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.global_step)
+            logger.log_metrics(metrics, step=self.global_step if step is None else step)
 
     def on_train_epoch_end(self) -> None:
         """An epoch ends with its last losses logged."""
