@@ -56,6 +56,7 @@ class GenerativeModel(L.LightningModule, ABC):
         self.seed = seed
         self.code_variance: Tensor | None = None  # (latent,), of an encoder's codes over the validation part
         self.planning = False  # how long the training will be is still being measured
+        self.batches_per_update = 1  # that pass between two updates that count
         self.averaged = True  # sample from averaged weights, if there are any
         self.knobs: dict[str, float] = {}  # how samples are drawn, where otherwise than in training
         self.recipe: dict[str, Any] = {}
@@ -146,6 +147,13 @@ class GenerativeModel(L.LightningModule, ABC):
         world = self.trainer.world_size
         return shard(draw(size * world, stream), self.global_rank, world).to(self.device, non_blocking=True)
 
+    def fixed_rows(self, draw: Callable[[int, torch.Generator], Tensor], size: int, purpose: str, batch: int) -> Tensor:
+        """Draw for a whole validation batch and return this process's ``size`` rows, the same in every epoch."""
+        # The batch is shared by all processes (`BatchLoader`), perhaps unevenly: one validates as several do.
+        total = self.trainer.strategy.reduce(torch.tensor(float(size), device=self.device), reduce_op="sum")
+        drawn = draw(int(total), keyed_generator(self.seed, purpose, batch))
+        return drawn.tensor_split(self.trainer.world_size)[self.global_rank].to(self.device)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what layers draw by themselves (dropout), so that a resumed run draws it again."""
         seed = mix(self.seed, "layers", self.current_epoch, batch_idx, self.global_rank)
@@ -158,6 +166,20 @@ class GenerativeModel(L.LightningModule, ABC):
         """Return the mean of ``value`` over all processes."""
         mean: Tensor = self.trainer.strategy.reduce(value, reduce_op="mean")
         return mean
+
+    def progress(self) -> float:
+        """Return which share of the training lies behind, in [0, 1]; 0 while its length is still being planned."""
+        trainer = self.trainer
+        ends = []  # in batches
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            ends.append(trainer.max_epochs * trainer.num_training_batches)
+        if trainer.max_steps >= 0:
+            ends.append(trainer.max_steps * self.batches_per_update * trainer.accumulate_grad_batches)
+        if self.planning:
+            return 0.0
+        if not ends:
+            raise CondgenError("model.decay needs to know the end: set trainer.max_epochs or trainer.max_steps.")
+        return min(1.0, trainer.fit_loop.total_batch_idx / min(ends))
 
     # --- the record of losses ---
 

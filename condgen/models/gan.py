@@ -112,7 +112,7 @@ class GAN(GenerativeModel):
         self.ema = EMA(self.generator, ema) if ema else None
         self.generator_optimizer = check_optimizer("generator_optimizer", generator_optimizer)
         self.discriminator_optimizer = check_optimizer("discriminator_optimizer", discriminator_optimizer)
-        self.discriminator_steps = discriminator_steps
+        self.discriminator_steps = self.batches_per_update = discriminator_steps
         self.generator_first = order == "generator_first"
         self.reuse_fake = reuse_fake
         self.fake_condition = fake_condition
@@ -253,20 +253,6 @@ class GAN(GenerativeModel):
         """Scale the gradients of ``parameters`` down to the largest norm that is allowed."""
         if self.gradient_clip is not None:
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
-
-    def progress(self) -> float:
-        """Return which share of the training lies behind, in [0, 1]; 0 while its length is still being planned."""
-        trainer = self.trainer
-        ends = []  # in batches
-        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            ends.append(trainer.max_epochs * trainer.num_training_batches)
-        if trainer.max_steps >= 0:
-            ends.append(trainer.max_steps * self.discriminator_steps)
-        if self.planning:
-            return 0.0
-        if not ends:
-            raise CondgenError("model.decay needs to know the end: set trainer.max_epochs or trainer.max_steps.")
-        return min(1.0, trainer.fit_loop.total_batch_idx / min(ends))
 
     def vitals(self) -> dict[str, Tensor]:
         """Return how the game stood in the last updates of both players."""
