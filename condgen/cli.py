@@ -53,14 +53,18 @@ def sample(
     truncation: Annotated[float | None, typer.Option(help="Bound of the noise: smaller is better and less diverse.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Factor of the noise.")] = None,
     standing: Annotated[int | None, typer.Option(help="Batches over which to measure batch norm's statistics anew.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale of guidance: larger is clearer and less diverse.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in which a sample is made.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="The method that makes them: euler, midpoint, heun.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
 ) -> None:
     """Draw samples from a trained model. Needs neither its data nor its training flags."""
     from condgen.sample import write_samples
 
-    knobs = {"truncation": truncation, "temperature": temperature, "standing": standing}
-    write_samples(checkpoint, out, condition, count, seed, device, trust, **knobs)
+    noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
+    path = {"guidance": guidance, "steps": steps, "sampler": sampler}
+    write_samples(checkpoint, out, condition, count, seed, device, trust, **noise, **path)
 
 
 @app.command()

@@ -22,7 +22,7 @@ def write_samples(
     seed: int,
     device: str = "cpu",
     trust: bool = False,
-    **knobs: float | None,
+    **knobs: float | str | None,
 ) -> None:
     """Draw ``count`` samples for each condition and write them to ``out``.
 

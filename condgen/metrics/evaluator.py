@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -167,7 +168,7 @@ class Evaluator:
         metrics: Sequence[str],
         with_floors: bool,
         weights: str,
-        knobs: Mapping[str, float] | None = None,
+        knobs: Mapping[str, Any] | None = None,
         source: str,
         step: int | None,
     ) -> Record:

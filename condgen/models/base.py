@@ -1,7 +1,7 @@
 """What every family keeps: the sampling contract, the record of its losses, the checks of its parts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
-from condgen.models.sampling import truncated
+from condgen.models.sampling import check_knob, truncated
 from condgen.randomness import generator as keyed_generator
 from condgen.randomness import mix, shard
 from condgen.spaces import Space
@@ -56,9 +56,10 @@ class GenerativeModel(L.LightningModule, ABC):
         self.seed = seed
         self.code_variance: Tensor | None = None  # (latent,), of an encoder's codes over the validation part
         self.planning = False  # how long the training will be is still being measured
-        self.batches_per_update = 1  # that pass between two updates that count
         self.averaged = True  # sample from averaged weights, if there are any
-        self.knobs: dict[str, float] = {}  # how samples are drawn, where otherwise than in training
+        self.batches_per_update = 1  # that pass between two updates that count
+        self.usual: dict[str, Any] = {}  # how samples are drawn, as far as there is a choice
+        self.knobs: dict[str, Any] = {}  # how they are drawn now; figures name it
         self.recipe: dict[str, Any] = {}
         self.latest: dict[str, float] = {}
         self._window: list[dict[str, Tensor]] = []
@@ -90,23 +91,32 @@ class GenerativeModel(L.LightningModule, ABC):
             z = truncated(z, self.knobs["truncation"])
         return self.decode(z.to(self.device) * self.knobs.get("temperature", 1.0), condition)
 
-    def tune(self, **knobs: float | None) -> None:
-        """Set how samples are drawn from now on; what is None stays as in training.
+    def tune(self, **knobs: float | str | None) -> None:
+        """Set how samples are drawn from now on; what is None is as usual.
 
         Args:
             truncation: bound of the normal noise, in standard deviations: smaller gives better samples that differ less.
             temperature: factor of the noise.
             standing: number of batches of 250 samples over which batch norm's statistics are measured anew (GANs).
+            guidance: how far beyond what it would draw unasked the model goes towards what is asked for; 1: no further.
+            steps: number of steps in which a sample is made.
+            sampler: name of the method that makes them.
 
         Raises:
             CondgenError: this family has no such knob, or the value cannot be.
         """
-        for name, value in (chosen := {name: value for name, value in knobs.items() if value is not None}).items():
+        given = {name: value for name, value in knobs.items() if value is not None}
+        for name in given:
             if name not in self.KNOBS:
                 raise CondgenError(f"A {type(self).__name__} has no {name} when it is sampled: it has {', '.join(self.KNOBS)}.")
-            if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise CondgenError(f"{name} must be a positive number, not {value}.")
-        self.knobs = chosen
+        chosen = self.usual | given
+        for name, value in chosen.items():
+            check_knob(name, value)
+        self.check_knobs(chosen)
+        self.knobs = {name: value for name, value in chosen.items() if (name, value) != ("guidance", 1)}  # that is none
+
+    def check_knobs(self, knobs: Mapping[str, Any]) -> None:
+        """Refuse values that this model cannot be sampled with; raises CondgenError."""
 
     def sample(
         self, condition: Any = None, count: int = 1, *, seed: int = 0, generator: torch.Generator | None = None

@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 
 from condgen.conditions import Condition
 from condgen.ema import EMA
-from condgen.errors import CondgenError
 from condgen.losses.adversarial import AdversarialLoss
 from condgen.losses.auxiliary import Auxiliary
 from condgen.losses.diffaugment import DiffAugment
@@ -278,16 +277,14 @@ class GAN(GenerativeModel):
         """G, or its average where one is kept and wanted."""
         return self.ema.network if self.ema and self.averaged else self.generator
 
-    def tune(self, **knobs: float | None) -> None:
+    def tune(self, **knobs: float | str | None) -> None:
         """See `GenerativeModel.tune`; batch norm's statistics are measured here, at the truncation that is asked for."""
         super().tune(**knobs)
         if batches := self.knobs.get("standing"):
-            if batches != int(batches):
-                raise CondgenError(f"standing must be a whole number of batches, not {batches}.")
 
             def forward(i: int) -> None:
                 stream = keyed_generator(self.seed, "standing statistics", i)
                 self.draw(self.condition.draw(BLOCK, stream).to(self.device), stream)
 
             self.eval()
-            measure_statistics(self.sampler, int(batches), forward)
+            measure_statistics(self.sampler, batches, forward)
