@@ -70,8 +70,10 @@ def build(key: str, node: dict[str, Any], **arguments: Any) -> Any:
 
 
 def sentence(error: BaseException) -> str:
-    """Return the first line of an error's text as a sentence."""
+    """Return the first line of an error's text as a sentence; of a key that a class does not take, in a user's words."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
+    if unknown := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", lines[0]):
+        return f"{unknown[1]} has no {unknown[2]}: leave it out."
     return lines[0].rstrip(" .:") + "."
 
 

@@ -7,3 +7,7 @@ class CondgenError(ValueError):
     Commands print the sentence alone and exit with a non-zero status; every other exception keeps its traceback,
     because it is a defect of the program.
     """
+
+
+class NotMeasured(CondgenError):
+    """An objective that no run of this configuration measures: a search over it would be in vain."""

@@ -48,19 +48,21 @@ def run_hydra(arguments: list[str]) -> None:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def task(tree: DictConfig) -> float | None:
-    """Run one job; in a sweep its mistakes do not end the others."""
+def task(tree: DictConfig) -> Any:
+    """Run one job and return its objectives; in a sweep its mistakes do not end the others, Ctrl-C does."""
     started = time.monotonic()
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
     try:
+        if job.mode == RunMode.RUN and "n_trials" in job.sweeper:
+            raise CondgenError("hparams_search=... and hydra/sweeper=optuna search over many runs: add --multirun.")
         config = plain(tree)
         from condgen.train import train
 
         return train(config, directory, started=started)
     except CondgenError as error:
         remove_empty(directory)
-        if job.mode == RunMode.MULTIRUN:
+        if job.mode == RunMode.MULTIRUN and not hasattr(error, "signum"):
             logging.getLogger("hydra").error("condgen: job %s: %s", job.job.num, error)
             raise
         raise Refused(error) from error
@@ -73,7 +75,7 @@ class Refused(BaseException):
     """Carries a sentence past Hydra, which would print lines of its own around an ordinary exception."""
 
     def __init__(self, error: CondgenError):
-        super().__init__(str(error))
+        super().__init__(error)
         self.error = error
 
 
@@ -92,6 +94,8 @@ def explain(error: Exception) -> str:
     text = " ".join(str(part) for part in (error, error.__cause__ or ""))
     if match := re.search(r"Could not find '([^/']+(?:/[^/']+)*)/([^/']+)'", text):
         group, choice = match.groups()
+        if (group, choice) == ("hydra/launcher", "joblib"):
+            return "hydra/launcher=joblib needs its plugin: pip install 'condgen[sweep]'."
         known = choices(group)
         return f"{group}={choice} does not exist: choose one of {', '.join(known)}{hint(choice, known)}."
     if match := re.search(r"Could not override '([^']+)'", text):

@@ -1,7 +1,7 @@
 """Where curves go: TensorBoard and a CSV table, both of which go on where a resumed run takes up."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,38 @@ def show(loggers: Iterable[Logger], name: str, picture: Tensor, step: int) -> No
     for logger in loggers:
         if hasattr(logger, "log_picture"):
             logger.log_picture(name, picture, step)
+
+
+def write_hparams(directory: Path, settings: Mapping[str, str], values: Mapping[str, float]) -> None:
+    """Let TensorBoard's HPARAMS tab compare a finished run: its settings, and ``best/...``, its metrics at the best checkpoint.
+
+    Args:
+        directory: the run's; nothing is written where that was done before.
+        settings: what was varied, as on the command line; numbers are written as numbers.
+        values: metrics by name.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
+    folder, ending = directory / "tensorboard", ".hparams"
+    if any(folder.glob(f"*{ending}")):
+        return
+    best = {f"best/{name}": value for name, value in values.items()}
+    with SummaryWriter(str(folder), filename_suffix=ending) as writer:
+        for summary in hparams({key: plain_value(text) for key, text in settings.items()}, best):  # type: ignore[no-untyped-call]
+            writer.file_writer.add_summary(summary)
+        for name, value in best.items():
+            writer.add_scalar(name, value)
+
+
+def plain_value(text: str) -> float | bool | str:
+    """Read a number or a truth value where ``text`` is one."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 class CSV(Logger):

@@ -20,12 +20,12 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from condgen.callbacks.checkpoint import Checkpoint
+from condgen.callbacks.checkpoint import Checkpoint, metrics
 from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.plan import Planner
 from condgen.checkpoints import build_model
 from condgen.config import build, sentence
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, NotMeasured
 from condgen.files import write_text
 from condgen.finetune import start_from
 from condgen.launcher import launch, local_workers
@@ -35,6 +35,8 @@ from condgen.randomness import mix
 from condgen.report import write_report
 
 Config = dict[str, Any]
+Outcome = float | tuple[float | None, ...] | None
+"""Of a run for a sweep: the best value of its objective, of several a tuple; None for one that was not measured."""
 log = logging.getLogger("condgen")
 
 
@@ -50,8 +52,10 @@ class Run:
     """What the run started from, if not from random weights."""
 
 
-def train(config: Config, directory: Path, checkpoint: Path | None = None, started: float | None = None) -> float | None:
+def train(config: Config, directory: Path, checkpoint: Path | None = None, started: float | None = None) -> Outcome:
     """Train the run that ``config`` describes and return the best value of its objective (None if it has none).
+
+    Of several objectives the values at the best checkpoint, in their order.
 
     Args:
         config: the resolved configuration, plain dicts.
@@ -73,7 +77,7 @@ def train(config: Config, directory: Path, checkpoint: Path | None = None, start
     if workers > 1:
         if not config["run"]["threads"]:
             config = config | {"run": config["run"] | {"threads": max(1, (os.cpu_count() or 1) // workers)}}
-        best: float | None = launch(workers, worker, config, directory, checkpoint, started)
+        best: Outcome = launch(workers, worker, config, directory, checkpoint, started)
         return best
     return fit(run, directory, checkpoint)
 
@@ -106,6 +110,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
             callback.check(data, model)
     planner = Planner(config["run"].get("budget_minutes"), started)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
+    require_objective(config, callbacks)
     require_watched(callbacks, model)
     precision = str(config["trainer"].get("precision"))  # as asked for: on a CPU Lightning makes 16-mixed bf16-mixed
     if precision in ("16", "16-mixed") and not model.automatic_optimization:
@@ -142,6 +147,15 @@ def require_watched(callbacks: list[L.Callback], model: GenerativeModel) -> None
         )
 
 
+def require_objective(config: Config, callbacks: list[L.Callback]) -> None:
+    """Refuse an objective ``quality/...`` that the run does not measure during training."""
+    objective = config["run"]["objective"] or []
+    measured = [name for callback in callbacks if isinstance(callback, Evaluation) for name in callback.names]
+    for name in [objective] if isinstance(objective, str) else objective:
+        if name.startswith("quality/") and name not in measured:
+            raise NotMeasured(f"run.objective={name} is not measured during training: take one of {', '.join(measured)}.")
+
+
 class NoProfiler(PassThroughProfiler):
     """Profile nothing, at less than Lightning's own cost: it asks forty times a step."""
 
@@ -171,7 +185,7 @@ def require_whole(config: Config, *keys: str) -> None:
             raise CondgenError(f"{key} must be a whole number, not {value}.")
 
 
-def fit(run: Run, directory: Path, checkpoint: Path | None) -> float | None:
+def fit(run: Run, directory: Path, checkpoint: Path | None) -> Outcome:
     """Train in this process; the first of several also speaks."""
     trainer, files = run.trainer, run.config["run"]["files"]
     first = trainer.is_global_zero
@@ -180,7 +194,14 @@ def fit(run: Run, directory: Path, checkpoint: Path | None) -> float | None:
         fit_logged(run, directory, checkpoint)
     finally:
         logging_to(None)
-    return best_metrics(trainer).get(run.config["run"]["objective"] or run.model.objective or "")
+    return outcome(run)
+
+
+def outcome(run: Run) -> Outcome:
+    """Return the values of the objectives at the best checkpoint, of the run's end where no metric decides which that is."""
+    values = best_metrics(run.trainer) or metrics(run.trainer)
+    objective = run.config["run"]["objective"] or run.model.objective or ""
+    return values.get(objective) if isinstance(objective, str) else tuple(map(values.get, objective))
 
 
 def best_metrics(trainer: L.Trainer) -> dict[str, float]:
@@ -207,7 +228,7 @@ def fit_logged(run: Run, directory: Path, checkpoint: Path | None) -> None:
         conclude(run, directory, time.monotonic() - start)
 
 
-def worker(config: Config, directory: Path, checkpoint: Path | None, started: float) -> float | None:
+def worker(config: Config, directory: Path, checkpoint: Path | None, started: float) -> Outcome:
     """One of several processes."""
     return fit(assemble(config, directory, started, afresh=checkpoint is None), directory, checkpoint)
 

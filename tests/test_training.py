@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from command import Result
+from command import TINY, Result, condgen
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -63,3 +63,20 @@ def test_early_stopping_ends_the_run_for_good(run_condgen: Callable[..., Result]
     assert run_condgen("train", f"hydra.run.dir={tmp_path / 'run'}", *SHORT, *overrides).code == 0
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 12
     assert "is finished" in run_condgen("resume", tmp_path / "run").out
+
+
+def test_pictures_of_conditions_that_no_real_sample_has(tmp_path: Path) -> None:
+    """Codes are drawn: beside the rows that were asked for stand any real samples."""
+    overrides = ["model=cgan_mlp", "auxiliary=infogan", "model.discriminator.embedding=null"]
+    result = condgen("train", "experiment=none", *overrides, *TINY, "trainer.max_epochs=1", cwd=tmp_path)
+    assert result.code == 0, result
+    assert len(list(tmp_path.glob("outputs/*/*/samples/*.png"))) == 1
+
+
+def test_the_second_head_of_the_default_recipe_can_be_taken_away(tmp_path: Path) -> None:
+    for choice, heads in ((), True), (("auxiliary=none",), False):
+        name = "with" if heads else "without"
+        result = condgen("train", *choice, f"hydra.run.dir={name}", *TINY, "trainer.max_epochs=1", cwd=tmp_path)
+        assert result.code == 0, result
+        weights = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        assert any(key.startswith("auxiliary.") for key in weights) is heads

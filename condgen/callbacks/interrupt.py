@@ -23,6 +23,10 @@ class Interrupted(CondgenError):
         super().__init__(message)
         self.signum = signum
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pass from process to process."""
+        return type(self), (str(self), self.signum)
+
 
 class Interrupt(L.Callback):
     """On SIGINT or SIGTERM save the run after the current batch and stop; a second signal stops at once."""

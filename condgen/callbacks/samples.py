@@ -77,11 +77,16 @@ class SampleGrid(L.Callback):
 
 
 def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:
-    """Return ``count`` validation samples for each of the conditions ``every``; where there are fewer, they repeat."""
+    """Return ``count`` validation samples for each of the conditions ``every``; where there are fewer, they repeat.
+
+    Where there is none, as of codes that no real sample has, the next ones of all stand there.
+    """
     data = trainer.datamodule  # type: ignore[attr-defined]
     conditions = data.condition.from_labels(data.val.labels)
     chosen = []
-    for condition in every:
+    for i, condition in enumerate(every):
         matches = (conditions == condition).reshape(len(conditions), -1).all(1).nonzero().squeeze(1)
-        chosen.append(matches[torch.arange(count) % max(1, len(matches))])
+        if len(matches) == 0:
+            matches = torch.arange(i * count, (i + 1) * count) % len(conditions)
+        chosen.append(matches[torch.arange(count) % len(matches)])
     return floating(data.val.table.images[data.val.rows[torch.cat(chosen)]])

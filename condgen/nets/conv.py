@@ -44,6 +44,15 @@ def depth_of(space: Space, depth: int | None, smallest: int) -> int:
     return found
 
 
+class Residual(nn.Sequential):
+    """Layers whose result is added to what they see (He et al. 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        h: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return x + h
+
+
 class Upsampler(nn.Module):
     """From a vector (B, inputs) to images (B, C, H, W), unbounded.
 
@@ -53,15 +62,21 @@ class Upsampler(nn.Module):
         width: channels of the last hidden layer; doubled at each halving.
         depth: number of doublings of the sides.
         norm: makes a norm for a number of channels; None for none.
+        residual: number of further convolutions at the smallest sides, each added to what it sees.
     """
 
-    def __init__(self, inputs: int, space: Space, width: int, depth: int, norm: Callable[[int], nn.Module] | None):
+    def __init__(
+        self, inputs: int, space: Space, width: int, depth: int, norm: Callable[[int], nn.Module] | None, residual: int = 0
+    ):
         super().__init__()
         channels, height, width_px = sides(space, depth)
         widths = [width * 2**i for i in reversed(range(depth))]  # from the smallest image to the largest
         self.seed_shape = (widths[0], height >> depth, width_px >> depth)
         self.seed = nn.Linear(inputs, widths[0] * self.seed_shape[1] * self.seed_shape[2])
         layers: list[nn.Module] = []
+        for _ in range(residual):
+            dressed = [norm(widths[0])] if norm else []
+            layers += [Residual(*dressed, nn.ReLU(), nn.Conv2d(widths[0], widths[0], 3, padding=1))]
         for inner, outer in zip(widths, [*widths[1:], channels], strict=True):
             layers += [norm(inner)] if norm else []
             layers += [nn.ReLU(), nn.Conv2d(inner, 4 * outer, 3, padding=1), nn.PixelShuffle(2)]
@@ -84,6 +99,7 @@ class Downsampler(nn.Module):
         embedding: how the condition enters; None keeps it out.
         standardize: begin with the data set's own standardization.
         dropout: probability, of the features.
+        residual: number of further convolutions at the smallest sides, each added to what it sees.
     """
 
     def __init__(
@@ -95,6 +111,7 @@ class Downsampler(nn.Module):
         embedding: MakeEmbedding | None,
         standardize: bool = False,
         dropout: float = 0.0,
+        residual: int = 0,
     ):
         super().__init__()
         channels, height, width_px = sides(space, depth)
@@ -104,6 +121,8 @@ class Downsampler(nn.Module):
         layers: list[nn.Module] = []
         for outer, inner in pairwise(widths):
             layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for _ in range(residual):
+            layers += [Residual(nn.Conv2d(widths[-1], widths[-1], 3, padding=1), nn.LeakyReLU(0.2))]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout))
         self.outputs = widths[-1] * (height >> depth) * (width_px >> depth)
 
@@ -128,10 +147,11 @@ class ConvGenerator(nn.Module):
         depth: int,
         embedding: MakeEmbedding | None,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+        residual: int = 0,
     ):
         super().__init__()
         self.embed = embedding_of(condition, embedding)
-        self.up = Upsampler(latent + self.embed.width, space, width, depth, norm)
+        self.up = Upsampler(latent + self.embed.width, space, width, depth, norm, residual)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Generate images (B, C, H, W)."""

@@ -101,7 +101,7 @@ images = cache.keep("shared", (50, 1, 8, 8), fill, 0.25, costly=True)
 assert images.shape == (50, 1, 8, 8) and (images == 9).all()
 """
     runs = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
-    assert [run.wait(60) for run in runs] == [0, 0]
+    assert [run.wait(180) for run in runs] == [0, 0]
     assert (tmp_path / "fills").read_text() == "x"
 
 

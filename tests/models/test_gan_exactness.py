@@ -25,6 +25,9 @@ EVERYTHING = (
     "model.discriminator_augment.images=300",
     "model.discriminator_augment.interval=3",
     "model.gradient_clip=1.0",
+    "auxiliary=acgan",
+    "model.accumulate=2",
+    "model.channels_last=true",
     LINEAR,
 )
 
@@ -63,7 +66,8 @@ def test_a_resumed_run_equals_one_never_stopped(tmp_path: Path, monkeypatch: pyt
     command("train", f"hydra.run.dir={tmp_path / 'stopped'}", *overrides, *quiet, code=130)
     monkeypatch.undo()
     state = torch.load(tmp_path / "stopped/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    assert state["regularizers.lecam.turns"] == 7 and state["augment.probability"] > 0 and state["augment.signs"] != 0
+    assert state["regularizers.lecam.turns"] == 2 * 7  # its means move with each piece
+    assert state["regularizers.lecam.fake_anchor"] != 0 and state["augment.probability"] > 0 and state["augment.signs"] != 0
     command("resume", tmp_path / "stopped")
     one, two = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "stopped"))
     assert one["state_dict"].keys() == two["state_dict"].keys()

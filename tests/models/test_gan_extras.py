@@ -92,11 +92,11 @@ def test_only_a_paired_loss_pays_for_real_logits(loss, passes):
 
 def test_regularizers_are_added_up_and_recorded_by_their_names():
     names = ["r1", "r2", "gp", "lecam", "consistency"]
-    model = make_model(f"regularizer=[{','.join(names)}]")
+    model = make_model("model=cgan_conv", f"regularizer=[{','.join(names)}]")
     fit(model, batches(2))
     assert model.latest.keys() == {"loss_d", "loss_g", *(f"penalty_{name}" for name in names)}
     assert all(value > 0 for name, value in model.latest.items() if name.startswith("penalty"))
-    fit(without := make_model("regularizer=[r1,r2]", "model.regularizers.r1=null"), batches(1))
+    fit(without := make_model("model=cgan_conv", "regularizer=[r1,r2]", "model.regularizers.r1=null"), batches(1))
     assert without.latest.keys() == {"loss_d", "loss_g", "penalty_r2"}
 
 

@@ -240,5 +240,5 @@ def test_what_is_no_image_is_refused(make):
         shape = (2,)
 
     latent = {"latent": 5} if make in (DCGANGenerator, ResNetGenerator) else {}
-    with pytest.raises(CondgenError, match="needs images, not Plane"):
+    with pytest.raises(CondgenError, match="needs images, not plane"):
         make(condition=PETS, space=Plane(), width=8, **latent)

@@ -6,7 +6,7 @@ from torch import nn
 
 from condgen.conditions import ClassLabel, LearnedEmbedding, NoCondition, OneHot
 from condgen.errors import CondgenError
-from condgen.nets.conv import ConvDecoder, ConvDiscriminator, ConvEncoder, ConvGenerator
+from condgen.nets.conv import ConvDecoder, ConvDiscriminator, ConvEncoder, ConvGenerator, Residual
 from condgen.nets.layers import Hidden, Standardize, input_layer
 from condgen.nets.mlp import MLPDecoder, MLPDiscriminator, MLPEncoder, MLPGenerator
 from condgen.spaces import Images
@@ -73,6 +73,27 @@ def test_projection_is_an_inner_product_with_the_features():
     torch.testing.assert_close(net(x, LABELS), h @ w.weight[0] + w.bias + (h * v[LABELS]).sum(1))
     torch.testing.assert_close(net.judge(x, LABELS), (net(x, LABELS), h))
     assert not torch.allclose(net(x, LABELS), net(x, LABELS.flip(0)))
+
+
+@pytest.mark.parametrize("make", [ConvGenerator, ConvDiscriminator])
+def test_residual_convolutions_are_added_to_what_they_see(make):
+    """With their last weights at zero (ReLU of zero is zero too) nothing but the plain network is left."""
+    torch.manual_seed(0)
+    latent = {"latent": 5} if make is ConvGenerator else {}
+    given = torch.randn(4, 5) if latent else image((1, 28, 28))
+    plain, net = (make(condition=PETS, space=Images((1, 28, 28)), **latent, **conv(residual=n)).eval() for n in (0, 2))
+    blocks = [module for module in net.modules() if isinstance(module, Residual)]
+    assert len(blocks) == 2
+    theirs = [parameter for module in blocks for parameter in module.parameters()]
+    shared = [parameter for parameter in net.parameters() if all(parameter is not other for other in theirs)]
+    with torch.no_grad():
+        for mine, other in zip(plain.parameters(), shared, strict=True):
+            mine.copy_(other)
+        assert not torch.allclose(net(given, LABELS), plain(given, LABELS))
+        for convolution in (layer for module in blocks for layer in module if isinstance(layer, nn.Conv2d)):
+            convolution.weight.zero_()
+            convolution.bias.zero_()
+        torch.testing.assert_close(net(given, LABELS), plain(given, LABELS))
 
 
 @pytest.mark.parametrize("make", [ConvGenerator, ConvDecoder])

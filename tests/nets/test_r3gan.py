@@ -284,5 +284,5 @@ def test_what_is_no_image_is_refused(make):
     class Plane:
         shape = (2,)
 
-    with pytest.raises(CondgenError, match="needs images, not Plane"):
+    with pytest.raises(CondgenError, match="needs images, not plane"):
         make(condition=PETS, space=Plane(), width=8)
