@@ -46,21 +46,27 @@ def sample(
     checkpoint: Annotated[Path, typer.Argument(help="A .ckpt file or a run directory.")],
     out: Annotated[Path, typer.Option(help="What to write: a .png grid, an .npz, or a folder of PNGs with labels.csv.")],
     condition: Annotated[
-        str | None, typer.Option(help="What to generate: 3, 0-9, frog, cat,dog. Without it: every class.")
+        str | None, typer.Option(help="What to generate: 0-9, frog,cat, digit=3,colour=red|blue. Without it: every class.")
     ] = None,
+    to: Annotated[str | None, typer.Option(help="Walk from --condition to this one, in --count samples.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to start from, for models that need one.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples for each condition.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
     truncation: Annotated[float | None, typer.Option(help="Bound of the noise: smaller is better and less diverse.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Factor of the noise.")] = None,
     standing: Annotated[int | None, typer.Option(help="Batches over which to measure batch norm's statistics anew.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale of guidance: larger is clearer and less diverse.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in which a sample is made.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="The method that makes them: euler, midpoint, heun.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
 ) -> None:
     """Draw samples from a trained model. Needs neither its data nor its training flags."""
     from condgen.sample import write_samples
 
-    knobs = {"truncation": truncation, "temperature": temperature, "standing": standing}
-    write_samples(checkpoint, out, condition, count, seed, device, trust, **knobs)
+    noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
+    path = {"guidance": guidance, "steps": steps, "sampler": sampler}
+    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, **noise, **path)
 
 
 @app.command()

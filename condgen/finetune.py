@@ -10,8 +10,8 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from condgen.checkpoints import find, read
 from condgen.errors import CondgenError
 
-AVERAGE, ORIGINAL = "ema.network.", "generator."
-"""Where a run that kept an average has it in its checkpoint, and what it is an average of."""
+AVERAGE, ORIGINALS = "ema.network.", ("generator.", "network.")
+"""Where a run that kept an average has it in its checkpoint, and what it is an average of, by the family."""
 
 
 def start_from(model: nn.Module, path: str | Path) -> str:
@@ -19,7 +19,7 @@ def start_from(model: nn.Module, path: str | Path) -> str:
 
     Weights, running statistics of batch norm and the vectors of spectral norm are loaded; what belongs to the data (their
     standardization) or to the course of the other training (optimizers, ADA's probability) is not. An average of G that the
-    checkpoint does not have starts as its G.
+    checkpoint does not have starts as what would be averaged.
 
     Args:
         model: freshly built.
@@ -32,7 +32,7 @@ def start_from(model: nn.Module, path: str | Path) -> str:
     content = read(file)
     found: dict[str, Tensor] = content["state_dict"]
     if not any(name.startswith(AVERAGE) for name in found):
-        found = found | {AVERAGE + n.removeprefix(ORIGINAL): t for n, t in found.items() if n.startswith(ORIGINAL)}
+        found = found | {AVERAGE + n.partition(".")[2]: t for n, t in found.items() if n.startswith(ORIGINALS)}
     wanted = weights_of(model)
     fitting = {name: found[name] for name, tensor in wanted.items() if name in found and found[name].shape == tensor.shape}
     if not fitting:

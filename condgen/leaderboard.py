@@ -93,7 +93,8 @@ def csv_lines(row: Row, metrics: Sequence[str]) -> list[dict[str, object]]:
     """Return one dict for each figure of a row."""
     records = [entry.record for entry in row.entries]
     protocol = row.protocol.stamp()
-    protocol["evaluation_seed"] = protocol.pop("seed")  # not that of a run
+    for name, clear in (("seed", "evaluation_seed"), ("steps", "sampling_steps")):  # not those of a run
+        protocol[clear] = protocol.pop(name)
     return [
         {
             "run": row.name,

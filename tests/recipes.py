@@ -13,20 +13,26 @@ from torch.utils.data import DataLoader
 from condgen.checkpoints import build_model
 from condgen.conditions import ClassLabel, Condition
 from condgen.config import conf_dir
-from condgen.spaces import Images
+from condgen.spaces import Images, Space
 
 DIGITS = ClassLabel([str(digit) for digit in range(10)])
 """The condition of MNIST."""
 
 
-def make_model(*overrides: str, shape: tuple[int, ...] = (1, 28, 28), condition: Condition = DIGITS, seed: int = 0) -> Any:
-    """Build the model that ``overrides`` choose in conf/."""
+def make_model(
+    *overrides: str,
+    shape: tuple[int, ...] = (1, 28, 28),
+    condition: Condition = DIGITS,
+    seed: int = 0,
+    space: Space | None = None,
+) -> Any:
+    """Build the model that ``overrides`` choose in conf/, of images of a ``shape`` if no other space is given."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         tree = compose("train", list(overrides))
     recipe = {key: OmegaConf.to_container(tree[key], resolve=True) for key in ("model", "loss")}
     torch.manual_seed(seed)
-    return build_model(recipe | {"condition": condition.config(), "space": Images(shape).config(), "seed": seed})
+    return build_model(recipe | {"condition": condition.config(), "space": (space or Images(shape)).config(), "seed": seed})
 
 
 def batches(count: int, size: int = 4, shape: tuple[int, ...] = (1, 28, 28), classes: int = 10) -> list[tuple[Tensor, Tensor]]:

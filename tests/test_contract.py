@@ -62,8 +62,10 @@ def fits(model: str, loss: str) -> bool:
 def takes(model: str, shape: tuple[int, ...]) -> bool:
     """Whether the model was made for samples of this shape: fully connected networks for any, all others for images."""
     content = read("model", model)
-    network = (content.get("generator") or content["decoder"])["_target_"]
-    return (content["expects"] or list(shape)) == list(shape) and (len(shape) == 3 or "MLP" in network)
+    parts = [str(part["_target_"]) for part in content.values() if isinstance(part, dict) and "_target_" in part]
+    networks = [target for target in parts if target.startswith("condgen.nets.")]
+    fully_connected = all("MLP" in target for target in networks)
+    return (content["expects"] or list(shape)) == list(shape) and (len(shape) == 3 or fully_connected)
 
 
 def shrunk(overrides: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from condgen.config import conf_dir, plain
 from condgen.errors import CondgenError
-from condgen.metrics.protocol import Protocol
+from condgen.metrics.protocol import SAMPLING, Protocol
 from condgen.metrics.record import Record, write_record
 from condgen.reporting.runs import read_run
 from condgen.reporting.standings import Entry, Row
@@ -345,13 +345,14 @@ def test_csv_is_a_line_a_figure_with_its_whole_protocol(run_condgen, tmp_path):
     values = [5.0, 6.5, 7.0]
     for seed, value in zip((0, 2, 10), values, strict=True):
         put_run(tmp_path, seed, {"fid": value, "recall": 0.5})
-    raw = replace(PROTOCOL, weights="raw", truncation=0.7, seed=3)
+    raw = replace(PROTOCOL, weights="raw", truncation=0.7, steps=20, seed=3)
     put(tmp_path / "outputs" / "x", {"fid": 9.0}, replace(raw, weights="given"), source='a "name", with signs', floors={})
     (tmp_path / "table.csv").write_text("old")
     result = run_condgen("leaderboard", "outputs", "--out", "table.csv")
     assert result.code == 0 and result.out.splitlines()[-1] == "written to table.csv"
     first, second, other = csv.DictReader((tmp_path / "table.csv").open(newline=""))
-    stamp = {("evaluation_seed" if key == "seed" else key): str(value) for key, value in PROTOCOL.stamp().items()}
+    renamed = {"seed": "evaluation_seed", "steps": "sampling_steps"}  # not those of a run
+    stamp = {renamed.get(key, key): str(value) for key, value in PROTOCOL.stamp().items()}
     assert first == {
         "run": "digits",
         "checkpoint": "best",
@@ -361,7 +362,7 @@ def test_csv_is_a_line_a_figure_with_its_whole_protocol(run_condgen, tmp_path):
         "n": "3",
         "floor": "0.41",
         **stamp,
-        **dict.fromkeys(("truncation", "temperature", "guidance", "standing"), ""),
+        **{renamed.get(key, key): "" for key in SAMPLING[1:]},
         "seeds": "0 2 10",
         "steps": "100 100 100",
         "sources": "best; best; best",
@@ -370,6 +371,7 @@ def test_csv_is_a_line_a_figure_with_its_whole_protocol(run_condgen, tmp_path):
     assert (second["metric"], second["mean"], second["std"], second["floor"]) == ("recall", "0.5", "0.0", "")
     assert (other["run"], other["std"], other["n"], other["truncation"]) == ('a "name", with signs', "", "1", "0.7")
     assert (other["weights"], other["evaluation_seed"], other["floor"], other["seeds"]) == ("given", "3", "", "")
+    assert other["sampling_steps"] == "20"
     assert not list(tmp_path.glob(".*.tmp"))
 
 

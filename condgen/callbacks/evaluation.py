@@ -159,7 +159,7 @@ class Evaluation(L.Callback):
         if metrics and trainer.is_global_zero:
             evaluator.prepare(metrics)
             rows = torch.arange(count) * few // count
-            options: Any = {"metrics": metrics, "weights": model.weights, "source": "last", "step": None}
+            options: Any = {"metrics": metrics, "weights": model.weights, "knobs": model.knobs, "source": "last", "step": None}
             start = time.monotonic()
             record = evaluator.record(images[rows], features[rows], with_floors=False, **options)
             seconds += time.monotonic() - start
@@ -187,6 +187,7 @@ class Evaluation(L.Callback):
                 metrics=metrics,
                 with_floors=final,
                 weights=model.weights,
+                knobs=model.knobs,
                 source="last",
                 step=trainer.global_step,
             )

@@ -111,5 +111,5 @@ def planned_batches(trainer: L.Trainer) -> int | None:
     if trainer.max_epochs and trainer.max_epochs > 0:
         limits.append(trainer.max_epochs * int(trainer.num_training_batches))
     if trainer.max_steps > 0:
-        limits.append(trainer.max_steps * getattr(trainer.lightning_module, "discriminator_steps", 1))
+        limits.append(trainer.max_steps * getattr(trainer.lightning_module, "batches_per_update", 1))
     return min(limits) if limits else None

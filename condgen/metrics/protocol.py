@@ -26,6 +26,8 @@ class Protocol:
         temperature: of the latent, None where there is none.
         guidance: scale of classifier-free guidance, None where there is none.
         standing: batches over which batch norm's statistics were measured anew, None where they are those of the training.
+        steps: in which a sample was made, None where it is made at once.
+        sampler: the method that made them, None where there is none.
     """
 
     extractor: str
@@ -41,6 +43,8 @@ class Protocol:
     temperature: float | None = None
     guidance: float | None = None
     standing: float | None = None
+    steps: int | None = None
+    sampler: str | None = None
 
     @property
     def name(self) -> str:
@@ -57,7 +61,7 @@ class Protocol:
         return asdict(self)
 
 
-SAMPLING = ("weights", "truncation", "temperature", "guidance", "standing")
+SAMPLING = ("weights", "truncation", "temperature", "guidance", "standing", "steps", "sampler")
 """The half of a protocol that says how a model was sampled; the other half says how images were measured."""
 
 
@@ -71,7 +75,7 @@ def read_protocol(stamp: Any, source: str) -> Protocol:
         ) from error
     for name, kind in get_type_hints(Protocol).items():
         value = getattr(protocol, name)
-        if not isinstance(value, kind if kind in (str, int) else kind | int):  # a truncation of 1 is one of 1.0
+        if not isinstance(value, kind | int if kind == float | None else kind):  # a truncation of 1 is one of 1.0
             raise CondgenError(f"{source} holds figures whose protocol is damaged: {name} cannot be {value!r}.")
     return protocol
 

@@ -1,7 +1,7 @@
 """What every family keeps: the sampling contract, the record of its losses, the checks of its parts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
-from condgen.models.sampling import truncated
+from condgen.models.sampling import check_knob, truncated
 from condgen.randomness import generator as keyed_generator
 from condgen.randomness import mix, shard
 from condgen.spaces import Space
@@ -57,7 +57,9 @@ class GenerativeModel(L.LightningModule, ABC):
         self.code_variance: Tensor | None = None  # (latent,), of an encoder's codes over the validation part
         self.planning = False  # how long the training will be is still being measured
         self.averaged = True  # sample from averaged weights, if there are any
-        self.knobs: dict[str, float] = {}  # how samples are drawn, where otherwise than in training
+        self.batches_per_update = 1  # that pass between two updates that count
+        self.usual: dict[str, Any] = {}  # how samples are drawn, as far as there is a choice
+        self.knobs: dict[str, Any] = {}  # how they are drawn now; figures name it
         self.recipe: dict[str, Any] = {}
         self.latest: dict[str, float] = {}
         self._window: list[dict[str, Tensor]] = []
@@ -87,25 +89,35 @@ class GenerativeModel(L.LightningModule, ABC):
         z = self.prior(len(condition), generator)
         if "truncation" in self.knobs:
             z = truncated(z, self.knobs["truncation"])
-        return self.decode(z.to(self.device) * self.knobs.get("temperature", 1.0), condition)
+        samples = self.decode(z.to(self.device) * self.knobs.get("temperature", 1.0), condition)
+        return self.condition.finish(samples, condition)
 
-    def tune(self, **knobs: float | None) -> None:
-        """Set how samples are drawn from now on; what is None stays as in training.
+    def tune(self, **knobs: float | str | None) -> None:
+        """Set how samples are drawn from now on; what is None is as usual.
 
         Args:
             truncation: bound of the normal noise, in standard deviations: smaller gives better samples that differ less.
             temperature: factor of the noise.
             standing: number of batches of 250 samples over which batch norm's statistics are measured anew (GANs).
+            guidance: how far beyond what it would draw unasked the model goes towards what is asked for; 1: no further.
+            steps: number of steps in which a sample is made.
+            sampler: name of the method that makes them.
 
         Raises:
             CondgenError: this family has no such knob, or the value cannot be.
         """
-        for name, value in (chosen := {name: value for name, value in knobs.items() if value is not None}).items():
+        given = {name: value for name, value in knobs.items() if value is not None}
+        for name in given:
             if name not in self.KNOBS:
                 raise CondgenError(f"A {type(self).__name__} has no {name} when it is sampled: it has {', '.join(self.KNOBS)}.")
-            if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise CondgenError(f"{name} must be a positive number, not {value}.")
-        self.knobs = chosen
+        chosen = self.usual | given
+        for name, value in chosen.items():
+            check_knob(name, value)
+        self.check_knobs(chosen)
+        self.knobs = {name: value for name, value in chosen.items() if (name, value) != ("guidance", 1)}  # that is none
+
+    def check_knobs(self, knobs: Mapping[str, Any]) -> None:
+        """Refuse values that this model cannot be sampled with; raises CondgenError."""
 
     def sample(
         self, condition: Any = None, count: int = 1, *, seed: int = 0, generator: torch.Generator | None = None
@@ -113,8 +125,8 @@ class GenerativeModel(L.LightningModule, ABC):
         """Generate ``count`` samples for each condition, in eval mode and with the averaged weights where there are any.
 
         Args:
-            condition: a class index or name, a text like ``"0-9"``, a list of these, or encoded conditions (N, ...);
-                None asks for every class (for nothing, where the model is unconditional).
+            condition: a class index or name, a text like ``"0-9"`` or ``"digit=3,colour=red"``, a list of these, or encoded
+                conditions (N, ...); None asks for every class (for nothing, where the model is unconditional).
             count: samples for each condition.
             seed: the same seed gives the same samples, whatever the number of processes.
             generator: a CPU generator that is used instead of ``seed``.
@@ -122,11 +134,15 @@ class GenerativeModel(L.LightningModule, ABC):
         Returns:
             (N * count, *space.shape) on the model's device; those of one condition lie together.
         """
+        blocks = torch.split(self.asked(condition, count, seed), BLOCK)
+        return torch.cat([self.sample_block(i, block, seed, generator) for i, block in enumerate(blocks)])
+
+    def asked(self, condition: Any = None, count: int = 1, seed: int = 0) -> Tensor:
+        """Return the encoded conditions (N * count, ...) for which `sample` draws: what a user leaves open is drawn too."""
         if count < 1:
             raise CondgenError(f"count must be at least 1, not {count}.")
-        wanted = self.condition.every() if condition is None else self.condition.encode(condition)
-        blocks = torch.split(wanted.repeat_interleave(count, dim=0), BLOCK)
-        return torch.cat([self.sample_block(i, block, seed, generator) for i, block in enumerate(blocks)])
+        wanted = self.condition.ask(None) if condition is None else self.condition.encode(condition)
+        return self.condition.fill(wanted.repeat_interleave(count, dim=0), keyed_generator(seed, "condition"))
 
     @torch.inference_mode()
     def sample_block(self, index: int, condition: Tensor, seed: int, generator: torch.Generator | None = None) -> Tensor:
@@ -146,6 +162,13 @@ class GenerativeModel(L.LightningModule, ABC):
         world = self.trainer.world_size
         return shard(draw(size * world, stream), self.global_rank, world).to(self.device, non_blocking=True)
 
+    def fixed_rows(self, draw: Callable[[int, torch.Generator], Tensor], size: int, purpose: str, batch: int) -> Tensor:
+        """Draw for a whole validation batch and return this process's ``size`` rows, the same in every epoch."""
+        # The batch is shared by all processes (`BatchLoader`), perhaps unevenly: one validates as several do.
+        total = self.trainer.strategy.reduce(torch.tensor(float(size), device=self.device), reduce_op="sum")
+        drawn = draw(int(total), keyed_generator(self.seed, purpose, batch))
+        return drawn.tensor_split(self.trainer.world_size)[self.global_rank].to(self.device)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what layers draw by themselves (dropout), so that a resumed run draws it again."""
         seed = mix(self.seed, "layers", self.current_epoch, batch_idx, self.global_rank)
@@ -158,6 +181,20 @@ class GenerativeModel(L.LightningModule, ABC):
         """Return the mean of ``value`` over all processes."""
         mean: Tensor = self.trainer.strategy.reduce(value, reduce_op="mean")
         return mean
+
+    def progress(self) -> float:
+        """Return which share of the training lies behind, in [0, 1]; 0 while its length is still being planned."""
+        trainer = self.trainer
+        ends = []  # in batches
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            ends.append(trainer.max_epochs * trainer.num_training_batches)
+        if trainer.max_steps >= 0:
+            ends.append(trainer.max_steps * self.batches_per_update * trainer.accumulate_grad_batches)
+        if self.planning:
+            return 0.0
+        if not ends:
+            raise CondgenError("model.decay needs to know the end: set trainer.max_epochs or trainer.max_steps.")
+        return min(1.0, trainer.fit_loop.total_batch_idx / min(ends))
 
     # --- the record of losses ---
 

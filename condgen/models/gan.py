@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 
 from condgen.conditions import Condition
 from condgen.ema import EMA
-from condgen.errors import CondgenError
 from condgen.losses.adversarial import AdversarialLoss
 from condgen.losses.auxiliary import Auxiliary
 from condgen.losses.diffaugment import DiffAugment
@@ -112,7 +111,7 @@ class GAN(GenerativeModel):
         self.ema = EMA(self.generator, ema) if ema else None
         self.generator_optimizer = check_optimizer("generator_optimizer", generator_optimizer)
         self.discriminator_optimizer = check_optimizer("discriminator_optimizer", discriminator_optimizer)
-        self.discriminator_steps = discriminator_steps
+        self.discriminator_steps = self.batches_per_update = discriminator_steps
         self.generator_first = order == "generator_first"
         self.reuse_fake = reuse_fake
         self.fake_condition = fake_condition
@@ -254,20 +253,6 @@ class GAN(GenerativeModel):
         if self.gradient_clip is not None:
             nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
 
-    def progress(self) -> float:
-        """Return which share of the training lies behind, in [0, 1]; 0 while its length is still being planned."""
-        trainer = self.trainer
-        ends = []  # in batches
-        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            ends.append(trainer.max_epochs * trainer.num_training_batches)
-        if trainer.max_steps >= 0:
-            ends.append(trainer.max_steps * self.discriminator_steps)
-        if self.planning:
-            return 0.0
-        if not ends:
-            raise CondgenError("model.decay needs to know the end: set trainer.max_epochs or trainer.max_steps.")
-        return min(1.0, trainer.fit_loop.total_batch_idx / min(ends))
-
     def vitals(self) -> dict[str, Tensor]:
         """Return how the game stood in the last updates of both players."""
         assert self._logits is not None
@@ -292,16 +277,14 @@ class GAN(GenerativeModel):
         """G, or its average where one is kept and wanted."""
         return self.ema.network if self.ema and self.averaged else self.generator
 
-    def tune(self, **knobs: float | None) -> None:
+    def tune(self, **knobs: float | str | None) -> None:
         """See `GenerativeModel.tune`; batch norm's statistics are measured here, at the truncation that is asked for."""
         super().tune(**knobs)
         if batches := self.knobs.get("standing"):
-            if batches != int(batches):
-                raise CondgenError(f"standing must be a whole number of batches, not {batches}.")
 
             def forward(i: int) -> None:
                 stream = keyed_generator(self.seed, "standing statistics", i)
                 self.draw(self.condition.draw(BLOCK, stream).to(self.device), stream)
 
             self.eval()
-            measure_statistics(self.sampler, int(batches), forward)
+            measure_statistics(self.sampler, batches, forward)

@@ -1,12 +1,27 @@
 """How a trained model is sampled otherwise than it was trained: narrower noise, batch norm's statistics measured anew."""
 
 from collections.abc import Callable
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condgen.errors import CondgenError
+
+KNOBS = {"truncation": float, "temperature": float, "standing": int, "guidance": float, "steps": int, "sampler": str}
+"""Everything that some family can be sampled with, see `GenerativeModel.tune`."""
+
+
+def check_knob(name: str, value: object) -> None:
+    """Raise CondgenError if ``value`` is none for the knob ``name``: names, and positive numbers, some of them whole."""
+    if KNOBS[name] is str:
+        if not isinstance(value, str):
+            raise CondgenError(f"{name} must be a name, not {value}.")
+    elif not isinstance(value, (int, float)) or not value > 0 or not isfinite(value):
+        raise CondgenError(f"{name} must be a positive number, not {value}.")
+    elif KNOBS[name] is int and not isinstance(value, int):
+        raise CondgenError(f"{name} must be a whole number, not {value}.")
 
 
 def truncated(z: Tensor, bound: float) -> Tensor:

@@ -18,7 +18,6 @@ from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
-from condgen.randomness import generator as keyed_generator
 from condgen.spaces import Images, Space
 
 
@@ -115,10 +114,7 @@ class VAE(GenerativeModel):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sum the terms of the same objective over the validation part, with the same noise in every epoch."""
         x, condition = batch
-        # The batch is shared by all processes (`BatchLoader`), and so is its noise: one validates as several do.
-        size = self.trainer.strategy.reduce(torch.tensor(float(len(x)), device=self.device), reduce_op="sum")
-        noise = self.prior(int(size), keyed_generator(self.seed, "validation", batch_idx))
-        noise = noise.tensor_split(self.trainer.world_size)[self.global_rank].to(self.device)
+        noise = self.fixed_rows(self.prior, len(x), "validation", batch_idx)
         reconstruction, kl = self.terms(x, condition, noise)
         assert self._mean is not None
         sums = torch.stack([reconstruction.sum(), kl.sum(), reconstruction.new_tensor(float(len(x)))])

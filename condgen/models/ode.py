@@ -1,0 +1,39 @@
+"""Solvers of ordinary differential equations dx/dt = v(x, t) with steps of equal length.
+
+A method of order p is off by O(h^p) at the end, with steps of length h (Hairer, Norsett & Wanner 1993, chapter II.1).
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Velocity = Callable[[Tensor, float], Tensor]
+"""v(x, t): of states (B, ...) at one time, of the same shape."""
+Step = Callable[[Velocity, Tensor, float, float], Tensor]
+"""Goes from x at t to t + h."""
+
+
+def euler(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
+    """Order 1, one evaluation."""
+    return x + h * v(x, t)
+
+
+def midpoint(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
+    """Order 2, two evaluations: the velocity halfway."""
+    return x + h * v(x + h / 2 * v(x, t), t + h / 2)
+
+
+def heun(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
+    """Order 2, two evaluations: the mean of the velocities at both ends."""
+    first = v(x, t)
+    return x + h / 2 * (first + v(x + h * first, t + h))
+
+
+SOLVERS: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun}
+
+
+def integrate(v: Velocity, x: Tensor, steps: int, solver: str) -> Tensor:
+    """Follow v from x (B, ...) at t = 0 to t = 1 in ``steps`` steps of the method that `SOLVERS` has under ``solver``."""
+    for i in range(steps):
+        x = SOLVERS[solver](v, x, i / steps, 1 / steps)
+    return x
