@@ -62,6 +62,7 @@ def conclude(run: "Run", directory: Path, best: dict[str, float], seconds: float
         shown = directory.resolve().relative_to(Path.cwd())
     pictures = sorted((directory / "samples").glob("*.png"))
     condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
+    condition += " --image PHOTO.png" if run.model.condition.map_shape else ""
     steps, epochs = run.trainer.max_steps, run.trainer.max_epochs
     if run.config["run"].get("budget_minutes"):
         more = longer(2 * run.trainer.global_step)
