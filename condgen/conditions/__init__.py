@@ -1,10 +1,10 @@
 """What a sample is conditioned on: how it is drawn, said on a command line, checked and embedded for a network."""
 
-from condgen.conditions.attributes import Attributes, Codes
+from condgen.conditions.attributes import Attributes, Codes, Styles
 from condgen.conditions.base import Condition, NoCondition
 from condgen.conditions.embedding import Embedding, LearnedEmbedding, OneHot, Unconditioned
 from condgen.conditions.fields import Category, Field, Number
-from condgen.conditions.images import Colorize, Edges, ImageCondition, Inpaint
+from condgen.conditions.images import Colorize, Edges, ImageCondition, Inpaint, Photo
 from condgen.conditions.labels import ClassLabel
 from condgen.conditions.together import Together
 
@@ -24,6 +24,8 @@ __all__ = [
     "NoCondition",
     "Number",
     "OneHot",
+    "Photo",
+    "Styles",
     "Together",
     "Unconditioned",
 ]

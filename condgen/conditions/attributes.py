@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -145,6 +146,25 @@ class Attributes(Condition):
             or "any"
             for row, known in rows
         ]
+
+
+class Styles(Attributes):
+    """A style, by its name or number: ``"style=2"``. Data know nothing of it.
+
+    Args:
+        styles: names of patterns, or image files, see `condgen.data.patterns`; a file's name without its ending is the style's.
+    """
+
+    def __init__(self, styles: Sequence[str]):
+        super().__init__([Category("style", tuple(PurePath(style).stem for style in styles))])
+
+    def config(self) -> dict[str, Any]:
+        (style,) = self.fields
+        return {"_target_": "condgen.conditions.Styles", "styles": style.config()}
+
+    def from_data(self, labels: Tensor, values: Tensor | None = None) -> Tensor:
+        """Draw styles, always the same for as many labels."""
+        return self.draw(len(labels), torch.Generator().manual_seed(0))
 
 
 class Codes(Attributes):

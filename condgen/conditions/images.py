@@ -91,6 +91,21 @@ class ImageCondition(Condition):
         return torch.lerp(first, last, share)
 
 
+class Photo(ImageCondition):
+    """The sample itself, (N, C, H, W): what is to be changed.
+
+    Args:
+        shape: (C, H, W) of the samples.
+    """
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]
+
+    def make(self, x: Tensor, u: Tensor) -> Tensor:
+        return x
+
+
 class Edges(ImageCondition):
     """Where brightness changes: 1 on an edge and -1 elsewhere, (N, 1, H, W), by Sobel's operator.
 
