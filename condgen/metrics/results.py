@@ -28,7 +28,7 @@ def name_of(record: Record) -> str:
     parts = [record.source, protocol.reference, thousands(protocol.generated), protocol.extractor]
     parts += ["raw"] if protocol.weights == "raw" else []
     knobs = {name: getattr(protocol, name) for name in SAMPLING if name != "weights"}
-    parts += [f"{name}{value:g}" for name, value in knobs.items() if value is not None]
+    parts += [f"{name}{value if isinstance(value, str) else f'{value:g}'}" for name, value in knobs.items() if value is not None]
     return "-".join(parts + ([f"seed{protocol.seed}"] if protocol.seed else []))
 
 

@@ -24,7 +24,7 @@ def test_bernoulli():
     target = targets("binary")
     expected = -BernoulliDistribution(logits=OUTPUTS).log_prob(target).sum(1)
     torch.testing.assert_close(Bernoulli()(OUTPUTS, target), expected)
-    assert not Bernoulli.normalized
+    assert not Bernoulli.density
 
 
 def test_squared_error_by_hand():
@@ -40,7 +40,7 @@ def test_gaussian(sigma):
     torch.testing.assert_close(
         loss(OUTPUTS, target), -Normal(OUTPUTS.sigmoid(), sigma).log_prob(target).sum(1), rtol=1e-6, atol=0
     )
-    assert not loss.normalized
+    assert not loss.density
 
 
 def test_the_best_sigma_is_the_root_of_the_mean_squared_error():
@@ -68,7 +68,7 @@ def test_sigma_has_a_floor():
 def test_the_discretized_gaussian_sums_to_one(sigma, output):
     loss = Gaussian(sigma, discretized=True).double()
     masses = (-loss(torch.full((256, 1), output, dtype=torch.float64), LEVELS[:, None])).exp()
-    assert loss.normalized and masses.sum().item() == pytest.approx(1, abs=1e-5)
+    assert loss.density and masses.sum().item() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.1, 0.6])
