@@ -19,7 +19,7 @@ class ReconstructionLoss(nn.Module, ABC):
     """How far a decoded sample is from its target."""
 
     density: str | None = None
-    """What exp(-loss) is a probability of: "levels", the 256 of each pixel, or "bits", pixels of two levels; None: of nothing."""
+    """What exp(-loss) is a probability of: "levels", the 256 of each pixel, or "bits", black or white pixels; None: nothing."""
 
     def observed(self, x: Tensor, uniform: Callable[[], Tensor]) -> Tensor:
         """Return what is reconstructed of samples ``x`` (B, *shape) in [-1, 1], with uniform numbers of the same shape."""

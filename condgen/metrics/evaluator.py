@@ -163,7 +163,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def likelihood(self, model: GenerativeModel, draws: int) -> dict[str, float]:
-        """Return means over the real images of the split of what ``model`` says about them, see `GenerativeModel.likelihood`."""
+        """Return means over the real images of the split of what `GenerativeModel.likelihood` says about them."""
         shape = model.space.shape
         data = self.data if self.data.space.shape == shape else self.data.at(shape[1], shape[0])
         part: Part = getattr(data, self.split)

@@ -81,7 +81,7 @@ class GenerativeModel(L.LightningModule, ABC):
 
     @property
     def density(self) -> str | None:
-        """What `likelihood` is of: "levels", the 256 of each pixel, or "bits", pixels drawn black or white; None: of nothing."""
+        """What `likelihood` is of: "levels", the 256 of each pixel, or "bits", pixels drawn black or white; None: nothing."""
         return None
 
     def likelihood(self, x: Tensor, condition: Tensor, stream: torch.Generator, draws: int) -> dict[str, Tensor]:

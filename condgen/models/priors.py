@@ -84,7 +84,8 @@ class GaussianPrior(Prior):
 
     def moments(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance, each (B, latent)."""
-        mean, log_variance = torch.addmm(self.bias, self.embed(condition), self.weight).float().chunk(2, dim=1)
+        context = self.embed(condition).to(self.weight.dtype)
+        mean, log_variance = torch.addmm(self.bias, context, self.weight).chunk(2, dim=1)
         return mean, log_variance
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ class Coupling(nn.Module):
 
     def scale_and_shift(self, kept: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-scale and shift of the second part, each (B, latent - latent // 2)."""
-        raw, shift = self.out(self.layers(torch.cat([kept, context], dim=1))).float().chunk(2, dim=1)
+        raw, shift = self.out(self.layers(torch.cat([kept, context], dim=1))).chunk(2, dim=1)
         return self.bound * (raw / self.bound).tanh(), shift
 
     def forward(self, u: Tensor, context: Tensor) -> Tensor:

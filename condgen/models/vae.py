@@ -106,7 +106,9 @@ class VAE(GenerativeModel):
         mean, log_variance = self.posterior(x, condition)
         self._mean = mean.detach()  # for `code_variance`
         z = mean + (0.5 * log_variance).exp() * noise if self.beta else mean
-        return self.reconstruction(x, z, condition), self.code_prior.divergence(mean, log_variance, z, condition)
+        with torch.autocast(x.device.type, enabled=False):  # 16 bits are too coarse for densities
+            kl = self.code_prior.divergence(mean, log_variance, z, condition)
+        return self.reconstruction(x, z, condition), kl
 
     def posterior(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z | x, c), each float32 (B, latent)."""
