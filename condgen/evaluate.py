@@ -18,7 +18,7 @@ from condgen.config import build, conf_dir
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
 from condgen.hydra_app import explain
-from condgen.metrics.catalogue import chosen
+from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Evaluator
 from condgen.metrics.features import Features
 from condgen.metrics.record import Record
@@ -61,6 +61,7 @@ def evaluate(
     place = device_of(device)
     evaluator.extractor.to(place)
     metrics = chosen(config["suite"])
+    likelihood: dict[str, float] = {}
     if content is None or model is None or checkpoint is None:
         images, labels = read_images(target, evaluator)
         features = evaluator.extract(images, labels)
@@ -68,8 +69,18 @@ def evaluate(
     else:
         images, features = samples_of(model.to(place), evaluator, config, checkpoint)
         weights, knobs, source, step = model.weights, model.knobs, checkpoint.stem, content["global_step"]
+        if likelihood := likelihood_of(model, evaluator, config):
+            knobs = knobs | {"likelihood": f"{model.density}-{config['likelihood']}"}
     record = evaluator.record(
-        images, features, metrics=metrics, with_floors=True, weights=weights, knobs=knobs, source=source, step=step
+        images,
+        features,
+        metrics=metrics,
+        with_floors=True,
+        weights=weights,
+        knobs=knobs,
+        likelihood=likelihood,
+        source=source,
+        step=step,
     )
     folder = out or (run or Path("outputs")) / "evaluation" / name_of(record)
     save(folder, record, evaluator, images, features, model)
@@ -95,9 +106,11 @@ def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) 
                 + ("data=mnist." if name == "data" else "metrics=mnist-cnn, the extractor that looks at the images.")
             )
     config = changed(config, deep)
-    for name in ("seed", "samples"):
+    for name in ("seed", "samples", "likelihood"):
         if type(config[name]) is not int and (config[name] is not None or name == "seed"):
             raise CondgenError(f"{name} must be a whole number, not {config[name]}.")
+    if config["likelihood"] is not None and config["likelihood"] < 1:
+        raise CondgenError(f"likelihood={config['likelihood']} must be at least 1 draw, or null to measure none.")
     if config["weights"] not in ("ema", "raw"):
         raise CondgenError(f"weights={config['weights']} must be ema or raw.")
     return dict(config)
@@ -119,6 +132,16 @@ def samples_of(
     model.averaged = config["weights"] == "ema"
     model.tune(**config["sampling"])
     return evaluator.sample(model, evaluator.asked(count))
+
+
+def likelihood_of(model: GenerativeModel, evaluator: Evaluator, config: dict[str, Any]) -> dict[str, float]:
+    """Return what a trained model says of real images: those figures that are asked for and that its family has."""
+    suite, draws = config["suite"], config["likelihood"]
+    wanted = LIKELIHOODS if suite == "all" else [name for name in chosen(suite) if name in LIKELIHOODS]
+    if not (wanted and draws and model.density):
+        return {}
+    found = evaluator.likelihood(model, draws)
+    return {name: found[name] for name in wanted if name in found}
 
 
 def read_images(path: Path, evaluator: Evaluator) -> tuple[Tensor, Tensor | None]:

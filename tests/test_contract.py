@@ -36,7 +36,7 @@ def choices(group: str) -> list[str]:
 
 MODELS, LOSSES, DATA, EXPERIMENTS = (choices(group) for group in ("model", "loss", "data", "experiment"))
 REGULARIZERS, AUGMENTS = choices("regularizer"), choices("discriminator_augment")
-AUXILIARIES = choices("auxiliary")
+AUXILIARIES, PRIORS = choices("auxiliary"), choices("prior")
 QUIET = ("callbacks.samples=null", "logger=none", "trainer.max_epochs=1")
 
 
@@ -231,6 +231,17 @@ def test_model_with_auxiliary(model, auxiliary, attempt, tmp_path):
         assert remedy
         result = attempt([*overrides, *remedy])
     trained_and_samples(result, tmp_path, shape)
+
+
+@pytest.mark.parametrize("condition", ["class", "none"])
+@pytest.mark.parametrize("prior", PRIORS)
+def test_model_with_prior(prior, condition, attempt, tmp_path):
+    overrides = ["experiment=none", "model=cvae_conv", f"prior={prior}", f"condition={condition}"]
+    trained_and_samples(attempt(overrides), tmp_path)
+
+
+def test_a_prior_is_for_codes(attempt, tmp_path):
+    assert "prior" in refused(attempt(["experiment=none", "model=cgan_mlp", "prior=flow"]), tmp_path)
 
 
 @pytest.mark.parametrize("data", DATA)

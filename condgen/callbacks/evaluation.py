@@ -13,7 +13,7 @@ from torch import Tensor
 from condgen.data import DataModule
 from condgen.errors import CondgenError
 from condgen.loggers import show
-from condgen.metrics.catalogue import chosen
+from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Evaluator
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
@@ -64,6 +64,8 @@ class Evaluation(L.Callback):
         self.metrics, self.samples = chosen(metrics), samples
         self.every_epochs, self.every_steps = every_epochs, every_steps
         self.final, self.final_samples, self.seed = chosen(final or ()), final_samples, seed
+        if bounds := {*self.metrics, *self.final} & {*LIKELIHOODS}:
+            raise CondgenError(f"callbacks.evaluation looks at samples: {min(bounds)} is measured by condgen evaluate.")
         self.values: dict[str, float] = {}
         self.protocol: Protocol | None = None
         self.seconds = 0.0

@@ -6,6 +6,7 @@ Targets are in [0, 1]; `forward(outputs, target)` maps the decoder's raw outputs
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,12 @@ from condgen.errors import CondgenError
 class ReconstructionLoss(nn.Module, ABC):
     """How far a decoded sample is from its target."""
 
-    normalized = False
-    """Whether exp(-loss) sums to one over the 256 levels of a pixel, so that bits per dimension mean something."""
+    density: str | None = None
+    """What exp(-loss) is a probability of: "levels", the 256 of each pixel, or "bits", black or white pixels; None: nothing."""
+
+    def observed(self, x: Tensor, uniform: Callable[[], Tensor]) -> Tensor:
+        """Return what is reconstructed of samples ``x`` (B, *shape) in [-1, 1], with uniform numbers of the same shape."""
+        return x
 
     @abstractmethod
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
@@ -33,7 +38,18 @@ class Bernoulli(ReconstructionLoss):
     """Cross-entropy of grey values read as probabilities (Kingma & Welling 2014, appendix C.1).
 
     A likelihood on binary pixels only; on grey values it is the customary surrogate.
+
+    Args:
+        binarize: draw each pixel black or white, white with its grey value as probability, anew whenever an image is seen
+            (Burda et al. 2016, section 5), which makes it a likelihood; encoder and decoder see the drawn pixels.
     """
+
+    def __init__(self, binarize: bool = False):
+        super().__init__()
+        self.density = "bits" if binarize else None
+
+    def observed(self, x: Tensor, uniform: Callable[[], Tensor]) -> Tensor:
+        return torch.where(uniform() < (x + 1) / 2, 1.0, -1.0) if self.density else x
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(outputs, target, reduction="none").sum(1)
@@ -60,13 +76,13 @@ class Gaussian(ReconstructionLoss):
         if sigma <= 0:
             raise CondgenError(f"loss.sigma must be positive, not {sigma}.")
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
-        self.normalized = discretized
+        self.density = "levels" if discretized else None
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
         mean = outputs.sigmoid()
         # The floor keeps the density of saturated pixels (MNIST's background) from growing without bound.
-        log_sigma = self.log_sigma.clamp(min=math.log(1 / 255) if not self.normalized else -7.0)
-        if not self.normalized:
+        log_sigma = self.log_sigma.clamp(min=-7.0 if self.density else math.log(1 / 255))
+        if not self.density:
             squares = ((mean - target) / log_sigma.exp()).square()
             return (0.5 * squares + log_sigma + 0.5 * math.log(2 * math.pi)).sum(1)
         return -log_interval(target, mean, log_sigma.exp(), half=0.5 / 255).sum(1)

@@ -39,18 +39,24 @@ METRICS = {
     "diversity_worst": Metric("least diversity", "higher", "Diversity of the class where it is least."),
     "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
     "cas": Metric("CAS", "higher", "Accuracy on real images of a classifier that was trained on generated ones."),
+    "elbo": Metric("ELBO", "higher", "Lower bound of the mean log-likelihood of real images in nats.", ".2f"),
+    "iwae": Metric("IWAE bound", "higher", "The same from importance samples, which make it tighter.", ".2f"),
+    "log_likelihood": Metric("log-likelihood", "higher", "Mean log-likelihood of real images in nats.", ".2f"),
+    "bits_per_dim": Metric("bits/dim", "lower", "Negative log-likelihood (or its bound) of real images, bits a dimension."),
 }
 """All metrics by the names under which figures are stored; ``cas`` trains a network and is computed elsewhere."""
+LIKELIHOODS = ("elbo", "iwae", "log_likelihood", "bits_per_dim")
+"""Those that a model itself says of real images; what of, and from how many draws, stands in the protocol."""
 
 
 def chosen(metrics: Sequence[str] | str) -> list[str]:
-    """Return the names of ``metrics``: a list, or "all" but the slow classification accuracy score, asked for by name.
+    """Return the names of ``metrics``: a list, or "all" that are of generated images but the slow ``cas``, asked for by name.
 
     Raises:
         CondgenError: a name is unknown.
     """
     if metrics == "all":
-        return [name for name in METRICS if name != "cas"]
+        return [name for name in METRICS if name != "cas" and name not in LIKELIHOODS]
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     require_metrics(names)
     return names

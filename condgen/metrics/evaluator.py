@@ -23,8 +23,9 @@ from condgen.metrics.features import Features
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, floors, measure
-from condgen.models.base import BLOCK, GenerativeModel
-from condgen.spaces import Images, to_uint8
+from condgen.models.base import BLOCK, GenerativeModel, evaluating
+from condgen.randomness import generator
+from condgen.spaces import Images, floating, to_uint8
 
 FEWEST = 100
 """Images below which figures mean nothing."""
@@ -163,6 +164,22 @@ class Evaluator:
         blocks = [shares[i % world][i] for i in range(len(asked))]
         return torch.cat([images for images, _ in blocks]), Features.cat([features for _, features in blocks])
 
+    @torch.inference_mode()
+    def likelihood(self, model: GenerativeModel, draws: int) -> dict[str, float]:
+        """Return means over the real images of the split of what `GenerativeModel.likelihood` says about them."""
+        shape = model.space.shape
+        data = self.data if self.data.space.shape == shape else self.data.at(shape[1], shape[0])
+        part: Part = getattr(data, self.split)
+        sums: dict[str, float] = {}
+        with evaluating(model):
+            for i, rows in enumerate(torch.split(part.rows, BLOCK)):
+                x = floating(part.table.images[rows]).to(model.device)
+                condition = model.condition.from_labels(part.table.labels[rows]).to(model.device)
+                found = model.likelihood(x, condition, generator(self.seed, "likelihood", i), draws)
+                for name, values in found.items():
+                    sums[name] = sums.get(name, 0.0) + values.double().sum().item()
+        return {name: total / len(part) for name, total in sums.items()}
+
     def record(
         self,
         images: Tensor,
@@ -172,6 +189,7 @@ class Evaluator:
         with_floors: bool,
         weights: str,
         knobs: Mapping[str, Any] | None = None,
+        likelihood: Mapping[str, float] | None = None,
         source: str,
         step: int | None,
     ) -> Record:
@@ -183,7 +201,8 @@ class Evaluator:
             metrics: names in `condgen.metrics.catalogue.METRICS`.
             with_floors: also measure training images.
             weights: see `Protocol`.
-            knobs: how the model was sampled, where otherwise than in training.
+            knobs: how the model was sampled, where otherwise than in training, and the protocol of its likelihoods.
+            likelihood: figures from `likelihood`.
             source: see `Record`.
             step: see `Record`.
         """
@@ -205,6 +224,7 @@ class Evaluator:
             weights=weights,
             **(knobs or {}),
         )
+        figures |= likelihood or {}
         classes = self.data.condition.classes if generated.labels is not None else []
         return Record(protocol, figures, lows, measured.per_class, classes, measured.confusion, source, step)
 

@@ -28,6 +28,7 @@ class Protocol:
         standing: batches over which batch norm's statistics were measured anew, None where they are those of the training.
         steps: in which a sample was made, None where it is made at once.
         sampler: the method that made them, None where there is none.
+        likelihood: what likelihoods are of and from how many draws each, such as "bits-50"; None where there are none.
     """
 
     extractor: str
@@ -45,6 +46,7 @@ class Protocol:
     standing: float | None = None
     steps: int | None = None
     sampler: str | None = None
+    likelihood: str | None = None
 
     @property
     def name(self) -> str:
@@ -61,8 +63,8 @@ class Protocol:
         return asdict(self)
 
 
-SAMPLING = ("weights", "truncation", "temperature", "guidance", "standing", "steps", "sampler")
-"""The half of a protocol that says how a model was sampled; the other half says how images were measured."""
+SAMPLING = ("weights", "truncation", "temperature", "guidance", "standing", "steps", "sampler", "likelihood")
+"""The half of a protocol that says how a model was used; the other half says how images were measured."""
 
 
 def read_protocol(stamp: Any, source: str) -> Protocol:

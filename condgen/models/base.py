@@ -80,6 +80,25 @@ class GenerativeModel(L.LightningModule, ABC):
         """Turn latents (B, ...) into samples (B, *shape), one for each encoded condition (B, ...)."""
 
     @property
+    def density(self) -> str | None:
+        """What `likelihood` is of: "levels", the 256 of each pixel, or "bits", pixels drawn black or white; None: nothing."""
+        return None
+
+    def likelihood(self, x: Tensor, condition: Tensor, stream: torch.Generator, draws: int) -> dict[str, Tensor]:
+        """Return how likely real samples are, where there is a `density`, in eval mode and without gradients.
+
+        Args:
+            x: samples (B, *shape), as in a batch.
+            condition: encoded conditions (B, ...).
+            stream: a CPU generator for whatever is drawn.
+            draws: how many times noise is drawn for each sample, where a bound is tightened by it.
+
+        Returns:
+            Values (B,) by the names in `condgen.metrics.catalogue.LIKELIHOODS`: nats, or bits per dimension.
+        """
+        raise NotImplementedError(f"A {type(self).__name__} has no likelihood.")
+
+    @property
     def weights(self) -> str:
         """Which weights `sample` uses: "ema", averages over the training, or "raw", those of the last step."""
         return "raw"

@@ -1,9 +1,13 @@
 """Variational autoencoders (Kingma & Welling 2014; conditional: Sohn et al. 2015, equation 2).
 
-    L(x, c) = -E_{q(z|x,c)} log p(x | z, c) + beta * KL(q(z | x, c) || N(0, I))
+    L(x, c) = -E_{q(z|x,c)} log p(x | z, c) + beta * KL(q(z | x, c) || p(z | c))
 
 in nats, summed over pixels and averaged over samples. beta = 1 is the negative evidence lower bound, beta > 1 the
-beta-VAE (Higgins et al. 2017), beta = 0 a plain autoencoder; the condition decides between VAE and CVAE.
+beta-VAE (Higgins et al. 2017), beta = 0 a plain autoencoder; the condition decides between VAE and CVAE. The prior p(z | c)
+is N(0, I) or learned with the rest (`condgen.models.priors`). A trained model's likelihood is bounded more tightly by the mean
+of K importance weights (Burda et al. 2016, equation 8):
+
+    log p(x | c) >= E_{z_1 .. z_K ~ q} log 1/K sum_k p(x | z_k, c) p(z_k | c) / q(z_k | x, c)
 """
 
 import math
@@ -18,11 +22,13 @@ from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
+from condgen.models.priors import MakePrior, StandardNormal, log_normal
+from condgen.models.schedules import Schedule, set_rates
 from condgen.spaces import Images, Space
 
 
 class VAE(GenerativeModel):
-    """A (conditional) variational autoencoder with a standard normal prior.
+    """A (conditional) variational autoencoder.
 
     Args:
         space: what a sample is.
@@ -32,9 +38,11 @@ class VAE(GenerativeModel):
         decoder: makes p from (latent, condition, space, extra); p(z, c) is the raw outputs of the loss, (B, D + extra).
         latent: length of the code z.
         optimizer: makes the optimizer from the parameters.
+        prior: makes p(z | c) from (latent, condition); None: N(0, I).
         beta: weight of the KL divergence; 0 makes a deterministic autoencoder.
         warmup: updates over which the trained beta grows linearly from 0; the reported objective has the full beta.
         decode_condition: the decoder also reconstructs the condition's vector, as part of the same loss.
+        decay: factor of the learning rate by the share of the training that is over; None: it stays.
         compile: compile encoder and decoder (torch.compile).
         expects: the shape that the model was published for; None takes any.
         seed: decides every random number of the training.
@@ -51,9 +59,11 @@ class VAE(GenerativeModel):
         decoder: Callable[..., nn.Module],
         latent: int,
         optimizer: MakeOptimizer,
+        prior: MakePrior | None = None,
         beta: float = 1.0,
         warmup: int = 0,
         decode_condition: bool = False,
+        decay: Schedule | None = None,
         compile: bool = False,
         expects: Sequence[int] | None = None,
         seed: int = 0,
@@ -64,19 +74,23 @@ class VAE(GenerativeModel):
                 f"A VAE needs a reconstruction loss and {type(loss).__name__} is none: "
                 "choose loss=bernoulli, loss=gaussian or loss=squared_error."
             )
-        if loss.normalized and not isinstance(space, Images):
-            kind = type(space).__name__.lower()
-            raise CondgenError(f"loss.discretized is for the 256 levels of a pixel, and {kind} have none: set it to false.")
+        if loss.density and not isinstance(space, Images):
+            kind, key = type(space).__name__.lower(), "discretized" if loss.density == "levels" else "binarize"
+            raise CondgenError(f"loss.{key} is for the 256 levels of a pixel, and {kind} have none: set it to false.")
         if latent < 1 or beta < 0 or warmup < 0:
             raise CondgenError("model.latent must be at least 1, model.beta and model.warmup at least 0.")
+        if prior and not beta:
+            raise CondgenError("A prior is learned by the KL divergence, which model.beta=0 leaves out: set prior=none.")
         self.loss = loss
         self.latent = latent
         self.encoder = encoder(latent=latent, condition=condition, space=space)
         self.decoder = decoder(latent=latent, condition=condition, space=space, extra=condition.width * decode_condition)
+        self.code_prior = prior(latent=latent, condition=condition) if prior else StandardNormal()
         self.optimizer = check_optimizer("optimizer", optimizer)
         self.beta = beta
         self.warmup = warmup
         self.decode_condition = decode_condition
+        self.decay = decay
         self._validation: list[Tensor] = []
         self._mean: Tensor | None = None
         if compile:
@@ -84,28 +98,44 @@ class VAE(GenerativeModel):
             self.decoder.compile()
 
     def configure_optimizers(self) -> Optimizer:
-        """One optimizer for encoder, decoder and loss."""
+        """One optimizer for encoder, decoder, prior and loss."""
         return self.optimizer(self.parameters())
 
     def terms(self, x: Tensor, condition: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return reconstruction loss and KL divergence of each sample in nats, each (B,)."""
-        mean, log_variance = self.encoder(x, condition)
+        """Return reconstruction loss and KL divergence (or its estimate from one draw) of each sample in nats, each (B,)."""
+        mean, log_variance = self.posterior(x, condition)
         self._mean = mean.detach()  # for `code_variance`
         z = mean + (0.5 * log_variance).exp() * noise if self.beta else mean
+        with torch.autocast(x.device.type, enabled=False):  # 16 bits are too coarse for densities
+            kl = self.code_prior.divergence(mean, log_variance, z, condition)
+        return self.reconstruction(x, z, condition), kl
+
+    def posterior(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z | x, c), each float32 (B, latent)."""
+        mean, log_variance = self.encoder(x, condition)
+        return mean.float(), log_variance.float()
+
+    def reconstruction(self, x: Tensor, z: Tensor, condition: Tensor) -> Tensor:
+        """Return -log p(x | z, c) in nats, (B,)."""
         target = (x.flatten(1) + 1) / 2
         if self.decode_condition:
             target = torch.cat([target, self.condition.vector(condition)], dim=1)
-        reconstruction = self.loss(self.decoder(z, condition), target)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
-        return reconstruction, kl
+        return self.loss(self.decoder(z, condition).float(), target)
 
     def noise(self, condition: Tensor, purpose: str, batch: int) -> Tensor:
         """Draw the noise (B, latent) of a batch."""
         return self.rows(self.prior, len(condition), purpose, batch)
 
+    def uniform(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw uniform numbers (count, *shape), which decide drawn pixels."""
+        return torch.rand(count, *self.space.shape, generator=generator)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective with the present, warming beta; record it with the full one."""
+        if self.decay:
+            set_rates(self.trainer.optimizers, self.decay(self.progress()))
         x, condition = batch
+        x = self.loss.observed(x, lambda: self.rows(self.uniform, len(x), "bits", batch_idx))
         reconstruction, kl = (term.mean() for term in self.terms(x, condition, self.noise(condition, "noise", batch_idx)))
         self.record(loss=reconstruction.detach() + self.beta * kl.detach(), reconstruction=reconstruction, kl=kl)
         beta = self.beta * min(1.0, (self.global_step + 1) / self.warmup) if self.warmup else self.beta
@@ -114,6 +144,7 @@ class VAE(GenerativeModel):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sum the terms of the same objective over the validation part, with the same noise in every epoch."""
         x, condition = batch
+        x = self.loss.observed(x, lambda: self.fixed_rows(self.uniform, len(x), "validation bits", batch_idx))
         noise = self.fixed_rows(self.prior, len(x), "validation", batch_idx)
         reconstruction, kl = self.terms(x, condition, noise)
         assert self._mean is not None
@@ -132,16 +163,38 @@ class VAE(GenerativeModel):
         first_moment, second_moment = (sums[3:] / sums[2]).chunk(2)
         self.code_variance = second_moment - first_moment.square()
         metrics = {"val/loss": reconstruction + self.beta * kl, "val/reconstruction": reconstruction, "val/kl": kl}
-        if self.loss.normalized and self.beta == 1 and not self.decode_condition:
+        if self.density == "levels" and self.beta == 1:
             metrics["val/bits_per_dim"] = (reconstruction + kl) / (math.log(2) * prod(self.space.shape))
         self.log_dict(metrics, logger=False)
         self.publish(metrics)
 
+    # --- likelihood ---
+
+    @property
+    def density(self) -> str | None:
+        """What the loss gives probabilities of, where all of the objective is about that."""
+        return self.loss.density if self.beta and not self.decode_condition else None
+
+    def likelihood(self, x: Tensor, condition: Tensor, stream: torch.Generator, draws: int) -> dict[str, Tensor]:
+        """Return ``elbo`` and ``iwae``, from the same ``draws`` codes of each sample, and the latter in ``bits_per_dim``."""
+        x = self.loss.observed(x, lambda: self.uniform(len(x), stream).to(x.device))
+        mean, log_variance = self.posterior(x, condition)
+        weights = []
+        for _ in range(draws):
+            z = mean + (0.5 * log_variance).exp() * self.prior(len(x), stream).to(x.device)
+            ratio = self.code_prior.log_density(z, condition) - log_normal(z, mean, log_variance)
+            weights.append(ratio - self.reconstruction(x, z, condition))
+        table = torch.stack(weights).double()  # (draws, B)
+        iwae = table.logsumexp(0) - math.log(draws)
+        return {"elbo": table.mean(0), "iwae": iwae, "bits_per_dim": -iwae / (math.log(2) * prod(self.space.shape))}
+
+    # --- sampling ---
+
     def prior(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw z ~ N(0, I), (count, latent)."""
+        """Draw the noise u ~ N(0, I) of codes, (count, latent)."""
         return torch.randn(count, self.latent, generator=generator)
 
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean of p(x | z, c)."""
-        outputs = self.decoder(z, condition)[:, : prod(self.space.shape)]
+        """Return the mean of p(x | z, c) at the code z of the prior that noise (B, latent) becomes."""
+        outputs = self.decoder(self.code_prior(z, condition), condition)[:, : prod(self.space.shape)]
         return self.loss.mean(outputs).view(-1, *self.space.shape) * 2 - 1

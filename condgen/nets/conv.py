@@ -202,13 +202,14 @@ class ConvDecoder(nn.Module):
         depth: int,
         embedding: MakeEmbedding | None,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+        residual: int = 0,
         extra: int = 0,
     ):
         super().__init__()
         if extra:
             raise CondgenError("A convolutional decoder cannot decode the label too: set model.decode_condition=false.")
         self.embed = embedding_of(condition, embedding)
-        self.up = Upsampler(latent + self.embed.width, space, width, depth, norm)
+        self.up = Upsampler(latent + self.embed.width, space, width, depth, norm, residual)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return raw outputs (B, C * H * W)."""

@@ -24,7 +24,17 @@ def test_bernoulli():
     target = targets("binary")
     expected = -BernoulliDistribution(logits=OUTPUTS).log_prob(target).sum(1)
     torch.testing.assert_close(Bernoulli()(OUTPUTS, target), expected)
-    assert not Bernoulli.normalized
+    assert Bernoulli().density is None
+
+
+def test_drawn_pixels_are_white_as_often_as_they_are_grey():
+    grey = torch.linspace(-1, 1, 11).repeat(20_000, 1)
+    loss = Bernoulli(binarize=True)
+    drawn = loss.observed(grey, lambda: torch.rand(grey.shape, generator=torch.Generator().manual_seed(0)))
+    assert drawn.unique().tolist() == [-1, 1] and loss.density == "bits"
+    torch.testing.assert_close(drawn.mean(0), grey[0], rtol=0, atol=0.03)  # 4 standard errors
+    assert torch.equal(drawn[:, [0, -1]], grey[:, [0, -1]])  # black and white stay
+    assert Bernoulli().observed(grey, pytest.fail) is grey
 
 
 def test_squared_error_by_hand():
@@ -40,7 +50,7 @@ def test_gaussian(sigma):
     torch.testing.assert_close(
         loss(OUTPUTS, target), -Normal(OUTPUTS.sigmoid(), sigma).log_prob(target).sum(1), rtol=1e-6, atol=0
     )
-    assert not loss.normalized
+    assert loss.density is None
 
 
 def test_the_best_sigma_is_the_root_of_the_mean_squared_error():
@@ -68,7 +78,7 @@ def test_sigma_has_a_floor():
 def test_the_discretized_gaussian_sums_to_one(sigma, output):
     loss = Gaussian(sigma, discretized=True).double()
     masses = (-loss(torch.full((256, 1), output, dtype=torch.float64), LEVELS[:, None])).exp()
-    assert loss.normalized and masses.sum().item() == pytest.approx(1, abs=1e-5)
+    assert loss.density == "levels" and masses.sum().item() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.1, 0.6])
