@@ -24,7 +24,10 @@ class ImageCondition(Condition):
 
     def __init__(self, shape: Sequence[int]):
         if len(shape) != 3:
-            raise CondgenError(f"A condition that is an image needs images, and these samples have shape {tuple(shape)}.")
+            raise CondgenError(
+                "A condition that is an image needs images, and these samples are none: choose another condition, or a model "
+                "that brings one, model=gan_points."
+            )
         self.classes = []
         self.shape = tuple(int(n) for n in shape)
         self.map_shape = (self.channels, self.shape[1], self.shape[2])
@@ -150,9 +153,9 @@ class Inpaint(ImageCondition):
         return self.cover(x, ~(inside[0][:, :, None] & inside[1][:, None, :])[:, None])
 
     def of_picture(self, image: Tensor) -> Tensor:
-        """The hole is where the picture is transparent; an opaque picture gets one in its middle."""
-        if image.shape[1] == self.shape[0] + 1:
-            return self.cover(image[:, :-1], image[:, -1:] > 0)
+        """The hole is where the picture is not quite opaque; one that is opaque everywhere gets a hole in its middle."""
+        if image.shape[1] > self.shape[0] and bool((image[:, -1] < 1).any()):
+            return self.cover(image[:, :-1], image[:, -1:] >= 1)
         return super().of_picture(image)
 
     def cover(self, x: Tensor, known: Tensor) -> Tensor:
@@ -162,7 +165,7 @@ class Inpaint(ImageCondition):
     def finish(self, samples: Tensor, condition: Tensor) -> Tensor:
         """Known pixels are as they were, exactly."""
         pixels, known = condition[:, :-1], condition[:, -1:] > 0
-        return torch.where(known, pixels.to(samples.dtype), samples)
+        return torch.where(known, pixels, samples.to(pixels.dtype))
 
 
 class Colorize(ImageCondition):
