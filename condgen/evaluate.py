@@ -64,12 +64,21 @@ def evaluate(
     if content is None or model is None or checkpoint is None:
         images, labels = read_images(target, evaluator)
         features = evaluator.extract(images, labels)
-        weights, knobs, source, step = "given", {}, target.stem, None
+        weights, knobs, condition, source, step = "given", {}, None, target.stem, None
     else:
         images, features = samples_of(model.to(place), evaluator, config, checkpoint)
-        weights, knobs, source, step = model.weights, model.knobs, checkpoint.stem, content["global_step"]
+        weights, knobs, condition = model.weights, model.knobs, model.condition
+        source, step = checkpoint.stem, content["global_step"]
     record = evaluator.record(
-        images, features, metrics=metrics, with_floors=True, weights=weights, knobs=knobs, source=source, step=step
+        images,
+        features,
+        metrics=metrics,
+        with_floors=True,
+        weights=weights,
+        knobs=knobs,
+        condition=condition,
+        source=source,
+        step=step,
     )
     folder = out or (run or Path("outputs")) / "evaluation" / name_of(record)
     save(folder, record, evaluator, images, features, model)

@@ -142,9 +142,12 @@ def measurement(record: Record) -> list[str]:
     for metric, value in record.figures.items():
         known = METRICS.get(metric)
         meaning = f"<small>{text(known.meaning)}</small>" if known else ""
-        shown = (figure(found, metric) for found in (value, record.floors.get(metric)))
+        trivial = (found.get(metric) for found in record.baselines.values())
+        shown = (figure(found, metric) for found in (value, record.floors.get(metric), *trivial))
         rows.append((title(metric) + meaning, *shown, BETTER[known.better] if known else ""))
-    parts.append(table(("Metric", "Generated", "Floor", "Better"), rows))
+    parts.append(table(("Metric", "Generated", "Floor", *map(text, record.baselines), "Better"), rows))
+    if record.baselines:
+        parts.append("<p>Baselines are trivial answers to the images that samples start from.</p>")
     if record.per_class:
         values = zip(
             *([figure(value, metric) for value in column] for metric, column in record.per_class.items()), strict=False

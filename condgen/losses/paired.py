@@ -1,6 +1,6 @@
 """What else G lowers, where a generated sample has a real one of the same condition: how far the two are apart.
 
-    loss of G + sum of weight * term(G(z, c), x)        (Isola et al. 2017, equation 4)
+loss of G + sum of weight * term(G(z, c), x)        (Isola et al. 2017, equation 4)
 """
 
 from abc import ABC, abstractmethod

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from condgen.errors import CondgenError
 
 Judge = Callable[[Tensor, Tensor], Tensor]
-"""D behind the augmentation of its input: from samples (B, ...) and conditions (B, ...) to logits (B,), or (B, P) of patches."""
+"""D behind the augmentation of its input: from samples (B, ...) and conditions (B, ...) to logits (B,), of patches (B, P)."""
 
 
 @dataclass(frozen=True)

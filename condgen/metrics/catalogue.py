@@ -38,9 +38,13 @@ METRICS = {
     "diversity": Metric("diversity", "one", "Mean distance within a class over that of real images, mean over the classes."),
     "diversity_worst": Metric("least diversity", "higher", "Diversity of the class where it is least."),
     "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
+    "l1": Metric("L1", "lower", "Mean absolute difference, in 0..1, from the real image that the condition is of.", ".4f"),
+    "ssim": Metric("SSIM", "higher", "Structural similarity to the real image that the condition is of; 1 for that image."),
     "cas": Metric("CAS", "higher", "Accuracy on real images of a classifier that was trained on generated ones."),
 }
-"""All metrics by the names under which figures are stored; ``cas`` trains a network and is computed elsewhere."""
+"""All metrics by the names under which figures are stored."""
+ELSEWHERE = ("cas", "l1", "ssim")
+"""What is not computed from features: ``cas`` trains a network, the others compare pixels."""
 
 
 def chosen(metrics: Sequence[str] | str) -> list[str]:

@@ -28,6 +28,7 @@ class Protocol:
         standing: batches over which batch norm's statistics were measured anew, None where they are those of the training.
         steps: in which a sample was made, None where it is made at once.
         sampler: the method that made them, None where there is none.
+        start: the image that each sample was made from, e.g. "edges, threshold 0.15"; None where there is none.
     """
 
     extractor: str
@@ -45,6 +46,7 @@ class Protocol:
     standing: float | None = None
     steps: int | None = None
     sampler: str | None = None
+    start: str | None = None
 
     @property
     def name(self) -> str:

@@ -24,8 +24,7 @@ from condgen.losses.paired import PairedLoss
 from condgen.losses.regularizers import Regularizer, Turn
 from condgen.models.base import BLOCK, Batch, GenerativeModel, MakeOptimizer, check_optimizer
 from condgen.models.game import Game, mean_of, require_grad, vitals
-from condgen.models.gan_checks import check_augment, check_choices, check_discriminator, check_fakes, check_regularizers
-from condgen.models.gan_checks import check_terms, contains
+from condgen.models.gan_checks import check_augment, check_choices, check_discriminator, check_regularizers, check_terms
 from condgen.models.sampling import measure_statistics
 from condgen.models.schedules import Schedule, set_rates
 from condgen.randomness import generator as keyed_generator
@@ -94,7 +93,7 @@ class GAN(GenerativeModel):
         seed: int = 0,
     ):
         super().__init__(space, condition, expects, seed)
-        check_choices(loss, latent, discriminator_steps, order, fake_condition, ema, accumulate, gradient_clip)
+        check_choices(loss, latent, discriminator_steps, order, fake_condition, ema, accumulate, gradient_clip, condition)
         self.automatic_optimization = False
         self.loss = loss
         self.latent = latent
@@ -103,7 +102,7 @@ class GAN(GenerativeModel):
         self.auxiliary = auxiliary(features=self.discriminator.head.features, condition=condition) if auxiliary else None
         self._judges = [*self.discriminator.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         # One pass over real and generated samples together is faster, unless batch norm would mix their statistics.
-        self._joint = not contains(self.discriminator, _BatchNorm)
+        self._joint = not any(isinstance(module, _BatchNorm) for module in self.discriminator.modules())
         self.terms = check_terms(terms or {}, fake_condition)
         self.regularizers = check_regularizers(regularizers or {}, loss, self.discriminator, condition)
         self.augment = check_augment(discriminator_augment, loss, space, condition)
@@ -119,7 +118,7 @@ class GAN(GenerativeModel):
         self.discriminator_steps = self.batches_per_update = discriminator_steps
         self.generator_first = order == "generator_first"
         self.reuse_fake = reuse_fake
-        self.fake_condition = check_fakes(fake_condition, condition)
+        self.fake_condition = fake_condition
         self._logits: tuple[Tensor, Tensor] | None = None
         self.judge = self.discriminator.judge
         if compile:  # G in place: wrapping it would rename every key of the checkpoint

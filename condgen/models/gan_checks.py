@@ -1,7 +1,6 @@
 """What a GAN's parts cannot be, or cannot be together: each refused in one sentence, before training starts."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -31,8 +30,9 @@ def check_choices(
     ema: float,
     accumulate: int,
     gradient_clip: float | None,
+    condition: Condition,
 ) -> None:
-    """Refuse values out of their range."""
+    """Refuse values out of their range, and random conditions where they can only be made from samples."""
     if not isinstance(loss, AdversarialLoss):
         raise CondgenError(
             f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax, lsgan, hinge, "
@@ -46,6 +46,8 @@ def check_choices(
         raise CondgenError(f"model.order must be discriminator_first or generator_first, not {order}.")
     if fake_condition not in ("batch", "random"):
         raise CondgenError(f"model.fake_condition must be batch or random, not {fake_condition}.")
+    if fake_condition == "random" and condition.map_shape is not None:
+        raise CondgenError("A condition that is an image cannot be drawn at random: set model.fake_condition=batch.")
     if gradient_clip is not None and gradient_clip <= 0:
         raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
 
@@ -62,13 +64,6 @@ def check_discriminator(network: nn.Module, condition: Condition) -> Discriminat
             "model.discriminator.embedding=null."
         )
     return network
-
-
-def check_fakes(fake_condition: Literal["batch", "random"], condition: Condition) -> Literal["batch", "random"]:
-    """Return it; refuse random conditions where they can only be made from samples."""
-    if fake_condition == "random" and condition.map_shape is not None:
-        raise CondgenError("A condition that is an image cannot be drawn at random: set model.fake_condition=batch.")
-    return fake_condition
 
 
 def check_terms(given: Mapping[str, object], fake_condition: str) -> Terms:
