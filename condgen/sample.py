@@ -79,7 +79,7 @@ def write_samples(
 
 def after_starts(model: GenerativeModel, asked: Tensor, samples: Tensor, count: int) -> Tensor:
     """Return samples (N * count, C, H, W) with, before each ``count`` of them, the image that they start from."""
-    rows = samples.unflatten(0, (-1, count))  # (N, count, C, H, W)
+    rows = samples.view(-1, count, *samples.shape[1:])
     return torch.cat([starts(model, asked.cpu())[::count, None], rows], dim=1).flatten(0, 1)
 
 

@@ -5,6 +5,7 @@ and where most pixels are given any answer is near. So trivial answers are measu
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def paired_figures(metrics: Sequence[str], images: Tensor, real: Tensor) -> dict
     L1 is the mean absolute difference. SSIM has the usual window, Gaussian of deviation 1.5 (Wang et al. 2004, section III-C).
     """
     wanted = [name for name in ("l1", "ssim") if name in metrics and (name == "l1" or min(images.shape[2:]) >= SMALLEST)]
-    similarity = StructuralSimilarityIndexMeasure(data_range=1.0, sync_on_compute=False)
+    similarity: Any = StructuralSimilarityIndexMeasure(data_range=1.0, sync_on_compute=False)
     distance = 0.0
     for some, others in zip(torch.split(images, BLOCK), torch.split(real, BLOCK), strict=True):
         a, b = some.float() / 255, others.float() / 255

@@ -93,7 +93,8 @@ class UNetGenerator(nn.Module):
         for down in self.downs:
             seen.append(down(F.leaky_relu(seen[-1], 0.2)))
         code = self.code(F.leaky_relu(seen[-1], 0.2).flatten(1))
-        x: Tensor = self.start(self.seed(F.relu(torch.cat([code, z.to(code.dtype), self.embed(condition).to(code.dtype)], 1))))
+        said = [F.relu(code), z.to(code.dtype), self.embed(condition).to(code.dtype)]
+        x: Tensor = self.start(self.seed(torch.cat(said, dim=1)))
         for up in [*self.ups, self.last]:
             x = up(F.relu(torch.cat([x, seen.pop()], dim=1)))
         return x.tanh()

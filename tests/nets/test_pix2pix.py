@@ -183,7 +183,7 @@ def test_what_cannot_be_is_refused(overrides, words):
 
 
 def test_terms_need_the_conditions_of_the_batch():
-    term = "model.terms={l1: {_target_: condgen.losses.paired.L1, weight: 1.0}}"
+    term = "+model.terms.l1={_target_: condgen.losses.paired.L1, weight: 1.0}"
     assert isinstance(make_model("model=cgan_mlp", term).terms, nn.ModuleDict)
     with pytest.raises(CondgenError, match="fake_condition=batch"):
         make_model("model=cgan_mlp", term, "model.fake_condition=random")
