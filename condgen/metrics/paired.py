@@ -27,7 +27,8 @@ SMALLEST = 11
 def paired_figures(metrics: Sequence[str], images: Tensor, real: Tensor) -> dict[str, float]:
     """Return those of "l1" and "ssim" that are among ``metrics``, of ``images`` and ``real``, uint8 (N, C, H, W), row by row.
 
-    L1 is the mean absolute difference. SSIM has the usual window, Gaussian of deviation 1.5 (Wang et al. 2004, section III-C).
+    L1 is the mean absolute difference. SSIM has the usual window, Gaussian of deviation 1.5 (Wang et al. 2004, section III-C),
+    and mirrors images at their edges, as torchmetrics does.
     """
     wanted = [name for name in ("l1", "ssim") if name in metrics and (name == "l1" or min(images.shape[2:]) >= SMALLEST)]
     similarity: Any = StructuralSimilarityIndexMeasure(data_range=1.0, sync_on_compute=False)

@@ -180,7 +180,8 @@ def test_holes_are_filled_from_what_is_known_and_that_stays_exactly(filler):
         filler.tune(guidance=guidance)
         samples = filler.sample(condition)
         assert torch.equal(samples[known], x[known])
-        assert (samples - x)[~known].abs().mean() < 0.12, guidance  # not knowing costs about 0.4
+        error, unknowing = ((samples - of)[~known].abs().mean() for of in (x, x.roll(8, dims=0)))
+        assert error < 0.2 and unknowing > 3 * error, guidance
     filler.tune()
 
 
