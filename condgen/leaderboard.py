@@ -199,4 +199,6 @@ def notes(section: Section) -> list[str]:
         found.append(f"Left out, because the same run and seed was measured again later: {', '.join(older)}.")
     if section.disputed:
         found.append(f"The records name different floors for {', '.join(section.disputed)}: their range is shown.")
+    if section.baselines:
+        found.append("Baselines are trivial answers to the images that samples start from.")
     return found

@@ -31,6 +31,9 @@ CAPTIONS = {
 }
 """What the pictures beside a record show, in their order on the page; others follow under their own names."""
 
+GRID = "left real samples, right generated ones; or left what these start from, then they, right the real ones"
+"""What a sample grid of the training shows."""
+
 CHARTS = ("confusion", "curves")
 """Pictures that are shown as they are; in all others the pixels of samples are to be seen, and small ones are enlarged."""
 
@@ -160,9 +163,7 @@ def measurement(record: Record) -> list[str]:
 
 def newest_samples(folder: Path) -> str:
     """Show the newest sample grid of the training that can be read."""
-    grids = (
-        picture(path, f"{path.stem}: left real samples, right generated ones") for path in sorted(folder.glob("*.png"))[::-1]
-    )
+    grids = (picture(path, f"{path.stem}: {GRID}") for path in sorted(folder.glob("*.png"))[::-1])
     shown = next(filter(None, grids), "")
     return shown and f"<h2>Samples</h2>\n{shown}"
 

@@ -1,13 +1,17 @@
 """Conditions that are images, alone and beside a class: how they are made, asked for, put back and loaded."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from condgen.conditions import ClassLabel, Colorize, Edges, ImageCondition, Inpaint, OneHot, Together
 from condgen.config import build
+from condgen.data import DataModule
 from condgen.data.augment import Compose, Crop, Flip
 from condgen.data.loader import BatchLoader
+from condgen.data.tables import Table, Tables
 from condgen.errors import CondgenError
 from condgen.spaces import to_float, to_uint8
 
@@ -177,3 +181,18 @@ def test_batches_hold_the_condition_of_what_they_show_wherever_a_run_starts_and_
     shares = [batches(1, rank=rank, world=2) for rank in range(2)]
     assert same([tuple(map(torch.cat, zip(*pair, strict=True))) for pair in zip(*shares, strict=True)], whole)
     assert not same(batches(2), whole)
+
+
+def test_rows_of_a_part_have_the_same_conditions_in_every_run_and_in_any_order():
+    tables = Tables(Table(PIXELS, torch.arange(23) % 3), None, PETS.classes)
+    source = SimpleNamespace(load=lambda decoding: tables)
+
+    def encode(rows, **options):
+        data = DataModule(source, lambda shape: Inpaint(shape), batch_size=2, split=[0.4, 0.4, 0.2], **options)
+        return data.encode(data.val, torch.tensor(rows)), data.val.images[torch.tensor(rows)]
+
+    whole, images = encode(range(9))
+    some, _ = encode([7, 2, 2], seed=5)
+    assert torch.equal(some, whole[[7, 2, 2]]) and not torch.equal(whole[:, -1], whole[:1, -1].expand(9, -1, -1))
+    known = (whole[:, -1:] > 0).expand_as(images)
+    assert torch.equal(to_uint8(whole[:, :-1])[known], images[known])
