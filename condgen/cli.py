@@ -49,7 +49,9 @@ def sample(
         str | None, typer.Option(help="What to generate: 0-9, frog,cat, digit=3,colour=red|blue. Without it: every class.")
     ] = None,
     to: Annotated[str | None, typer.Option(help="Walk from --condition to this one, in --count samples.")] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture to start from, for models that need one.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture to start from, for models that need one; in a grid it comes first.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples for each condition.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
     truncation: Annotated[float | None, typer.Option(help="Bound of the noise: smaller is better and less diverse.")] = None,

@@ -65,10 +65,11 @@ def evaluate(
     if content is None or model is None or checkpoint is None:
         images, labels = read_images(target, evaluator)
         features = evaluator.extract(images, labels)
-        weights, knobs, source, step = "given", {}, target.stem, None
+        weights, knobs, condition, source, step = "given", {}, None, target.stem, None
     else:
         images, features = samples_of(model.to(place), evaluator, config, checkpoint)
-        weights, knobs, source, step = model.weights, model.knobs, checkpoint.stem, content["global_step"]
+        weights, knobs, condition = model.weights, model.knobs, model.condition
+        source, step = checkpoint.stem, content["global_step"]
         if likelihood := likelihood_of(model, evaluator, config):
             knobs = knobs | {"likelihood": f"{model.density}-{config['likelihood']}"}
     record = evaluator.record(
@@ -79,6 +80,7 @@ def evaluate(
         weights=weights,
         knobs=knobs,
         likelihood=likelihood,
+        condition=condition,
         source=source,
         step=step,
     )

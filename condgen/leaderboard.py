@@ -13,7 +13,7 @@ from condgen.metrics.catalogue import METRICS, Metric
 from condgen.metrics.protocol import SAMPLING
 from condgen.metrics.record import read_records
 from condgen.reporting.runs import find_run
-from condgen.reporting.standings import Entry, Figure, Row, Section, badness, divide, gather, ordered
+from condgen.reporting.standings import Bounds, Entry, Figure, Row, Section, badness, disagree, divide, gather, ordered
 from condgen.reporting.tables import Cell, Column, escaped, markdown_table, printable, text_table
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "one": " → 1"}
@@ -122,6 +122,7 @@ def heading(section: Section) -> str:
         f"{protocol.generated:,} generated against {protocol.real:,} images of {protocol.reference} (data {protocol.data[:8]})",
         f"resize {protocol.resize}",
         f"seed {protocol.seed}",
+        *([f"start {protocol.start}"] if protocol.start else []),
     ]
     shared = {name: values[0] for name, values in sampling(section).items() if len(set(values)) == 1 and values[0] != NONE}
     return " | ".join([*parts, *(f"{name} {value}" for name, value in shared.items())])
@@ -142,15 +143,20 @@ def sampling(section: Section) -> dict[str, list[str]]:
 def columns(section: Section) -> list[Column]:
     """Return the columns of a section: who, how it was sampled where that differs, seeds, and the metrics."""
     rows = section.rows
-    texts = [Column("run", [*(Cell(row.name) for row in rows), Cell(FLOOR)])]
+    below = references(section)
+    blank = [Cell() for _ in below]
+    texts = [Column("run", [*(Cell(row.name) for row in rows), *map(Cell, below)])]
     described = {"checkpoint": [row.checkpoint for row in rows]} | sampling(section)
-    texts += [Column(name, [*map(Cell, values), Cell()]) for name, values in described.items() if len({*values} - {""}) > 1]
+    texts += [Column(name, [*map(Cell, values), *blank]) for name, values in described.items() if len({*values} - {""}) > 1]
     seeds = [str(len(row.seeds) or "") for row in rows]
-    texts += [Column("seeds", [*map(Cell, seeds), Cell()], number=True)] if any(seeds) else []
-    found = texts + [numbers(section, metric) for metric in section.metrics]
-    if section.floors:
-        return found
-    return [Column(column.title, column.cells[:-1], column.number) for column in found]
+    texts += [Column("seeds", [*map(Cell, seeds), *blank], number=True)] if any(seeds) else []
+    return texts + [numbers(section, metric) for metric in section.metrics]
+
+
+def references(section: Section) -> dict[str, Bounds]:
+    """Return what stands below the rows, by its name: floors, and what trivial answers reach."""
+    trivial = {f"baseline ({name})": found for name, found in section.baselines.items()}
+    return ({FLOOR: section.floors} if section.floors else {}) | trivial
 
 
 def numbers(section: Section, metric: str) -> Column:
@@ -165,15 +171,16 @@ def numbers(section: Section, metric: str) -> Column:
         for text, figure, row in zip(texts, figures, section.rows, strict=True)
     ]
     title = about.title + (ARROWS[about.better] if metric in METRICS else "")
-    return Column(title, [*cells, floor(section, metric, about)], number=True)
+    below = [reference(found, metric, about) for found in references(section).values()]
+    return Column(title, [*cells, *below], number=True)
 
 
-def floor(section: Section, metric: str, about: Metric) -> Cell:
-    """Return the floor of a metric, as a range where the records do not agree."""
-    if metric not in section.floors:
+def reference(found: Bounds, metric: str, about: Metric) -> Cell:
+    """Return the floor or the baseline of a metric, as a range where the records do not agree."""
+    if metric not in found:
         return Cell()
-    low, high = (format(value, about.format) for value in section.floors[metric])
-    return Cell(low, f" to {high}" if metric in section.disputed else "")
+    low, high = (format(value, about.format) for value in found[metric])
+    return Cell(low, f" to {high}" if disagree(found[metric]) else "")
 
 
 def spread(figure: Figure | None, row: Row, style: str) -> str:
@@ -192,4 +199,6 @@ def notes(section: Section) -> list[str]:
         found.append(f"Left out, because the same run and seed was measured again later: {', '.join(older)}.")
     if section.disputed:
         found.append(f"The records name different floors for {', '.join(section.disputed)}: their range is shown.")
+    if section.baselines:
+        found.append("Baselines are trivial answers to the images that samples start from.")
     return found

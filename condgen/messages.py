@@ -62,7 +62,7 @@ def conclude(run: "Run", directory: Path, best: dict[str, float], seconds: float
         shown = directory.resolve().relative_to(Path.cwd())
     pictures = sorted((directory / "samples").glob("*.png"))
     condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
-    condition += " --image PHOTO.png" if run.model.condition.map_shape else ""
+    condition += " --image PICTURE" if run.model.condition.image else ""
     steps, epochs = run.trainer.max_steps, run.trainer.max_epochs
     if run.config["run"].get("budget_minutes"):
         more = longer(2 * run.trainer.global_step)
@@ -75,7 +75,7 @@ def conclude(run: "Run", directory: Path, best: dict[str, float], seconds: float
         "metrics": shown / "metrics.json",
         "curves": f"tensorboard --logdir {shown}",
         "report": shown / write_report(directory).name,
-        "draw samples": f"condgen sample {shown}{condition} --count 64 --out samples.png",
+        "draw samples": f"condgen sample {shown}{condition} --count {8 if run.model.condition.image else 64} --out samples.png",
         "train longer": f"condgen resume {shown} {more}",
     }
     for name, place in rows.items():

@@ -31,6 +31,9 @@ CAPTIONS = {
 }
 """What the pictures beside a record show, in their order on the page; others follow under their own names."""
 
+GRID = "left real samples, right generated ones; or left what these start from, then they, right the real ones"
+"""What a sample grid of the training shows."""
+
 CHARTS = ("confusion", "curves")
 """Pictures that are shown as they are; in all others the pixels of samples are to be seen, and small ones are enlarged."""
 
@@ -142,9 +145,12 @@ def measurement(record: Record) -> list[str]:
     for metric, value in record.figures.items():
         known = METRICS.get(metric)
         meaning = f"<small>{text(known.meaning)}</small>" if known else ""
-        shown = (figure(found, metric) for found in (value, record.floors.get(metric)))
+        trivial = (found.get(metric) for found in record.baselines.values())
+        shown = (figure(found, metric) for found in (value, record.floors.get(metric), *trivial))
         rows.append((title(metric) + meaning, *shown, BETTER[known.better] if known else ""))
-    parts.append(table(("Metric", "Generated", "Floor", "Better"), rows))
+    parts.append(table(("Metric", "Generated", "Floor", *map(text, record.baselines), "Better"), rows))
+    if record.baselines:
+        parts.append("<p>Baselines are trivial answers to the images that samples start from.</p>")
     if record.per_class:
         values = zip(
             *([figure(value, metric) for value in column] for metric, column in record.per_class.items()), strict=False
@@ -157,9 +163,7 @@ def measurement(record: Record) -> list[str]:
 
 def newest_samples(folder: Path) -> str:
     """Show the newest sample grid of the training that can be read."""
-    grids = (
-        picture(path, f"{path.stem}: left real samples, right generated ones") for path in sorted(folder.glob("*.png"))[::-1]
-    )
+    grids = (picture(path, f"{path.stem}: {GRID}") for path in sorted(folder.glob("*.png"))[::-1])
     shown = next(filter(None, grids), "")
     return shown and f"<h2>Samples</h2>\n{shown}"
 

@@ -15,7 +15,7 @@ from condgen.data.tables import Decoding
 from condgen.errors import CondgenError
 from condgen.files import replacing, save_png
 from condgen.models.base import GenerativeModel
-from condgen.reporting.pictures import walk
+from condgen.reporting.pictures import starts, walk
 from condgen.spaces import Images, Space, to_float, to_uint8
 
 
@@ -44,7 +44,8 @@ def write_samples(
         device: where to compute.
         trust: accept foreign targets in the checkpoint.
         to: a second condition, to which the samples of each first one walk, all from the same noise.
-        image: a picture to start from, for a model that needs one; it is cropped and resized to the model's size.
+        image: a picture to start from, for a model that needs one; it is cropped and resized to the model's size. What the
+            model sees of it comes first in a picture of samples, in each row where there are several.
         **knobs: see `GenerativeModel.tune`.
 
     Raises:
@@ -67,11 +68,19 @@ def write_samples(
     else:
         asked, samples, names = on_the_way(model, wanted, model.condition.ask(to, picture), count, seed)
     if out.suffix == ".png":
+        if model.condition.image:
+            samples, count = after_starts(model, asked, samples, count), count + 1
         save_png(out, model.space.grid(samples, model.space.layout(len(wanted), count)[1]))
     elif out.suffix == ".npz":
         write_npz(out, *model.space.export(samples), asked)
     else:
         write_folder(out, to_uint8(samples), names)
+
+
+def after_starts(model: GenerativeModel, asked: Tensor, samples: Tensor, count: int) -> Tensor:
+    """Return samples (N * count, C, H, W) with, before each ``count`` of them, the image that they start from."""
+    rows = samples.view(-1, count, *samples.shape[1:])
+    return torch.cat([starts(model, asked.cpu())[::count, None], rows], dim=1).flatten(0, 1)
 
 
 def on_the_way(model: GenerativeModel, first: Tensor, last: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, list[str]]:

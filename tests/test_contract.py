@@ -25,6 +25,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
 
 import condgen as package
+from condgen.conditions import ImageCondition
 from condgen.config import conf_dir
 from condgen.data.sources.idx import FILES
 
@@ -35,8 +36,11 @@ def choices(group: str) -> list[str]:
 
 
 MODELS, LOSSES, DATA, EXPERIMENTS = (choices(group) for group in ("model", "loss", "data", "experiment"))
+CONDITIONS = choices("condition")
 REGULARIZERS, AUGMENTS = choices("regularizer"), choices("discriminator_augment")
 AUXILIARIES, PRIORS = choices("auxiliary"), choices("prior")
+FROM_IMAGES = ["flow_matching", "pix2pix"]
+"""Models that see a condition that is an image."""
 QUIET = ("callbacks.samples=null", "logger=none", "trainer.max_epochs=1")
 
 
@@ -66,6 +70,13 @@ def takes(model: str, shape: tuple[int, ...]) -> bool:
     networks = [target for target in parts if target.startswith("condgen.nets.")]
     fully_connected = all("MLP" in target for target in networks)
     return (content["expects"] or list(shape)) == list(shape) and (len(shape) == 3 or fully_connected)
+
+
+def starts_from_image(content: Any) -> bool:
+    """Whether a condition of ``content``, a part of a YAML, is an image."""
+    if not isinstance(content, dict):
+        return False
+    return any(map(starts_from_image, content.values())) or issubclass(get_class(content["_target_"]), ImageCondition)
 
 
 def shrunk(overrides: list[str]) -> list[str]:
@@ -161,10 +172,14 @@ def trained_and_samples(result: Result, root: Path, shape: tuple[int, ...] | Non
     run = max((root / "outputs").glob("*/*"))
     assert json.loads((run / "metrics.json").read_text())["last"]["step"] == 2
     model = package.load(run)
-    samples = model.sample(model.condition.every()[:2], 3, seed=1)
-    assert samples.shape == (3 * len(model.condition.every()[:2]), *(shape or model.space.shape))
+    asked = model.condition.every()[:2]
+    if model.condition.image:  # any images will do
+        x, labels = torch.rand(2, *model.space.shape) * 2 - 1, torch.arange(2)
+        asked = model.condition.complete(model.condition.from_data(labels), x, torch.rand(2, model.condition.draws))
+    samples = model.sample(asked, 3, seed=1)
+    assert samples.shape == (3 * len(asked), *(shape or model.space.shape))
     assert samples.isfinite().all() and samples.min() >= -1 and samples.max() <= 1 and samples.std() > 0
-    assert torch.equal(samples, model.sample(model.condition.every()[:2], 3, seed=1))
+    assert torch.equal(samples, model.sample(asked, 3, seed=1))
 
 
 def refused(result: Result, root: Path) -> str:
@@ -259,6 +274,19 @@ def test_model_on_data(model, data, attempt, tiny_data, tmp_path):
     else:
         (remedy,) = re.findall(r"model=\w+", refused(result, tmp_path))
         trained_and_samples(attempt(["experiment=none", remedy, *tiny_data[data]]), tmp_path, shape)
+
+
+@pytest.mark.parametrize("condition", [name for name in CONDITIONS if starts_from_image(read("condition", name))])
+@pytest.mark.parametrize("model", FROM_IMAGES)
+def test_model_from_images(model, condition, attempt, tiny_data, tmp_path):
+    result = attempt(["experiment=none", f"model={model}", f"condition={condition}", *tiny_data["cifar10"]])
+    trained_and_samples(result, tmp_path, SHAPES["cifar10"])
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model not in FROM_IMAGES])
+def test_a_model_that_cannot_see_an_image_refuses_one(model, attempt, tmp_path):
+    overrides, _ = on_mnist(model)
+    assert "image" in refused(attempt([*overrides, "condition=inpaint"]), tmp_path)
 
 
 def test_networks_that_take_any_shape_train_on_points(attempt, tiny_data, tmp_path):

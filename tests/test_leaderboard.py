@@ -279,6 +279,22 @@ def test_floors_that_differ_are_shown_as_a_range(run_condgen, tmp_path):
     assert "floor (" not in run_condgen("leaderboard", "outputs").out
 
 
+def test_samples_that_start_from_images_have_a_section_of_their_own_with_baselines_below(run_condgen, tmp_path):
+    put_run(tmp_path, 0, {"fid": 5.0}, folder="digits")
+    start = replace(PROTOCOL, start="inpaint, hole 0.5, centred False")
+    path = put_run(tmp_path, 0, {"fid": 1.0}, start, folder="inpaint")
+    put(path.parent, {"fid": 1.0, "l1": 0.02}, start, baselines={"mean fill": {"fid": 30.0, "l1": 0.06, "is": 2.0}})
+    sections = table(run_condgen("leaderboard", "outputs").out)
+    assert len(sections) == 2
+    (rows,) = [rows for heading, rows in sections.items() if "start inpaint, hole 0.5, centred False" in heading]
+    assert rows[0][2:] == ["FID ↓", "L1 ↓"] and [row[2:] for row in rows[1:]] == [
+        ["1.00", "0.0200"],
+        ["0.41", ""],
+        ["30.00", "0.0600"],
+    ]
+    assert [row[0] for row in rows[2:]] == ["floor (training images)", "baseline (mean fill)"]
+
+
 # --- columns, order and marks ---
 
 
@@ -362,7 +378,7 @@ def test_csv_is_a_line_a_figure_with_its_whole_protocol(run_condgen, tmp_path):
         "n": "3",
         "floor": "0.41",
         **stamp,
-        **{renamed.get(key, key): "" for key in SAMPLING[1:]},
+        **{renamed.get(key, key): "" for key in (*SAMPLING[1:], "start")},
         "seeds": "0 2 10",
         "steps": "100 100 100",
         "sources": "best; best; best",

@@ -162,11 +162,14 @@ class Evaluation(L.Callback):
             evaluator.prepare(metrics)
             rows = torch.arange(count) * few // count
             options: Any = {"metrics": metrics, "weights": model.weights, "knobs": model.knobs, "source": "last", "step": None}
+            options["condition"] = model.condition
             start = time.monotonic()
             record = evaluator.record(images[rows], features[rows], with_floors=False, **options)
             seconds += time.monotonic() - start
             if final:
-                evaluator.floors(count, [name for name in record.figures if name != "cas"])
+                evaluator.floors(count, list(record.figures))
+                if start_of := model.condition.image:
+                    evaluator.baselines(start_of, features[rows], list(record.figures))
         return seconds
 
     def measure(
@@ -190,6 +193,7 @@ class Evaluation(L.Callback):
                 with_floors=final,
                 weights=model.weights,
                 knobs=model.knobs,
+                condition=model.condition,
                 source="last",
                 step=trainer.global_step,
             )

@@ -11,6 +11,7 @@ from condgen.errors import CondgenError
 from condgen.files import save_png
 from condgen.loggers import show
 from condgen.models.base import Batch, GenerativeModel
+from condgen.reporting.pictures import starts
 from condgen.spaces import floating
 
 GAP = 12  # white pixels between the real half and the generated one
@@ -20,7 +21,8 @@ class SampleGrid(L.Callback):
     """At the end of epochs, or every so many updates, draw ``samples/step-00001000.png`` and TensorBoard's ``samples``.
 
     Left real samples of the validation part, right generated ones, as their space lays them out: of images a row of eight for
-    each condition, 8 x 8 where there is nothing to ask for; of points a colour for each condition.
+    each condition, 8 x 8 where there is nothing to ask for; of points a colour for each condition. Where samples start from
+    images, these stand on the left, what was made of them in the middle, and the real samples on the right.
 
     Args:
         every_epochs: draw after every so many epochs, and at the end of the run; None: not then.
@@ -86,10 +88,9 @@ def translations(trainer: L.Trainer, model: GenerativeModel, seed: int) -> list[
     count, columns = model.space.layout(1)
     rows = torch.arange(min(count, len(data.val)))
     conditions = data.encode(data.val, rows)
-    start = model.condition.map(conditions)[:, : model.space.shape[0]]
     made = model.sample(conditions, seed=seed)
     real = floating(data.val.table.images[data.val.rows[rows]])
-    return [model.space.grid(images, columns) for images in (start.expand(-1, model.space.shape[0], -1, -1), made, real)]
+    return [model.space.grid(images, columns) for images in (starts(model, conditions), made, real)]
 
 
 def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:

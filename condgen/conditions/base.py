@@ -3,12 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from condgen.errors import CondgenError
+
+if TYPE_CHECKING:
+    from condgen.conditions.images import ImageCondition
 
 
 class Condition(ABC):
@@ -26,6 +29,8 @@ class Condition(ABC):
     """(C, H, W) of the images that `map` returns; None where there are none. They are made from samples, by `complete`."""
     draws: int = 0
     """Numbers, uniform in [0, 1), that `complete` needs for each sample."""
+    image: "ImageCondition | None" = None
+    """The condition, or its part, that is an image; None where there is none."""
 
     @property
     @abstractmethod

@@ -22,10 +22,17 @@ class ImageCondition(Condition):
         shape: (C, H, W) of the samples.
     """
 
+    comparable = True
+    """Whether two of these that are near each other, pixel by pixel, are of samples that are alike."""
+
     def __init__(self, shape: Sequence[int]):
         if len(shape) != 3:
-            raise CondgenError(f"A condition that is an image needs images, and these samples have shape {tuple(shape)}.")
+            raise CondgenError(
+                "A condition that is an image needs images, and these samples are none: choose another condition, or a model "
+                "that brings one, model=gan_points."
+            )
         self.classes = []
+        self.image = self
         self.shape = tuple(int(n) for n in shape)
         self.map_shape = (self.channels, self.shape[1], self.shape[2])
 
@@ -41,6 +48,12 @@ class ImageCondition(Condition):
     @property
     def width(self) -> int:
         return 0
+
+    @property
+    def title(self) -> str:
+        """What this is, for protocols: "inpaint, hole 0.5, centred False"."""
+        settings = [f"{key} {value}" for key, value in self.config().items() if key not in ("_target_", "shape")]
+        return ", ".join([type(self).__name__.lower(), *settings])
 
     def config(self) -> dict[str, Any]:
         return {"_target_": f"condgen.conditions.{type(self).__name__}", "shape": list(self.shape)}
@@ -86,6 +99,10 @@ class ImageCondition(Condition):
 
     def describe(self, condition: Tensor) -> list[str]:
         return ["image"] * len(condition)
+
+    def guesses(self, condition: Tensor) -> dict[str, Tensor]:
+        """Return trivial answers (N, *shape) to encoded conditions, by name: baselines that know no other image."""
+        return {}
 
     def between(self, first: Tensor, last: Tensor, share: float) -> Tensor:
         return torch.lerp(first, last, share)
@@ -140,6 +157,7 @@ class Inpaint(ImageCondition):
     """
 
     draws = 2
+    comparable = False  # holes lie at different places
 
     def __init__(self, shape: Sequence[int], hole: float = 0.5, centred: bool = False):
         if not 0 < hole < 1:
@@ -165,9 +183,9 @@ class Inpaint(ImageCondition):
         return self.cover(x, ~(inside[0][:, :, None] & inside[1][:, None, :])[:, None])
 
     def of_picture(self, image: Tensor) -> Tensor:
-        """The hole is where the picture is transparent; an opaque picture gets one in its middle."""
-        if image.shape[1] == self.shape[0] + 1:
-            return self.cover(image[:, :-1], image[:, -1:] > 0)
+        """The hole is where the picture is not quite opaque; one that is opaque everywhere gets a hole in its middle."""
+        if image.shape[1] > self.shape[0] and bool((image[:, -1] < 1).any()):
+            return self.cover(image[:, :-1], image[:, -1:] >= 1)
         return super().of_picture(image)
 
     def cover(self, x: Tensor, known: Tensor) -> Tensor:
@@ -177,7 +195,13 @@ class Inpaint(ImageCondition):
     def finish(self, samples: Tensor, condition: Tensor) -> Tensor:
         """Known pixels are as they were, exactly."""
         pixels, known = condition[:, :-1], condition[:, -1:] > 0
-        return torch.where(known, pixels.to(samples.dtype), samples)
+        return torch.where(known, pixels, samples.to(pixels.dtype))
+
+    def guesses(self, condition: Tensor) -> dict[str, Tensor]:
+        """The hole in the mean colour of what is known."""
+        pixels, known = condition[:, :-1], condition[:, -1:] > 0
+        mean = (pixels * known).sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp(min=1)
+        return {"mean fill": mean.expand_as(pixels)}
 
 
 class Colorize(ImageCondition):
@@ -196,6 +220,10 @@ class Colorize(ImageCondition):
 
     def make(self, x: Tensor, u: Tensor) -> Tensor:
         return grey(x)
+
+    def guesses(self, condition: Tensor) -> dict[str, Tensor]:
+        """No colour at all."""
+        return {"grey image": condition.expand(-1, 3, -1, -1)}
 
 
 def grey(x: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class Together(Condition):
         self.said, shown = (part if isinstance(part, Condition) else of_data(part, **facts) for part in (said, image))
         if not isinstance(shown, ImageCondition) or self.said.map_shape or not self.said.width:
             raise CondgenError("condition: said must be a condition that is a vector, and image one that is an image.")
-        self.image = shown
+        self.image: ImageCondition = shown
         self.classes = self.said.classes
         self.map_shape = self.image.map_shape
         self.draws = self.image.draws

@@ -1,4 +1,4 @@
-"""Adversarial losses on the discriminator's logits (B,). Each is what its player minimizes.
+"""Adversarial losses on the discriminator's logits (B,), or (B, P) of patches. Each is what its player minimizes.
 
 `discriminator_loss(real, fake)` and `generator_loss(fake)` return scalars, means over the batch. A paired loss compares each
 generated sample with a real one; its generator's loss needs D's logits of these too, `generator_loss(fake, real)`.

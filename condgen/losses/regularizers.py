@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from condgen.errors import CondgenError
 
 Judge = Callable[[Tensor, Tensor], Tensor]
-"""D behind the augmentation of its input: from samples (B, ...) and conditions (B, ...) to logits (B,)."""
+"""D behind the augmentation of its input: from samples (B, ...) and conditions (B, ...) to logits (B,), of patches (B, P)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Regularizer(nn.Module, ABC):
         every: the number of D's turns of which one is penalized, ``every`` times as much.
     """
 
+    changes_samples = False
+    """Whether it shows D samples that were changed, though not the images that they were made of."""
     of_slope = False
     """Whether it looks at the gradient of D by its input, which takes a second derivative and a D without batch norm."""
     bounds_slope = False
@@ -94,10 +96,15 @@ class Regularizers(nn.ModuleDict):
 
 
 def slope(turn: Turn, x: Tensor, condition: Tensor) -> Tensor:
-    """Return the gradient of D's logit by each sample (B, D), which can itself be differentiated by D's parameters."""
+    """Return the gradient of D's logit by each sample (B, D), which can itself be differentiated by D's parameters.
+
+    Where D judges patches, a sample's logit is their mean.
+    """
     x = x.detach().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
         logits = turn.judge_eagerly(x, condition)
+    if logits.dim() > 1:
+        logits = logits.mean(1)
     (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)  # each sample has its own logit
     return gradient.flatten(1)
 
@@ -163,6 +170,8 @@ class Consistency(Regularizer):
     Args:
         augment: T, one after the other.
     """
+
+    changes_samples = True
 
     def __init__(self, augment: Sequence[Augmentation], weight: float = 10.0, every: int = 1):
         super().__init__(weight, every)

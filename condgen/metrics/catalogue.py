@@ -38,15 +38,19 @@ METRICS = {
     "diversity": Metric("diversity", "one", "Mean distance within a class over that of real images, mean over the classes."),
     "diversity_worst": Metric("least diversity", "higher", "Diversity of the class where it is least."),
     "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
+    "l1": Metric("L1", "lower", "Mean absolute difference, in 0..1, from the real image that the condition is of.", ".4f"),
+    "ssim": Metric("SSIM", "higher", "Structural similarity to the real image that the condition is of; 1 for that image."),
     "cas": Metric("CAS", "higher", "Accuracy on real images of a classifier that was trained on generated ones."),
     "elbo": Metric("ELBO", "higher", "Lower bound of the mean log-likelihood of real images in nats.", ".2f"),
     "iwae": Metric("IWAE bound", "higher", "The same from importance samples, which make it tighter.", ".2f"),
     "log_likelihood": Metric("log-likelihood", "higher", "Mean log-likelihood of real images in nats.", ".2f"),
     "bits_per_dim": Metric("bits/dim", "lower", "Negative log-likelihood (or its bound) of real images, bits a dimension."),
 }
-"""All metrics by the names under which figures are stored; ``cas`` trains a network and is computed elsewhere."""
+"""All metrics by the names under which figures are stored."""
 LIKELIHOODS = ("elbo", "iwae", "log_likelihood", "bits_per_dim")
 """Those that a model itself says of real images; what of, and from how many draws, stands in the protocol."""
+ELSEWHERE = ("cas", "l1", "ssim")
+"""What is not computed from features: ``cas`` trains a network, the others compare pixels."""
 
 
 def chosen(metrics: Sequence[str] | str) -> list[str]:

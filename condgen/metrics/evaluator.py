@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from condgen.conditions import Condition, ImageCondition
 from condgen.data import DataModule, cache
 from condgen.data.pixels import chunks, recolour, resize
 from condgen.data.split import apportion, cut
@@ -18,8 +19,10 @@ from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.files import replacing
 from condgen.metrics.cas import classification_accuracy_score
+from condgen.metrics.catalogue import ELSEWHERE
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
+from condgen.metrics.paired import baselines, paired_figures
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, floors, measure
@@ -118,6 +121,7 @@ class Evaluator:
 
     def floors(self, count: int, metrics: Sequence[str]) -> dict[str, float]:
         """Return ``metrics`` of ``count`` training images, mean of five draws: what a perfect generator would reach."""
+        metrics = [name for name in metrics if name not in ELSEWHERE]
 
         def compute() -> dict[str, Tensor]:
             known = self._known_with_train if "nearest" in metrics else self._known
@@ -190,6 +194,7 @@ class Evaluator:
         weights: str,
         knobs: Mapping[str, Any] | None = None,
         likelihood: Mapping[str, float] | None = None,
+        condition: Condition | None = None,
         source: str,
         step: int | None,
     ) -> Record:
@@ -203,6 +208,7 @@ class Evaluator:
             weights: see `Protocol`.
             knobs: how the model was sampled, where otherwise than in training, and the protocol of its likelihoods.
             likelihood: figures from `likelihood`.
+            condition: the model's, of samples for the rows that `asked` returns; None for images of other code.
             source: see `Record`.
             step: see `Record`.
         """
@@ -212,6 +218,12 @@ class Evaluator:
         lows = self.floors(len(generated), list(figures)) if with_floors else {}
         if "cas" in metrics and generated.labels is not None:
             figures["cas"], lows["cas"] = self._cas(images, generated.labels)
+        start = condition.image if condition else None
+        trivial: dict[str, dict[str, float]] = {}
+        if start:
+            part: Part = getattr(self.original, self.split)
+            figures |= paired_figures(metrics, images, part.images[self.asked(len(images))])
+            trivial = self.baselines(start, generated, list(figures)) if with_floors else {}
         protocol = Protocol(
             extractor=self.extractor.name,
             sha256=self.extractor.sha256,
@@ -223,10 +235,31 @@ class Evaluator:
             seed=self.seed,
             weights=weights,
             **(knobs or {}),
+            start=start.title if start else None,
         )
         figures |= likelihood or {}
         classes = self.data.condition.classes if generated.labels is not None else []
-        return Record(protocol, figures, lows, measured.per_class, classes, measured.confusion, source, step)
+        return Record(protocol, figures, lows, measured.per_class, classes, measured.confusion, source, step, trivial)
+
+    def baselines(self, start: ImageCondition, generated: Features, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Return ``metrics`` (but CAS) of trivial answers, by their names, to what samples were ``generated`` for."""
+        rows, wanted = self.asked(len(generated)), [name for name in metrics if name != "cas"]
+        part: Part = getattr(self.original, self.split)
+        real = part.images[rows]
+
+        def compute() -> dict[str, Tensor]:
+            train, known = self.prepare(wanted)
+            found: dict[str, float] = {}
+            for name, images in baselines(start, self.original.encode(part, rows, start), self.original.train).items():
+                features = self.extract(images, generated.labels)
+                told = measure(features, self.reference, metrics=wanted, train=train, seed=self.seed, known=known).figures
+                found |= {f"{name}/{metric}": v for metric, v in (told | paired_figures(wanted, images, real)).items()}
+            return {key: torch.tensor(value, dtype=torch.float64) for key, value in found.items()}
+
+        identity = fingerprint(part), fingerprint(self.original.train), start.config(), wanted, len(rows), self.seed
+        found = self._cached("baselines", *identity, compute=compute)
+        names = sorted({key.partition("/")[0] for key in found})
+        return {name: {m: float(found[f"{name}/{m}"]) for m in wanted if f"{name}/{m}" in found} for name in names}
 
     def _cas(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
         """Return the classification accuracy score of generated images, and that of as many training images."""

@@ -29,6 +29,7 @@ class Protocol:
         steps: in which a sample was made, None where it is made at once.
         sampler: the method that made them, None where there is none.
         likelihood: what likelihoods are of and from how many draws each, such as "bits-50"; None where there are none.
+        start: the image that each sample was made from, e.g. "edges, threshold 0.15"; None where there is none.
     """
 
     extractor: str
@@ -47,6 +48,7 @@ class Protocol:
     steps: int | None = None
     sampler: str | None = None
     likelihood: str | None = None
+    start: str | None = None
 
     @property
     def name(self) -> str:

@@ -25,6 +25,7 @@ class Record:
             nothing is asked for or the extractor does not know the classes.
         source: the checkpoint or the images that were measured.
         step: updates after which the model was measured; None for images.
+        baselines: the same metrics of trivial answers to conditions that are images, by the names of these.
     """
 
     protocol: Protocol
@@ -35,6 +36,7 @@ class Record:
     confusion: list[list[int]] | None = None
     source: str = ""
     step: int | None = None
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def named(self) -> dict[str, float]:
         """Return the figures under their full names: ``quality/fid/mnist-cnn/val-5k``."""
@@ -69,6 +71,7 @@ def read_record(entry: dict[str, Any], source: str) -> Record:
         "protocol": read_protocol(entry.get("protocol"), source),
         "figures": numbers(entry["figures"]),
         "floors": numbers(entry.get("floors", {})),
+        "baselines": {str(name): numbers(figures) for name, figures in entry.get("baselines", {}).items()},
         "per_class": {metric: list(map(number, values)) for metric, values in entry.get("per_class", {}).items()},
         "source": str(entry.get("source", "")),
     }

@@ -64,11 +64,16 @@ def save(
 
 
 def table(record: Record) -> str:
-    """Return the figures with their floors as lines of text, under their protocol."""
-    lines = [f"{record.protocol.name}: {record.protocol.generated:,} samples, {record.protocol.real:,} real images"]
-    lines += [f"  {'':24} {'samples':>10} {'real':>10}"]
-    for name, value in record.figures.items():
+    """Return the figures with their floors and baselines as lines of text, under their protocol."""
+    protocol = record.protocol
+    lines = [f"{protocol.name}: {protocol.generated:,} samples, {protocol.real:,} real images"]
+    lines += [f"  each sample starts from an image ({protocol.start})"] if protocol.start else []
+    columns = {"samples": record.figures, "real": record.floors} | record.baselines
+    widths = {title: max(10, len(title) + 1) for title in columns}
+    lines += [" ".join([f"  {'':24}", *(f"{title:>{widths[title]}}" for title in columns)])]
+    for name in record.figures:
         form = METRICS[name].format
-        floor = f"{record.floors[name]:>10{form}}" if name in record.floors else ""
-        lines.append(f"  {METRICS[name].title:24} {value:>10{form}} {floor}".rstrip())
+        cells = [f"{found[name]:{form}}" if name in found else "" for found in columns.values()]
+        cells = [f"{cell:>{width}}" for cell, width in zip(cells, widths.values(), strict=True)]
+        lines.append(" ".join([f"  {METRICS[name].title:24}", *cells]).rstrip())
     return "\n".join(lines)

@@ -20,10 +20,11 @@ from condgen.ema import EMA
 from condgen.losses.adversarial import AdversarialLoss
 from condgen.losses.auxiliary import Auxiliary
 from condgen.losses.diffaugment import DiffAugment
+from condgen.losses.paired import PairedLoss
 from condgen.losses.regularizers import Regularizer, Turn
 from condgen.models.base import BLOCK, Batch, GenerativeModel, MakeOptimizer, check_optimizer
 from condgen.models.game import Game, mean_of, require_grad, vitals
-from condgen.models.gan_checks import check_augment, check_choices, check_discriminator, check_regularizers, contains
+from condgen.models.gan_checks import check_augment, check_choices, check_discriminator, check_regularizers, check_terms
 from condgen.models.sampling import measure_statistics
 from condgen.models.schedules import Schedule, set_rates
 from condgen.randomness import generator as keyed_generator
@@ -48,7 +49,8 @@ class GAN(GenerativeModel):
         fake_condition: generated samples are asked for the conditions of the real ``batch``, or for ``random`` ones.
         ema: weight of the past in the average of G that is sampled from; 0 samples from G itself.
         auxiliary: makes a second head of D from (features, condition), which says what a sample shows; None: none.
-        regularizers: what is added to D's loss, by names under which it is recorded.
+        terms: what is added to G's loss, by names under which it is recorded: distances to the real ``batch``.
+        regularizers: what is added to D's loss, likewise.
         discriminator_augment: changes all samples that D sees, real and generated, in both players' turns; None: nothing.
         accumulate: pieces that a batch is worked through in, one after the other: less memory, the same gradients (but for
             batch norm, which sees a piece at a time).
@@ -79,6 +81,7 @@ class GAN(GenerativeModel):
         fake_condition: Literal["batch", "random"] = "batch",
         ema: float = 0.0,
         auxiliary: Callable[..., Auxiliary] | None = None,
+        terms: Mapping[str, PairedLoss | None] | None = None,
         regularizers: Mapping[str, Regularizer | None] | None = None,
         discriminator_augment: DiffAugment | None = None,
         accumulate: int = 1,
@@ -90,7 +93,7 @@ class GAN(GenerativeModel):
         seed: int = 0,
     ):
         super().__init__(space, condition, expects, seed)
-        check_choices(loss, latent, discriminator_steps, order, fake_condition, ema, accumulate, gradient_clip)
+        check_choices(loss, latent, discriminator_steps, order, fake_condition, ema, accumulate, gradient_clip, condition)
         self.automatic_optimization = False
         self.loss = loss
         self.latent = latent
@@ -99,9 +102,10 @@ class GAN(GenerativeModel):
         self.auxiliary = auxiliary(features=self.discriminator.head.features, condition=condition) if auxiliary else None
         self._judges = [*self.discriminator.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         # One pass over real and generated samples together is faster, unless batch norm would mix their statistics.
-        self._joint = not contains(self.discriminator, _BatchNorm)
-        self.regularizers = check_regularizers(regularizers or {}, loss, self.discriminator)
-        self.augment = check_augment(discriminator_augment, loss, space)
+        self._joint = not any(isinstance(module, _BatchNorm) for module in self.discriminator.modules())
+        self.terms = check_terms(terms or {}, fake_condition)
+        self.regularizers = check_regularizers(regularizers or {}, loss, self.discriminator, condition)
+        self.augment = check_augment(discriminator_augment, loss, space, condition)
         self.accumulate = accumulate
         self.gradient_clip = gradient_clip
         self.decay = decay
@@ -153,7 +157,7 @@ class GAN(GenerativeModel):
         ends = sorted({size * i // self.accumulate for i in range(self.accumulate + 1)})
         for rows in (slice(*pair) for pair in pairwise(ends)):
             with torch.set_grad_enabled(for_generator):
-                fake = self.generator(z[rows], asked[rows])
+                fake = self.condition.finish(self.generator(z[rows], asked[rows]), asked[rows])  # as `sample` does
             yield Game(rows, size, x[rows], condition[rows], fake, asked[rows])
 
     def discriminator_step(self, games: Iterable[Game]) -> dict[str, Tensor]:
@@ -226,6 +230,9 @@ class GAN(GenerativeModel):
             if self.auxiliary:
                 found["auxiliary_g"] = shown = self.auxiliary(h, game.asked)
                 objective = loss + self.auxiliary.generator_weight * shown
+            if self.terms:
+                distances, charge = self.terms(game.fake, game.x)
+                found, objective = found | distances, objective + charge
             self.manual_backward(objective * game.share if self.accumulate > 1 else objective)
             values.append((game.share, found))
         require_grad(self._judges, True)

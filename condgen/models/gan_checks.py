@@ -10,6 +10,7 @@ from condgen.conditions import Codes, Condition, Embedding
 from condgen.errors import CondgenError
 from condgen.losses.adversarial import AdversarialLoss
 from condgen.losses.diffaugment import ADA, DiffAugment
+from condgen.losses.paired import PairedLoss, Terms
 from condgen.losses.regularizers import Regularizer, Regularizers
 from condgen.nets.layers import Discriminator
 from condgen.spaces import Space
@@ -29,8 +30,9 @@ def check_choices(
     ema: float,
     accumulate: int,
     gradient_clip: float | None,
+    condition: Condition,
 ) -> None:
-    """Refuse values out of their range."""
+    """Refuse values out of their range, and random conditions where they can only be made from samples."""
     if not isinstance(loss, AdversarialLoss):
         raise CondgenError(
             f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax, lsgan, hinge, "
@@ -44,6 +46,8 @@ def check_choices(
         raise CondgenError(f"model.order must be discriminator_first or generator_first, not {order}.")
     if fake_condition not in ("batch", "random"):
         raise CondgenError(f"model.fake_condition must be batch or random, not {fake_condition}.")
+    if fake_condition == "random" and condition.map_shape is not None:
+        raise CondgenError("A condition that is an image cannot be drawn at random: set model.fake_condition=batch.")
     if gradient_clip is not None and gradient_clip <= 0:
         raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
 
@@ -62,7 +66,23 @@ def check_discriminator(network: nn.Module, condition: Condition) -> Discriminat
     return network
 
 
-def check_regularizers(given: Mapping[str, object], loss: AdversarialLoss, discriminator: nn.Module) -> Regularizers:
+def check_terms(given: Mapping[str, object], fake_condition: str) -> Terms:
+    """Return those that are not None; refuse what is none, and any where no real sample has a generated one's condition."""
+    chosen = {name: term for name, term in given.items() if term is not None}
+    for name, term in chosen.items():
+        if not isinstance(term, PairedLoss):
+            raise CondgenError(f"model.terms.{name} is a {type(term).__name__}, not a loss of condgen.losses.paired.")
+        if fake_condition != "batch":
+            raise CondgenError(
+                f"model.terms.{name} compares generated samples with the real ones of the same conditions: set "
+                "model.fake_condition=batch."
+            )
+    return Terms(chosen)  # type: ignore[arg-type]
+
+
+def check_regularizers(
+    given: Mapping[str, object], loss: AdversarialLoss, discriminator: nn.Module, condition: Condition
+) -> Regularizers:
     """Return those that are not None; refuse what this D cannot have, and a D that needs one and has none."""
     chosen = {name: regularizer for name, regularizer in given.items() if regularizer is not None}
     for name, regularizer in chosen.items():
@@ -72,6 +92,11 @@ def check_regularizers(given: Mapping[str, object], loss: AdversarialLoss, discr
             raise CondgenError(
                 f"model.regularizers.{name} needs D's gradient by each sample, and batch norm in D mixes the samples: take it "
                 f"out of model.discriminator, or set model.regularizers.{name}=null."
+            )
+        if regularizer.changes_samples and condition.map_shape is not None:
+            raise CondgenError(
+                f"model.regularizers.{name} changes samples and not the images that they were made of: set "
+                f"model.regularizers.{name}=null."
             )
     regularizers = Regularizers(chosen)  # type: ignore[arg-type]
     bounded = regularizers.bound_slope or contains(discriminator, _SpectralNorm)
@@ -83,7 +108,7 @@ def check_regularizers(given: Mapping[str, object], loss: AdversarialLoss, discr
     return regularizers
 
 
-def check_augment(augment: object, loss: AdversarialLoss, space: Space) -> DiffAugment | None:
+def check_augment(augment: object, loss: AdversarialLoss, space: Space, condition: Condition) -> DiffAugment | None:
     """Return the augmentation; refuse what is none, what are no images, and to adapt it to a D that places nothing."""
     if augment is None or (isinstance(augment, DiffAugment) and not augment.draws):
         return None
@@ -91,6 +116,11 @@ def check_augment(augment: object, loss: AdversarialLoss, space: Space) -> DiffA
         raise CondgenError(f"model.discriminator_augment must be a DiffAugment or ADA, not a {type(augment).__name__}.")
     if len(space.shape) != 3:
         raise CondgenError("model.discriminator_augment changes images, and these samples are none: set it to null.")
+    if condition.map_shape is not None:
+        raise CondgenError(
+            "model.discriminator_augment changes samples and not the images that they were made of: set "
+            "discriminator_augment=none, or augment the data (data.augment), which comes before."
+        )
     if isinstance(augment, ADA) and loss.undecided is None:
         raise CondgenError(
             f"ADA follows how many real samples D takes for real, and under the {type(loss).__name__} loss no logit says so: "

@@ -77,10 +77,11 @@ class Head(nn.Module):
             nn.init.uniform_(self.project.weight, -(features**-0.5), features**-0.5)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        """Judge features (B, features): logits (B,)."""
-        logits: Tensor = self.linear(h).squeeze(1)
+        """Judge features (B, features): logits (B,); those of P patches of each sample, (B, P, features): (B, P)."""
+        logits: Tensor = self.linear(h).squeeze(-1)
         if self.project is not None:
-            logits = logits + (self.project(self.condition.vector(condition).to(h.dtype)) * h).sum(dim=1)
+            asked = self.project(self.condition.vector(condition).to(h.dtype))
+            logits = logits + ((asked if h.dim() == 2 else asked[:, None]) * h).sum(dim=-1)
         return logits
 
 
@@ -94,7 +95,10 @@ class Discriminator(nn.Module, ABC):
         """Return what the head judges, (B, head.features)."""
 
     def judge(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge samples (B, *shape): logits (B,), positive for real, and the features (B, F) that they are of."""
+        """Judge samples (B, *shape): logits (B,), positive for real, and the features (B, F) that they are of.
+
+        One that judges patches gives each sample P logits, (B, P).
+        """
         h = self.features(x, condition)
         return self.head(h, condition), h
 

@@ -12,8 +12,12 @@ from condgen.metrics.record import Record
 from condgen.reporting.runs import Run, label
 
 COLUMNS = ["fid", "intra_fid", "intra_fid_worst", "label_accuracy", "precision", "recall", "density", "coverage"]
-COLUMNS += ["is", "kid", "diversity", "diversity_worst", "nearest", "cas"]
+COLUMNS += ["is", "kid", "diversity", "diversity_worst", "nearest", "cas", "l1", "ssim"]
 """The order of the metrics; others follow."""
+
+
+Bounds = dict[str, tuple[float, float]]
+"""The lowest and the highest value that records name, by metric."""
 
 
 @dataclass(frozen=True)
@@ -95,17 +99,19 @@ class Section:
         rows: the best first.
         metrics: those that a row has, in the order of the columns.
         floors: what a perfect generator would reach, by metric: the lowest and the highest that a record names.
+        baselines: what trivial answers reach, by their names, likewise.
     """
 
     protocol: Protocol
     rows: list[Row]
     metrics: list[str]
-    floors: dict[str, tuple[float, float]]
+    floors: Bounds
+    baselines: dict[str, Bounds]
 
     @property
     def disputed(self) -> list[str]:
         """Metrics of which the records name different floors, beyond what another machine changes."""
-        return [name for name, (low, high) in self.floors.items() if not math.isclose(low, high, rel_tol=1e-3, abs_tol=1e-6)]
+        return [name for name, bounds in self.floors.items() if disagree(bounds)]
 
 
 def ordered(metrics: set[str]) -> list[str]:
@@ -154,13 +160,22 @@ def section(rows: list[Row], metric: str) -> Section:
     """Return the section of ``rows``, whose measurement is the same."""
     records = [entry.record for row in rows for entry in row.entries]
     metrics = ordered({name for record in records for name in record.figures})
-    floors = {}
-    for name in metrics:
-        found = [record.floors[name] for record in records if math.isfinite(record.floors.get(name, math.nan))]
-        if found:
-            floors[name] = (min(found), max(found))
+    floors = bounds([record.floors for record in records], metrics)
+    trivial = sorted({name for record in records for name in record.baselines})
+    baselines = {name: bounds([record.baselines.get(name, {}) for record in records], metrics) for name in trivial}
     best_first = sorted(rows, key=lambda row: (badness(metric, row.figure(metric)), row.name, str(row.protocol)))
-    return Section(rows[0].protocol.measurement, best_first, metrics, floors)
+    return Section(rows[0].protocol.measurement, best_first, metrics, floors, baselines)
+
+
+def bounds(named: Sequence[dict[str, float]], metrics: Sequence[str]) -> Bounds:
+    """Return the lowest and the highest of the figures, of those ``metrics`` that have one."""
+    found = {metric: [v for figures in named if math.isfinite(v := figures.get(metric, math.nan))] for metric in metrics}
+    return {metric: (min(values), max(values)) for metric, values in found.items() if values}
+
+
+def disagree(bounds: tuple[float, float]) -> bool:
+    """Whether the lowest and the highest differ beyond what another machine changes."""
+    return not math.isclose(*bounds, rel_tol=1e-3, abs_tol=1e-6)
 
 
 def badness(metric: str, figure: Figure | None) -> float:

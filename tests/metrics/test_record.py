@@ -20,6 +20,7 @@ RECORD = Record(
     confusion=[[1, 1, 0], [0, 2, 0]],
     source="best",
     step=7,
+    baselines={"mean fill": {"fid": 40.5, "l1": 0.25}},
 )
 
 
@@ -65,6 +66,7 @@ GOOD = {"protocol": PROTOCOL.stamp(), "figures": {"fid": 1.0}}
         json.dumps({"quality": [GOOD | {"figures": [1.0]}]}),
         json.dumps({"quality": [GOOD | {"figures": {"fid": "good"}}]}),
         json.dumps({"quality": [GOOD | {"floors": None}]}),
+        json.dumps({"quality": [GOOD | {"baselines": {"mean fill": 3}}]}),
         json.dumps({"quality": [GOOD | {"mood": "good"}]}),
         "[" * 100_000,
     ],

@@ -12,7 +12,7 @@ from scipy import stats
 from test_resume import assert_same, outcome
 
 from condgen.callbacks.interrupt import Interrupt
-from condgen.conditions import ClassLabel, NoCondition
+from condgen.conditions import ClassLabel, Inpaint, NoCondition
 from condgen.errors import CondgenError
 from condgen.models.ode import integrate
 from condgen.models.times import LogitNormal, Uniform, stratified
@@ -151,6 +151,50 @@ def test_what_is_dropped_is_not_seen(model):
     assert (one - other).abs().max() > 1e-3
     one, other = network(x, t, torch.tensor([3, 3]), torch.tensor([False, True]))
     assert (one - other).abs().max() > 1e-3
+
+
+# --- conditions that are images ---
+
+
+@pytest.fixture(scope="module")
+def filler() -> Any:
+    """A small U-Net that learned to fill holes in images of one shade."""
+    condition, shape = Inpaint((1, 8, 8)), (1, 8, 8)
+    settings = ("model.network.widths=[16,16]", "model.network.signal=16", "model.drop=0.2", "model.optimizer.lr=5e-3")
+    model = make_model("model=flow_matching", *settings, shape=shape, condition=condition)
+    stream = torch.Generator().manual_seed(0)
+    data = []
+    for _ in range(150):
+        x = (torch.rand(64, 1, 1, 1, generator=stream) * 1.6 - 0.8).expand(-1, *shape)
+        data.append((x, condition.make(x, torch.rand(64, 2, generator=stream))))
+    fit(model, data)
+    return model.eval()
+
+
+def test_holes_are_filled_from_what_is_known_and_that_stays_exactly(filler):
+    shades = torch.tensor([-0.7, -0.2, 0.3, 0.7]).repeat_interleave(8)
+    x = shades.view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    condition = filler.condition.make(x, torch.rand(32, 2, generator=torch.Generator().manual_seed(1)))
+    known = condition[:, 1:] > 0
+    for guidance in (1.0, 1.5):
+        filler.tune(guidance=guidance)
+        samples = filler.sample(condition)
+        assert torch.equal(samples[known], x[known])
+        error, unknowing = ((samples - of)[~known].abs().mean() for of in (x, x.roll(8, dims=0)))
+        assert error < 0.2 and unknowing > 3 * error, guidance
+    filler.tune()
+
+
+def test_guidance_leads_away_from_any_image(filler):
+    x, t = torch.randn(6, 1, 8, 8), torch.full((6,), 0.3)
+    condition = filler.condition.make(torch.full((6, 1, 8, 8), 0.5), torch.rand(6, 2))
+    no, yes = torch.zeros(6, dtype=torch.bool), torch.ones(6, dtype=torch.bool)
+    asked, null = filler.field(x, t, condition, no), filler.field(x, t, condition, yes)
+    filler.tune(guidance=2.0)
+    torch.testing.assert_close(filler.guided(x, t, condition), null + 2 * (asked - null), rtol=1e-4, atol=1e-4)
+    filler.tune()
+    assert not torch.allclose(asked, null, atol=0.05)
+    torch.testing.assert_close(null, filler.field(x, t, condition.flip(0), yes))  # it sees none
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from condgen.conditions import ClassLabel, LearnedEmbedding, NoCondition
+from condgen.conditions import ClassLabel, Inpaint, LearnedEmbedding, NoCondition, Together
 from condgen.errors import CondgenError
 from condgen.nets.unet import Attention, UNet
 from condgen.nets.velocity import waves
@@ -53,6 +53,24 @@ def test_each_place_sees_the_whole_image():
     x = torch.randn(1, 1, 32, 32, requires_grad=True)
     network(x, torch.tensor([0.5]), torch.tensor([0]), torch.tensor([False]))[0, 0, 0, 0].backward()
     assert x.grad[0, 0, 31, 31] != 0
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_image_enters_as_further_channels_and_a_learned_blank_where_it_is_dropped(beside):
+    image = Inpaint((1, 28, 28))
+    condition = Together(THREE, image) if beside else image
+    network = unet(condition=condition)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    labels, u = torch.tensor([0, 1, 2]), torch.rand(3, 2)
+    one, other = (condition.complete(condition.from_data(labels), torch.rand(3, 1, 28, 28), u) for _ in range(2))
+    x, t, dropped = torch.randn(3, 1, 28, 28), torch.full((3,), 0.5), torch.tensor([False, True, False])
+    same = [torch.equal(a, b) for a, b in zip(network(x, t, one, dropped), network(x, t, other, dropped), strict=True)]
+    assert same == [False, True, False]
+    network(x, t, one, torch.zeros(3, dtype=torch.bool)).square().sum().backward()
+    assert not network.blank.grad.any()
+    network(x, t, one, dropped).square().sum().backward()
+    assert network.blank.shape == (2, 1, 1) and network.blank.grad.all()
 
 
 @pytest.mark.parametrize("attention, blocks", [(None, 0), (7, 3), (14, 5)])

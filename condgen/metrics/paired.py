@@ -1,0 +1,73 @@
+"""Figures of samples that start from an image: how near each is to the real one whose condition it was asked for.
+
+Both are compared at the samples' own size, in [0, 1]. They mean little alone: a blurred guess may be nearer than a sharp one,
+and where most pixels are given any answer is near. So trivial answers are measured the same way, the baselines.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.image import StructuralSimilarityIndexMeasure
+
+from condgen.conditions import ImageCondition
+from condgen.data.pixels import chunks
+from condgen.data.tables import Part
+from condgen.metrics.manifold import nearest
+from condgen.spaces import floating, to_uint8
+
+BLOCK = 500
+"""Images that are compared at a time."""
+SMALLEST = 11
+"""Side of SSIM's window, and so of the images that have an SSIM."""
+
+
+@torch.no_grad()
+def paired_figures(metrics: Sequence[str], images: Tensor, real: Tensor) -> dict[str, float]:
+    """Return those of "l1" and "ssim" that are among ``metrics``, of ``images`` and ``real``, uint8 (N, C, H, W), row by row.
+
+    L1 is the mean absolute difference. SSIM has the usual window, Gaussian of deviation 1.5 (Wang et al. 2004, section III-C),
+    and mirrors images at their edges, as torchmetrics does.
+    """
+    wanted = [name for name in ("l1", "ssim") if name in metrics and (name == "l1" or min(images.shape[2:]) >= SMALLEST)]
+    similarity: Any = StructuralSimilarityIndexMeasure(data_range=1.0, sync_on_compute=False)
+    distance = 0.0
+    for some, others in zip(torch.split(images, BLOCK), torch.split(real, BLOCK), strict=True):
+        a, b = some.float() / 255, others.float() / 255
+        distance += float((a - b).abs().mean((1, 2, 3)).double().sum())
+        if "ssim" in wanted:
+            similarity.update(a, b)
+    values = {"l1": distance / len(images), "ssim": float(similarity.compute()) if "ssim" in wanted else 0.0}
+    return {name: values[name] for name in wanted}
+
+
+@torch.no_grad()
+def baselines(condition: ImageCondition, encoded: Tensor, train: Part) -> dict[str, Tensor]:
+    """Return trivial answers, uint8 (N, C, H, W), by name: what a model has to beat.
+
+    Args:
+        condition: what the answers are to.
+        encoded: conditions (N, *map_shape).
+        train: the training images, at the samples' size.
+    """
+    total = torch.zeros(train.table.images.shape[1:], dtype=torch.float64)
+    for rows in chunks(train.rows, train.table.images):
+        total += floating(train.table.images[rows]).sum(0, dtype=torch.float64)
+    answers = condition.guesses(encoded)
+    answers["training mean"] = (total / len(train)).float().expand(len(encoded), *total.shape)
+    if condition.comparable:
+        answers["nearest training image"] = floating(train.table.images[nearest_rows(condition, encoded, train)])
+    return {name: to_uint8(condition.finish(answer, encoded)) for name, answer in answers.items()}
+
+
+def nearest_rows(condition: ImageCondition, encoded: Tensor, train: Part) -> Tensor:
+    """Return the rows (N,) of the training images whose conditions are nearest to those that are ``encoded``, by L2."""
+    best, found = torch.full((len(encoded),), float("inf")), torch.zeros(len(encoded), dtype=torch.int64)
+    for rows in chunks(train.rows, train.table.images):
+        x = floating(train.table.images[rows])
+        shown = condition.make(x, torch.zeros(len(rows), condition.draws)).flatten(1)
+        distance, place = nearest(encoded.flatten(1), shown)
+        closer = distance < best
+        best, found = torch.where(closer, distance, best), torch.where(closer, rows[place], found)
+    return found
