@@ -38,6 +38,14 @@ METRICS = {
     "diversity": Metric("diversity", "one", "Mean distance within a class over that of real images, mean over the classes."),
     "diversity_worst": Metric("least diversity", "higher", "Diversity of the class where it is least."),
     "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
+    "attribute_accuracy": Metric(
+        "attribute accuracy", "higher", "Share of images that show the category asked for, mean over the categories."
+    ),
+    "attribute_accuracy_unseen": Metric(
+        "accuracy of unseen", "higher", "The same of combinations of categories that no training image has."
+    ),
+    "attribute_error": Metric("attribute error", "lower", "Mean absolute error of numbers, as a share of their range."),
+    "attribute_error_unseen": Metric("error of unseen", "lower", "The same of combinations that no training image has."),
     "cas": Metric("CAS", "higher", "Accuracy on real images of a classifier that was trained on generated ones."),
 }
 """All metrics by the names under which figures are stored; ``cas`` trains a network and is computed elsewhere."""

@@ -25,6 +25,8 @@ class Record:
             nothing is asked for or the extractor does not know the classes.
         source: the checkpoint or the images that were measured.
         step: updates after which the model was measured; None for images.
+        attributes: figures of single attributes, see `condgen.metrics.attributes.Table`; those of real images of the reference
+            under keys that start with ``real_``.
     """
 
     protocol: Protocol
@@ -35,6 +37,7 @@ class Record:
     confusion: list[list[int]] | None = None
     source: str = ""
     step: int | None = None
+    attributes: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def named(self) -> dict[str, float]:
         """Return the figures under their full names: ``quality/fid/mnist-cnn/val-5k``."""
@@ -71,6 +74,7 @@ def read_record(entry: dict[str, Any], source: str) -> Record:
         "floors": numbers(entry.get("floors", {})),
         "per_class": {metric: list(map(number, values)) for metric, values in entry.get("per_class", {}).items()},
         "source": str(entry.get("source", "")),
+        "attributes": {name: numbers(values) for name, values in entry.get("attributes", {}).items()},
     }
     return Record(**(entry | stored))
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from condgen.files import save_png
+from condgen.metrics.attributes import listed
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.features import Features
@@ -71,4 +72,6 @@ def table(record: Record) -> str:
         form = METRICS[name].format
         floor = f"{record.floors[name]:>10{form}}" if name in record.floors else ""
         lines.append(f"  {METRICS[name].title:24} {value:>10{form}} {floor}".rstrip())
+    for name, *cells in listed(record.attributes):
+        lines.append(f"  {name:24} " + " ".join(f"{cell:>10}" for cell in cells).rstrip())
     return "\n".join(lines)
