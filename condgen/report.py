@@ -18,6 +18,7 @@ from PIL import Image
 
 from condgen.errors import CondgenError
 from condgen.files import save_png, write_text
+from condgen.metrics.attributes import listed
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.record import Record, read_records
 from condgen.reporting.charts import curves_chart, read_curves
@@ -151,13 +152,16 @@ def measurement(record: Record) -> list[str]:
     parts.append(table(("Metric", "Generated", "Floor", *map(text, record.baselines), "Better"), rows))
     if record.baselines:
         parts.append("<p>Baselines are trivial answers to the images that samples start from.</p>")
+    if record.attributes:
+        head, *others = [[text(cell) for cell in line] for line in listed(record.attributes)]
+        parts.append("<p>Unseen: combinations of categories that no training image has.</p>" + table(head, others))
     if record.per_class:
         values = zip(
             *([figure(value, metric) for value in column] for metric, column in record.per_class.items()), strict=False
         )
         lines = [(text(name), *row) for name, row in zip(record.classes or count(), values, strict=False)]
-        listed = table(("Class", *map(title, record.per_class)), lines)
-        parts.append(fold("Single classes", listed, folded=len(lines) > MANY_CLASSES))
+        single = table(("Class", *map(title, record.per_class)), lines)
+        parts.append(fold("Single classes", single, folded=len(lines) > MANY_CLASSES))
     return parts
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from condgen.conditions import ClassLabel, Codes, LearnedEmbedding, NoCondition, OneHot
+from condgen.conditions import Attributes, Category, ClassLabel, Codes, LearnedEmbedding, NoCondition, Number, OneHot
 from condgen.errors import CondgenError
 
 DIGITS = ClassLabel([str(digit) for digit in range(10)])
@@ -148,3 +148,116 @@ def test_codes_are_rebuilt_and_asked_for():
     for options in ({"categories": [1]}, {"categories": [], "continuous": 0}, {"continuous": -1}):
         with pytest.raises(CondgenError):
             Codes(**options)
+
+
+# --- attributes ---
+
+PEN = Attributes([Category("digit", ("0", "1", "2")), Number("rotation", -45, 45), Category("colour", ("red", "sea-green"))])
+
+
+@pytest.mark.parametrize(
+    "text, values",
+    [
+        ("digit=1,rotation=-30,colour=red", [[1, -30, 0]]),
+        (" colour = sea-green , digit = 2, rotation=1e1", [[2, 10, 1]]),  # in any order
+        ("digit=0-1,rotation=45,colour=0-1", [[0, 45, 0], [0, 45, 1], [1, 45, 0], [1, 45, 1]]),
+        ("digit=2,rotation=-45:45:3,colour=1", [[2, -45, 1], [2, 0, 1], [2, 45, 1]]),
+        ("digit=2|0,rotation=-1|1,colour=red", [[2, -1, 0], [2, 1, 0], [0, -1, 0], [0, 1, 0]]),
+        ("1", [[1, None, None]]),  # of the first attribute
+        ("0,2", [[0, None, None], [2, None, None]]),
+        ("rotation=0", [[None, 0, None]]),
+    ],
+)
+def test_attributes_are_written_by_names(text, values):
+    encoded = PEN.encode(text)
+    assert encoded.shape == (len(values), 6) and torch.equal(PEN.check(encoded), encoded)
+    for row, part in zip(values, zip(*PEN.parts(encoded), strict=True), strict=True):
+        assert [p.isnan().all().item() for p in part] == [value is None for value in row]
+    read = PEN.values(encoded.nan_to_num(0.0)).tolist()
+    for row, found in zip(values, read, strict=True):
+        assert [v for v, wanted in zip(found, row, strict=True) if wanted is not None] == pytest.approx(
+            [wanted for wanted in row if wanted is not None], abs=1e-5
+        )
+    for described, row in zip(PEN.describe(encoded), encoded, strict=True):  # what is described can be asked for again
+        torch.testing.assert_close(PEN.encode(described.replace(" ", ","))[0], row, equal_nan=True, atol=1e-5, rtol=0)
+
+
+def test_attributes_as_a_dict_and_as_a_vector():
+    assert torch.equal(PEN.encode({"digit": 1, "rotation": 45, "colour": "red"}), torch.tensor([[0.0, 1, 0, 1, 1, 0]]))
+    assert PEN.describe(torch.full((1, 6), torch.nan)) == ["any"]
+    assert PEN.vector(PEN.encode("digit=2,rotation=-45,colour=1")).tolist() == [[0, 0, 1, -1, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "text, word",
+    [
+        ("size=3", "Unknown attribute 'size=3'"),
+        ("digit=3", "digit=3 is unknown"),
+        ("digit=2-1", "digit=2-1 is unknown"),
+        ("digit=1,colour=pink", "colour=pink is unknown: it can be red, sea-green"),
+        ("rotation=46", "rotation=46 must be a number in -45..45"),
+        ("rotation=left", "rotation=left must be a number"),
+        ("rotation=-45:45:1", "FIRST:LAST:COUNT"),
+        ("rotation=nan", "rotation=nan"),
+        ("digit=1,digit=2", "names digit twice"),
+        ("digit=", "digit= is unknown"),
+        ("digit=1,,colour=red", "Unknown attribute ''"),
+    ],
+)
+def test_unknown_attributes_are_refused_in_one_sentence(text, word):
+    with pytest.raises(CondgenError) as caught:
+        PEN.encode(text)
+    assert word in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_left_open_is_drawn_and_the_rest_stays():
+    asked = PEN.encode("digit=1").repeat(300, 1)
+    filled = PEN.fill(asked, torch.Generator().manual_seed(0))
+    values = PEN.values(filled)
+    assert (values[:, 0] == 1).all() and not filled.isnan().any()
+    assert values[:, 1].min() < -40 and values[:, 1].max() > 40 and 0.4 < values[:, 2].mean() < 0.6
+    assert torch.equal(filled, PEN.fill(asked, torch.Generator().manual_seed(0)))
+
+
+def test_attributes_of_data_are_encoded_and_chosen():
+    values = torch.tensor([[1.0, 45.0, 0.0], [0.0, -22.5, 1.0]])
+    assert PEN.from_data(torch.zeros(2), values).tolist() == [[0, 1, 0, 1, 1, 0], [1, 0, 0, -0.5, 0, 1]]
+    some = Attributes(PEN.fields, ["colour", "rotation"])
+    assert some.from_data(torch.zeros(2), values).tolist() == [[1, 0, 1], [0, 1, -0.5]] and some.width == 3
+    assert Attributes(PEN.fields, ["rotation"]).from_data(torch.zeros(2), values).tolist() == [[1], [-0.5]]
+    with pytest.raises(CondgenError, match="condition=class"):
+        PEN.from_data(torch.zeros(2), None)
+    for wrong, word in (({"attributes": ["size"]}, "no attribute 'size'"), ({"attributes": []}, "at least one")):
+        with pytest.raises(CondgenError, match=word):
+            Attributes(PEN.fields, **wrong)
+    with pytest.raises(CondgenError, match="choose condition=class"):
+        Attributes([])
+    with pytest.raises(CondgenError, match=r"float \(N, 6\)"):
+        PEN.check(torch.zeros(2, 5))
+
+
+def test_attributes_are_shown_by_their_first_and_walked_between():
+    assert PEN.every()[:, :3].tolist() == torch.eye(3).tolist() and PEN.every()[:, 3:].isnan().all()
+    assert Attributes(PEN.fields, ["rotation"]).every()[:, 0].tolist() == pytest.approx([-1 + 2 * i / 7 for i in range(8)])
+    first, last = PEN.encode("digit=0,rotation=-45,colour=0"), PEN.encode("digit=2,rotation=45,colour=0")
+    assert PEN.between(first, last, 0.25).tolist() == [[0.75, 0, 0.25, -0.5, 1, 0]]
+
+
+def test_attributes_are_rebuilt_without_the_data_and_know_classes():
+    from condgen.config import build
+
+    digits = ("0", "1", "2")
+    named = Attributes(PEN.fields, ["digit", "rotation"], classes=digits)
+    again = build("condition", named.config())
+    assert again.fields == named.fields and again.known == named.known and again.classes == list(digits)
+    assert Attributes(PEN.fields, ["rotation"], classes=digits).classes == []  # digits cannot be asked for
+
+
+def test_numbers_are_moved_within_their_vicinity_and_categories_are_not():
+    encoded = PEN.encode("digit=1,rotation=-40|0|44,colour=red")
+    moved = PEN.near(encoded, torch.full((3, 6), 0.1))
+    assert PEN.values(moved)[:, 1].tolist() == pytest.approx([-35.5, 4.5, 45.0])  # 0.1 of 45 degrees, within the range
+    assert torch.equal(moved[:, [0, 1, 2, 4, 5]], encoded[:, [0, 1, 2, 4, 5]])
+    for condition, vector in ((Attributes(PEN.fields, ["digit"]), torch.eye(3)), (DIGITS, torch.arange(3))):
+        with pytest.raises(CondgenError, match="vicinity"):
+            condition.near(vector, torch.zeros(3, condition.width))

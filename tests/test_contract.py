@@ -128,6 +128,17 @@ def write_folder(root: Path) -> Path:
     return root
 
 
+def write_table(root: Path) -> Path:
+    """Write grey images of 28x28 with a table of a category and a number."""
+    root.mkdir()
+    for i in range(24):
+        (root / f"{i}.png").write_bytes(png(noise(i, 28, 28)))
+    (root / "labels.csv").write_text(
+        "file,smile,age\n" + "".join(f"{i}.png,{'yes' if i % 3 else 'no'},{i / 2}\n" for i in range(24))
+    )
+    return root
+
+
 TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "archive": lambda root: [f"data.path={write_zip(root / 'a.zip', 32, 1, 2, 12)}"],
     "cifar10": lambda root: [f"data.archive={write_zip(root / 'c10.zip', 32, 3, 10, 4)}", "data.split=[0.5,0.25,0.25]"],
@@ -135,7 +146,9 @@ TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "fashion_mnist": lambda root: [f"data.root={write_idx(root / 'idx')}", "data.split=[0.5,0.25,0.25]"],
     "folder": lambda root: [f"data.path={write_folder(root / 'folder')}"],
     "mnist": lambda root: [],
+    "mnist_attributes": lambda root: ["data.source.samples=400", "data.split=40"],
     "ring": lambda root: ["data.source.samples=400"],
+    "table": lambda root: [f"data.path={write_table(root / 'table')}"],
 }
 SHAPES = {
     "archive": (1, 32, 32),
@@ -144,7 +157,9 @@ SHAPES = {
     "fashion_mnist": (1, 28, 28),
     "folder": (1, 28, 28),
     "mnist": (1, 28, 28),
+    "mnist_attributes": (3, 28, 28),
     "ring": (2,),
+    "table": (1, 28, 28),
 }
 
 
@@ -287,6 +302,16 @@ def test_model_from_images(model, condition, attempt, tiny_data, tmp_path):
 def test_a_model_that_cannot_see_an_image_refuses_one(model, attempt, tmp_path):
     overrides, _ = on_mnist(model)
     assert "image" in refused(attempt([*overrides, "condition=inpaint"]), tmp_path)
+
+
+@pytest.mark.parametrize("some", ["null", "[rotation]", "[colour,digit]"])
+@pytest.mark.parametrize("model", ["acgan_conv", "cvae_conv", "flow_matching"])  # one of each family
+def test_model_with_attributes(model, some, attempt, tiny_data, tmp_path):
+    overrides = ["experiment=none", f"model={model}", *tiny_data["mnist_attributes"], f"condition.attributes={some}"]
+    trained_and_samples(attempt([*overrides, "data.vicinity=0.05"] if "colour" not in some else overrides), tmp_path)
+    model = package.load(max((tmp_path / "outputs").glob("*/*")))
+    if some == "null":
+        assert model.sample("digit=3|5,rotation=-30,colour=red", 2).shape == (4, 3, 28, 28)
 
 
 def test_networks_that_take_any_shape_train_on_points(attempt, tiny_data, tmp_path):

@@ -129,6 +129,18 @@ class Attributes(Condition):
     def vector(self, condition: Tensor) -> Tensor:
         return condition
 
+    def near(self, condition: Tensor, noise: Tensor) -> Tensor:
+        """Move the numbers of encoded attributes (N, width) by ``noise`` (N, width), within [-1, 1]; categories stay.
+
+        With Gaussian noise a sample stands for all conditions in its vicinity, as in the hard vicinal loss of CCGAN
+        (Ding et al. 2021, equations 5 and 9), where the numbers that are asked for are moved in the same way.
+        """
+        moves = [torch.full((field.width,), isinstance(field, Number)) for field in self.fields]
+        if not any(bool(part.any()) for part in moves):
+            return super().near(condition, noise)
+        moved = (condition + noise).clamp(-1, 1)
+        return torch.where(torch.cat(moves).to(condition.device), moved, condition)
+
     def every(self) -> Tensor:
         """Return each value of the first attribute (eight of a number), all else left open."""
         first = self.fields[0]

@@ -115,6 +115,14 @@ class Condition(ABC):
         """
         return condition
 
+    def near(self, condition: Tensor, noise: Tensor) -> Tensor:
+        """Return encoded conditions (N, ...) whose numbers are moved by ``noise`` (N, width), see `Attributes.near`.
+
+        Raises:
+            CondgenError: there are no numbers.
+        """
+        raise CondgenError("data.vicinity moves numbers, and this condition has none: set data.vicinity=0.")
+
     def finish(self, samples: Tensor, condition: Tensor) -> Tensor:
         """Return generated ``samples`` (N, *shape) with what their conditions fix, e.g. the known pixels of an image."""
         return samples

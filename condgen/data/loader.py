@@ -34,6 +34,7 @@ class BatchLoader:
         drop_last: leave out an incomplete last batch.
         seed: decides order and augmentation.
         augment: changes the images of each batch.
+        vicinity: standard deviation of what is added to conditions that are numbers, see `Condition.near`.
         device: where batches go.
         rank: which of the ``world`` contiguous shares of each batch to yield. Without ``drop_last`` shares differ in size
             by at most one; a last one may be empty, so that all processes make the same number of steps.
@@ -53,6 +54,7 @@ class BatchLoader:
         drop_last: bool = False,
         seed: int = 0,
         augment: Augmentation | None = None,
+        vicinity: float = 0.0,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -69,6 +71,7 @@ class BatchLoader:
         self.drop_last = drop_last
         self.seed = seed
         self.augment = augment
+        self.vicinity = vicinity
         self.device = torch.device(device)
         self.rank = rank
         self.world = world
@@ -88,6 +91,10 @@ class BatchLoader:
             if self.augment is not None:
                 x = self.augment(x, self._uniform(len(index), self.augment.draws, "augment", epoch, batch))
             condition = self.conditions.index_select(0, mine).to(self.device, non_blocking=True)
+            if self.vicinity:
+                stream = generator(self.seed, "vicinity", epoch, batch)
+                noise = self._share(torch.randn(len(index), self.condition.width, generator=stream))
+                condition = self.condition.near(condition, self.vicinity * noise.to(self.device, non_blocking=True))
             if self.condition.map_shape is not None:
                 u = self._uniform(len(index), self.condition.draws, "condition", epoch, batch)
                 condition = self.condition.complete(condition, x, u)

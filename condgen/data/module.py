@@ -40,7 +40,8 @@ class DataModule(LightningDataModule):
         source: where the images come from.
         condition: makes the condition by which labels and attributes are encoded, from what it names of ``classes``,
             ``fields`` and ``shape``.
-        archive, path, root: read by nobody here; short names that a YAML's ``source`` refers to (``data.path=FOLDER``).
+        archive, path, root, file, columns: read by nobody here; short names that a YAML's ``source`` refers to
+            (``data.path=FOLDER``).
         batch_size: images in a training step, summed over all processes.
         image_size: side in pixels to resize to, after a centre crop to a square; None: as is.
         channels: 1 (grey) or 3 (colour); None: as is.
@@ -49,6 +50,8 @@ class DataModule(LightningDataModule):
         classes: names or indices to keep, relabelled 0..K-1 in this order; None: all.
         imbalance: fraction to keep of a class's training images, ``{class: fraction}``.
         augment: one augmentation of training images, or a list.
+        vicinity: standard deviation of what is added to each training sample's conditions that are numbers, where their range
+            has length 2: a sample stands for all numbers near its own.
         drop_last: leave out an incomplete last training batch.
         on_device: keep the uint8 images on the accelerator; "auto": if they take at most a quarter of its free memory.
         memory_share: share of physical memory above which images are mapped from the cache folder instead of loaded.
@@ -67,6 +70,8 @@ class DataModule(LightningDataModule):
         archive: str | None = None,
         path: str | None = None,
         root: str | None = None,
+        file: str | None = None,
+        columns: Any = None,
         batch_size: int = 64,
         image_size: int | None = None,
         channels: int | None = None,
@@ -74,6 +79,7 @@ class DataModule(LightningDataModule):
         classes: Sequence[str | int] | None = None,
         imbalance: Mapping[str | int, float] | None = None,
         augment: Augmentation | Sequence[Augmentation] | None = None,
+        vicinity: float = 0.0,
         drop_last: bool = True,
         on_device: bool | str = "auto",
         memory_share: float = 0.25,
@@ -89,6 +95,7 @@ class DataModule(LightningDataModule):
         self.classes = None if classes is None else list(classes)
         self.imbalance = dict(imbalance or {})
         self.augment = compose(augment)
+        self.vicinity = vicinity
         self.drop_last = drop_last
         self.on_device = on_device
         self.split_seed = split_seed
@@ -102,6 +109,8 @@ class DataModule(LightningDataModule):
             raise CondgenError(f"data.batch_size={self.batch_size} must be at least 1.")
         if size is not None and size < 1:
             raise CondgenError(f"data.image_size={size} must be at least 1 pixel, or null to leave sizes as they are.")
+        if not 0 <= self.vicinity < 1:
+            raise CondgenError(f"data.vicinity={self.vicinity} must lie in [0, 1): a range has length 2.")
         if channels not in (None, 1, 3):
             raise CondgenError(f"data.channels={channels} must be 1 (grey), 3 (colour) or null (as they are).")
         if not 0 <= share <= 1:
@@ -169,6 +178,8 @@ class DataModule(LightningDataModule):
         train, val, test = self._split(tables, relabel)
         shape = tuple(train.table.images.shape[1:])
         condition = of_data(self.make_condition, classes=classes, fields=tables.fields, shape=shape)
+        if self.vicinity:  # refused here, where there are no numbers
+            condition.near(*torch.zeros(2, 1, condition.width))
         for part, title in ((train, "the train part"), (val, "the validation part"), (test, "the test part")):
             if part is not None:
                 require_every_class(part.labels, classes, title)
@@ -212,6 +223,7 @@ class DataModule(LightningDataModule):
             shuffle=True,
             drop_last=self.drop_last,
             augment=self.augment,
+            vicinity=self.vicinity,
             position=lambda: (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx + 1) if trainer else (0, 0),
         )
 

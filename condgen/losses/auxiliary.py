@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as normalized
 
-from condgen.conditions import ClassLabel, Codes, Condition
+from condgen.conditions import Attributes, ClassLabel, Codes, Condition
 from condgen.errors import CondgenError
+from condgen.losses.attributes import attribute_loss
 
 
 class Auxiliary(nn.Module, ABC):
@@ -59,9 +60,13 @@ class Auxiliary(nn.Module, ABC):
 class ACGAN(Auxiliary):
     """A classifier: L = E -log P(class | h) (Odena et al. 2017, equation 3).
 
+    Of attributes L is the sum over them: that of each category, and of each number v the squared error of what is read,
+    times ``numbers``, which is -log of a Gaussian of variance 1 / (2 ``numbers``) but for a constant.
+
     Args:
         features: length of h.
-        condition: a class label.
+        condition: a class label, or attributes.
+        numbers: factor of the numbers' squared errors, where each is mapped to [-1, 1].
         weight, generator_weight: see `Auxiliary`.
         of_fake: D also learns from generated samples, as published; later work leaves that out, since it teaches D what
             bad samples of a class look like.
@@ -76,12 +81,20 @@ class ACGAN(Auxiliary):
         generator_weight: float | None = None,
         of_fake: bool = True,
         spectral_norm: bool = False,
+        numbers: float = 10.0,
     ):
         super().__init__(weight, generator_weight)
+        if numbers < 0:
+            raise CondgenError(f"model.auxiliary.numbers={numbers} must be at least 0.")
         self.of_fake = of_fake
-        self.classify = linear(features, classes_of(condition, "acgan"), spectral_norm)
+        self.numbers = numbers
+        self.attributes = condition if isinstance(condition, Attributes) and not isinstance(condition, Codes) else None
+        width = condition.width if self.attributes else classes_of(condition, "acgan")
+        self.classify = linear(features, width, spectral_norm)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        if self.attributes:
+            return attribute_loss(self.attributes, self.classify(h).float(), condition, self.numbers)
         return F.cross_entropy(self.classify(h), condition)
 
 

@@ -40,6 +40,14 @@ METRICS = {
     "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
     "l1": Metric("L1", "lower", "Mean absolute difference, in 0..1, from the real image that the condition is of.", ".4f"),
     "ssim": Metric("SSIM", "higher", "Structural similarity to the real image that the condition is of; 1 for that image."),
+    "attribute_accuracy": Metric(
+        "attribute accuracy", "higher", "Share of images that show the category asked for, mean over the categories."
+    ),
+    "attribute_accuracy_unseen": Metric(
+        "accuracy of unseen", "higher", "The same of combinations of categories that no training image has."
+    ),
+    "attribute_error": Metric("attribute error", "lower", "Mean absolute error of numbers, as a share of their range."),
+    "attribute_error_unseen": Metric("error of unseen", "lower", "The same of combinations that no training image has."),
     "cas": Metric("CAS", "higher", "Accuracy on real images of a classifier that was trained on generated ones."),
     "elbo": Metric("ELBO", "higher", "Lower bound of the mean log-likelihood of real images in nats.", ".2f"),
     "iwae": Metric("IWAE bound", "higher", "The same from importance samples, which make it tighter.", ".2f"),

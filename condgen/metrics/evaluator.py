@@ -18,6 +18,7 @@ from condgen.data.split import apportion, cut
 from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.files import replacing
+from condgen.metrics.attributes import Judge, with_real
 from condgen.metrics.cas import classification_accuracy_score
 from condgen.metrics.catalogue import ELSEWHERE
 from condgen.metrics.extractors import Extractor
@@ -59,8 +60,9 @@ class Evaluator:
         self.original = data  # of the model's size
         self.data = data if fits else data.at(extractor.shape[1], extractor.shape[0])
         self.part: Part = getattr(self.data, split)
-        _, logits = extractor(self.part.table.images[self.part.rows[:1]])
-        self.recognizes = extractor.recognizes(self.data.condition.classes, logits.shape[1])
+        _, outputs = extractor(self.part.table.images[self.part.rows[:1]])
+        self.recognizes = extractor.recognizes(self.data.condition.classes, extractor.class_logits(outputs).shape[1])
+        self.judge = Judge(extractor.attributes, self.data.condition, self.data.train.values)
 
     # --- the real images ---
 
@@ -90,10 +92,12 @@ class Evaluator:
             return {"features": features, "logits": logits}
 
         found = self._cached("features", identity, compute=compute)
-        return self._seen(found["features"], found["logits"], part.labels)
+        return self._seen(found["features"], found["logits"], part.labels, self.judge.wanted(part.values, self.data.condition))
 
-    def _seen(self, features: Tensor, logits: Tensor, labels: Tensor | None) -> Features:
-        return Features(features, logits, labels, None if self.recognizes is None else self.recognizes[logits.argmax(1)])
+    def _seen(self, features: Tensor, outputs: Tensor, labels: Tensor | None, wanted: Tensor | None) -> Features:
+        logits = self.extractor.class_logits(outputs)
+        recognized = None if self.recognizes is None else self.recognizes[logits.argmax(1)]
+        return Features(features, logits, labels, recognized, wanted, self.judge.read(outputs))
 
     def _cached(self, stem: str, *identity: object, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         name = cache.name(f"{stem}-{self.extractor.name}", self.extractor.sha256, *identity)
@@ -140,10 +144,10 @@ class Evaluator:
         own = [(labels == k).nonzero()[:, 0] for k in range(len(quotas))]
         return torch.cat([rows[torch.arange(quota) % max(1, len(rows))] for rows, quota in zip(own, quotas, strict=True)])
 
-    def extract(self, images: Tensor, labels: Tensor | None) -> Features:
+    def extract(self, images: Tensor, labels: Tensor | None, wanted: Tensor | None = None) -> Features:
         """Return the features of uint8 images (N, C, H, W), and what is recognized in them."""
-        features, logits = self.extractor(images)
-        return self._seen(features, logits, labels)
+        features, outputs = self.extractor(images)
+        return self._seen(features, outputs, labels, wanted)
 
     def sample(self, model: GenerativeModel, rows: Tensor, rank: int = 0, world: int = 1) -> tuple[Tensor, Features]:
         """Draw a sample for the condition of each of ``rows`` (N,), and return images, uint8 (N, C, H, W), and their features.
@@ -156,13 +160,16 @@ class Evaluator:
         self.extractor.to(model.device)
         conditions = torch.split(self.original.encode(getattr(self.original, self.split), rows, model.condition), BLOCK)
         asked = torch.split(self.part.labels[rows], BLOCK)
+        values = None if self.part.values is None else self.part.values[rows]
+        wanted = self.judge.wanted(values, model.condition)
         shares: list[dict[int, tuple[Tensor, Features]]] = [{} for _ in range(world)]
         for i in range(rank, len(asked), world):
             samples = model.sample_block(i, conditions[i], self.seed)
             if not bool(samples.isfinite().all()):
                 raise CondgenError("The model generates pixels that are not numbers (NaN or infinite): it cannot be measured.")
             images = to_uint8(samples).cpu()
-            shares[rank][i] = images, self.extract(images, asked[i] if model.condition.classes else None)
+            attributes = None if wanted is None else wanted[i * BLOCK : (i + 1) * BLOCK]
+            shares[rank][i] = images, self.extract(images, asked[i] if model.condition.classes else None, attributes)
         if world > 1:
             torch.distributed.all_gather_object(shares, shares[rank])
         blocks = [shares[i % world][i] for i in range(len(asked))]
@@ -216,6 +223,12 @@ class Evaluator:
         measured = measure(generated, self.reference, metrics=metrics, train=train, seed=self.seed, known=known)
         figures = measured.figures
         lows = self.floors(len(generated), list(figures)) if with_floors else {}
+        attributes = self.judge.table(generated)
+        figures |= {name: value for name, value in self.judge.figures(attributes).items() if name in metrics}
+        if attributes and with_floors:  # of the reference: its images the recognizer has not seen, nor their combinations lack
+            real = self.judge.table(self.reference)
+            lows |= {name: value for name, value in self.judge.figures(real).items() if name in figures}
+            attributes = with_real(attributes, real)
         if "cas" in metrics and generated.labels is not None:
             figures["cas"], lows["cas"] = self._cas(images, generated.labels)
         start = condition.image if condition else None
@@ -239,7 +252,18 @@ class Evaluator:
         )
         figures |= likelihood or {}
         classes = self.data.condition.classes if generated.labels is not None else []
-        return Record(protocol, figures, lows, measured.per_class, classes, measured.confusion, source, step, trivial)
+        return Record(
+            protocol,
+            figures,
+            lows,
+            measured.per_class,
+            classes,
+            measured.confusion,
+            source,
+            step,
+            baselines=trivial,
+            attributes=attributes,
+        )
 
     def baselines(self, start: ImageCondition, generated: Features, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return ``metrics`` (but CAS) of trivial answers, by their names, to what samples were ``generated`` for."""
@@ -272,11 +296,13 @@ class Evaluator:
 
 
 def fingerprint(part: Part) -> str:
-    """Hash images and labels of ``part``, 24 hexadecimal digits."""
+    """Hash images, labels and attributes of ``part``, 24 hexadecimal digits."""
     digest = hashlib.blake2b(str(tuple(part.table.images.shape[1:])).encode(), digest_size=12)
     for rows in chunks(part.rows, part.table.images):
         digest.update(part.table.images[rows].numpy().tobytes())
     digest.update(part.labels.numpy().tobytes())
+    if part.values is not None:
+        digest.update(part.values.numpy().tobytes())
     return digest.hexdigest()
 
 

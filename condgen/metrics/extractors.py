@@ -7,8 +7,9 @@ The features of an image are what the classifier's last linear layer sees. The c
 import hashlib
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,9 +17,11 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from condgen.conditions import Attributes
 from condgen.config import build, sentence
 from condgen.data.pixels import recolour
 from condgen.errors import CondgenError
+from condgen.metrics.attributes import class_columns
 from condgen.spaces import to_float, to_uint8
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -39,6 +42,9 @@ class Extractor(nn.Module):
             mean nothing to the data.
         resize: "bilinear" or "bicubic" to take images of other sizes; None refuses them.
         antialias: resize with antialiasing.
+        fields: attributes that it reads (see `condgen.conditions.fields.fields_from`). Its logits are then laid out as
+            `condgen.conditions.Attributes` lays out vectors: scores of a category's values, a number mapped from its range
+            to [-1, 1]; and ``classes`` are the values of one of the categories. None: it tells classes apart.
     """
 
     own_resize = "none"
@@ -53,12 +59,14 @@ class Extractor(nn.Module):
         classes: Sequence[str] | None,
         resize: str | None = None,
         antialias: bool = True,
+        fields: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         if resize not in (None, *MODES):
             raise CondgenError(f"metrics.resize={resize} must be null, {' or '.join(MODES)}.")
         self.name, self.sha256, self.shape = name, sha256, tuple(shape)
-        self.classes = None if classes is None else [str(c) for c in classes]
+        self.attributes = Attributes(fields) if fields else None
+        self.classes = None if classes is None and not fields else [str(c) for c in classes or ()]
         self.resize, self.antialias = resize, antialias
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self._seen: Tensor | None = None
@@ -95,6 +103,11 @@ class Extractor(nn.Module):
         if not (isinstance(logits, Tensor) and logits.dim() == 2 and isinstance(features, Tensor) and len(features) == len(x)):
             raise CondgenError(f"metrics: the network of {self.name} must return logits (B, classes), or features and logits.")
         return features.float(), logits.float()
+
+    def class_logits(self, outputs: Tensor) -> Tensor:
+        """Return of ``outputs`` (N, L) those that tell classes apart: of attributes, the columns of one category."""
+        columns = class_columns(self.attributes.fields, self.classes or ()) if self.attributes else None
+        return outputs if columns is None else outputs[:, columns]
 
     def resizing(self, shape: Sequence[int], what: str) -> str:
         """Return what is done to images of ``shape`` (C, H, W), in words for the protocol.
@@ -153,7 +166,7 @@ class Shipped(Extractor):
         sha256 = load_weights(network, SHIPPED / f"{name}.safetensors")
         if sha256 != card["sha256"]:
             raise CondgenError(f"The weights of {name} are not those that their card describes: install condgen anew.")
-        super().__init__(name, network, sha256, card["shape"], card["classes"], resize, antialias)
+        super().__init__(name, network, sha256, card["shape"], card["classes"], resize, antialias, card.get("fields"))
 
 
 class Custom(Extractor):
@@ -167,6 +180,7 @@ class Custom(Extractor):
         classes: see `Extractor`.
         resize: see `Extractor`.
         antialias: see `Extractor`.
+        fields: see `Extractor`.
     """
 
     def __init__(
@@ -178,9 +192,10 @@ class Custom(Extractor):
         classes: Sequence[str] | None = None,
         resize: str | None = None,
         antialias: bool = True,
+        fields: Mapping[str, Any] | None = None,
     ):
         sha256 = load_weights(network, Path(weights)) if weights else digest(safetensors.torch.save(contiguous(network)))
-        super().__init__(name, network, sha256, shape, classes, resize, antialias)
+        super().__init__(name, network, sha256, shape, classes, resize, antialias, fields)
 
 
 class Inception(Extractor):

@@ -18,23 +18,31 @@ class Features:
             where nothing was asked for.
         recognized: int64 (N,), the class 0..K-1 of the data set that the extractor sees, -1 for a class that the data do not
             have; None where the extractor's classes are not those of the data.
+        wanted: float32 (N, A), values of attributes that an image has (real) or was asked for (generated); None where there
+            are none.
+        read: float32 (N, A), the values that the extractor sees; None where it reads none.
     """
 
     features: Tensor
     logits: Tensor
     labels: Tensor | None = None
     recognized: Tensor | None = None
+    wanted: Tensor | None = None
+    read: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.features)
 
+    def columns(self) -> tuple[Tensor | None, ...]:
+        """Return all that is known of the images, in the order of the constructor."""
+        return self.features, self.logits, self.labels, self.recognized, self.wanted, self.read
+
     @staticmethod
     def cat(parts: Sequence["Features"]) -> "Features":
         """Join several sets, of which all or none have labels."""
-        columns = zip(*((part.features, part.logits, part.labels, part.recognized) for part in parts), strict=True)
+        columns = zip(*(part.columns() for part in parts), strict=True)
         return Features(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
 
     def __getitem__(self, rows: Tensor) -> "Features":
         """Return some rows, given by index or mask (N,)."""
-        columns = (self.features, self.logits, self.labels, self.recognized)
-        return Features(*(None if column is None else column[rows] for column in columns))  # type: ignore[arg-type]
+        return Features(*(None if column is None else column[rows] for column in self.columns()))  # type: ignore[arg-type]

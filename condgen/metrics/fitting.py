@@ -6,6 +6,7 @@ fast shifts in the norms and Lookahead, here by batches that a seed decides.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,6 +54,7 @@ def fit(
     labels: Tensor,
     recipe: Recipe,
     *,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     augment: Augmentation | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
@@ -63,8 +65,9 @@ def fit(
     Args:
         network: freshly made, or to be gone on with from ``checkpoint``.
         images: uint8 (N, C, H, W).
-        labels: int64 (N,).
+        labels: int64 (N,), or (N, ...) whatever ``loss`` takes.
         recipe: how long and how fast.
+        loss: of logits (B, K) and labels (B, ...); None: cross-entropy with the recipe's smoothing.
         augment: changes each batch.
         seed: decides order and augmentation.
         checkpoint: written after each epoch and, if it exists, gone on from.
@@ -94,18 +97,19 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         slow, epoch = state["slow"], state["epoch"]
+    criterion = loss or partial(F.cross_entropy, label_smoothing=recipe.smoothing)
     network.train()
     while epoch < recipe.epochs:
         losses = []
         for x, label in loader:
             with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bfloat16):
                 logits = network(x.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), label, label_smoothing=recipe.smoothing)
+            value = criterion(logits.float(), label)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            losses.append(loss.detach())
+            losses.append(value.detach())
             if schedule.last_epoch % LOOKAHEAD_EVERY == 0:
                 look_ahead(network, slow, 0.95**LOOKAHEAD_EVERY * (schedule.last_epoch / steps) ** 3)
         epoch += 1
@@ -147,10 +151,12 @@ def look_ahead(network: nn.Module, slow: dict[str, Tensor], decay: float) -> Non
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor, block: int = 500) -> float:
-    """Return the share of uint8 ``images`` (N, C, H, W) that ``network`` classifies as ``labels`` (N,), in 0..1."""
+def predict(network: nn.Module, images: Tensor, block: int = 500) -> Tensor:
+    """Return what ``network`` says of uint8 ``images`` (N, C, H, W), float32 (N, K) on the CPU."""
     device = next(network.parameters()).device
-    right = 0
-    for some, label in zip(torch.split(images, block), torch.split(labels, block), strict=True):
-        right += int((network(to_float(some.to(device))).argmax(1).cpu() == label).sum())
-    return right / len(labels)
+    return torch.cat([network(to_float(some.to(device))).float().cpu() for some in torch.split(images, block)])
+
+
+def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the share of uint8 ``images`` (N, C, H, W) that ``network`` classifies as ``labels`` (N,), in 0..1."""
+    return int((predict(network, images).argmax(1) == labels).sum()) / len(labels)

@@ -26,6 +26,8 @@ class Record:
         source: the checkpoint or the images that were measured.
         step: updates after which the model was measured; None for images.
         baselines: the same metrics of trivial answers to conditions that are images, by the names of these.
+        attributes: figures of single attributes, see `condgen.metrics.attributes.Table`; those of real images of the reference
+            under keys that start with ``real_``.
     """
 
     protocol: Protocol
@@ -37,6 +39,7 @@ class Record:
     source: str = ""
     step: int | None = None
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    attributes: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def named(self) -> dict[str, float]:
         """Return the figures under their full names: ``quality/fid/mnist-cnn/val-5k``."""
@@ -74,6 +77,7 @@ def read_record(entry: dict[str, Any], source: str) -> Record:
         "baselines": {str(name): numbers(figures) for name, figures in entry.get("baselines", {}).items()},
         "per_class": {metric: list(map(number, values)) for metric, values in entry.get("per_class", {}).items()},
         "source": str(entry.get("source", "")),
+        "attributes": {name: numbers(values) for name, values in entry.get("attributes", {}).items()},
     }
     return Record(**(entry | stored))
 

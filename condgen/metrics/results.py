@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from condgen.files import save_png
+from condgen.metrics.attributes import listed
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.features import Features
@@ -76,4 +77,6 @@ def table(record: Record) -> str:
         cells = [f"{found[name]:{form}}" if name in found else "" for found in columns.values()]
         cells = [f"{cell:>{width}}" for cell, width in zip(cells, widths.values(), strict=True)]
         lines.append(" ".join([f"  {METRICS[name].title:24}", *cells]).rstrip())
+    for name, *values in listed(record.attributes):
+        lines.append(f"  {name:24} " + " ".join(f"{value:>10}" for value in values).rstrip())
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from condgen.conditions import Attributes, Category, Number
 from condgen.data.augment import Compose, Crop, Flip
 from condgen.data.loader import BatchLoader
 from condgen.errors import CondgenError
@@ -75,6 +76,19 @@ def test_processes_share_evaluation_without_loss_or_doubles(world):
     shares = [list(BatchLoader(IMAGES, CONDITIONS, 6, rows=rows, rank=rank, world=world)) for rank in range(world)]
     assert [len(share) for share in shares] == [3] * world
     assert same(joined(*shares), list(BatchLoader(IMAGES, CONDITIONS, 6, rows=rows)))
+
+
+def test_conditions_are_moved_within_their_vicinity_alike_by_one_process_and_several():
+    attributes = Attributes([Number("size", 0, 22), Category("odd", ("no", "yes"))])
+    encoded = attributes.encode_values(torch.stack([torch.arange(23.0), torch.arange(23.0) % 2], dim=1))
+    options = {"condition": attributes, "vicinity": 0.1, "drop_last": True, "seed": 3}
+    found = list(BatchLoader(IMAGES, encoded, 6, **options))
+    moved = torch.cat([condition for _, condition in found]) - encoded[:18]
+    assert 0.05 < moved[1:, 0].std() < 0.15 and (moved[:, 1:] == 0).all()
+    again = list(BatchLoader(IMAGES, encoded, 6, **options, position=lambda: (1, 0)))
+    assert not torch.equal(again[0][1], found[0][1])  # anew in each epoch
+    shares = [list(BatchLoader(IMAGES, encoded, 6, rank=rank, world=2, **options)) for rank in range(2)]
+    assert same(joined(*shares), found)
 
 
 def test_starting_in_mid_epoch_yields_what_is_left():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from recipes import batches, fit, make_model, weights
 
-from condgen.conditions import ClassLabel, Codes, NoCondition
+from condgen.conditions import Attributes, Category, ClassLabel, Codes, NoCondition, Number
 from condgen.errors import CondgenError
 from condgen.losses.auxiliary import ACGAN, D2DCE, InfoGAN
 
@@ -25,6 +25,23 @@ def test_acgan_is_the_mean_negative_log_probability_of_the_class():
     scores = (h @ head.classify.weight.T + head.classify.bias).tolist()
     expected = [math.log(sum(map(math.exp, row))) - row[label] for row, label in zip(scores, LABELS.tolist(), strict=True)]
     assert head(h, LABELS).item() == pytest.approx(sum(expected) / 5, rel=1e-12)
+
+
+def test_acgan_of_attributes_sums_cross_entropies_and_squared_errors():
+    attributes = Attributes([Category("kind", ("a", "b", "c")), Number("size", 0, 2), Category("sex", ("f", "m"))])
+    head = ACGAN(6, attributes, numbers=4.0)
+    h, wanted = features().float(), attributes.encode("kind=0-1,size=0.5,sex=0-1|1")[:5]
+    rows = (h @ head.classify.weight.T + head.classify.bias).tolist()
+    expected = 0.0
+    for row, right in zip(rows, wanted.tolist(), strict=True):
+        for scores, one_hot in ((row[:3], right[:3]), (row[4:], right[4:])):
+            expected += math.log(sum(map(math.exp, scores))) - scores[one_hot.index(1)]
+        expected += 4 * (row[3] - right[3]) ** 2
+    assert head(h, wanted).item() == pytest.approx(expected / 5, rel=1e-5)
+    with pytest.raises(CondgenError, match="numbers"):
+        ACGAN(6, attributes, numbers=-1)
+    with pytest.raises(CondgenError, match="condition=class"):  # real samples have no codes to learn from
+        ACGAN(6, Codes([3], 1))
 
 
 @pytest.mark.parametrize("temperature, margin", [(0.5, 0.98), (0.25, 0.6)])

@@ -4,6 +4,19 @@ from condgen.data.sources.archive import ImageArchive
 from condgen.data.sources.cifar import CIFAR10, CIFAR100
 from condgen.data.sources.folder import ImageFolder
 from condgen.data.sources.idx import IDX, MNIST, FashionMNIST
+from condgen.data.sources.mnist_attributes import MNISTAttributes
 from condgen.data.sources.ring import Ring
+from condgen.data.sources.table import ImageTable
 
-__all__ = ["CIFAR10", "CIFAR100", "IDX", "MNIST", "FashionMNIST", "ImageArchive", "ImageFolder", "Ring"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "IDX",
+    "MNIST",
+    "FashionMNIST",
+    "ImageArchive",
+    "ImageFolder",
+    "ImageTable",
+    "MNISTAttributes",
+    "Ring",
+]

@@ -1,0 +1,185 @@
+"""Any folder of images with a table of what they show: a CSV, a JSON list or JSON lines."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condgen.conditions.fields import Category, Field, Number
+from condgen.data import cache
+from condgen.data.decode import Picture, decode_all
+from condgen.data.tables import AS_IS, Decoding, Table, Tables
+from condgen.errors import CondgenError
+
+Rows = dict[str, dict[str, str]]
+"""The cells of each row by the names of their columns, by the name of the row: where it stands in the file."""
+MANY = 20
+"""Different whole numbers above which a column of them is a number and no category."""
+KINDS = ("category", "number")
+RESERVED = "=,|"
+"""What separates names and values on a command line."""
+
+
+class ImageTable:
+    """Images in a folder, with attributes from the columns of a table, one row an image.
+
+    A column is a category where its cells are words, or at most 20 different whole numbers; else it is a number, whose
+    range is that of its cells. What is in the folder and not in the table is left out.
+
+    Args:
+        path: the folder.
+        file: the table, in the folder or anywhere: ``.csv`` with a line of names, ``.json`` with a list of objects, or
+            ``.jsonl`` with an object a line.
+        columns: those to take as attributes, ``[smile, age]``, or with what they are, ``{smile: category, age: number}``;
+            None: all but that of file names.
+        image: the column of file names, within the folder.
+        label: the column that is also the class; where there is no such column there are no classes.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        file: str | Path = "labels.csv",
+        columns: Sequence[str] | Mapping[str, str | None] | None = None,
+        image: str = "file",
+        label: str = "class",
+    ):
+        self.path = Path(path)
+        self.file = self.path / file if (self.path / file).is_file() else Path(file)
+        self.columns = dict.fromkeys(columns) if isinstance(columns, Sequence) else columns
+        self.image, self.label = image, label
+        for name, kind in (self.columns or {}).items():
+            if kind not in (None, *KINDS):
+                raise CondgenError(f"data.columns: {name} must be a category or a number, not {kind!r}.")
+
+    def load(self, decoding: Decoding = AS_IS) -> Tables:
+        """Load all images; raises CondgenError naming file, row and column of what is wrong."""
+        if not self.path.is_dir():
+            raise CondgenError(f"{self.path} is not a folder: name the one that holds the images.")
+        rows = dict(read(self.file))
+        if not rows:
+            raise CondgenError(f"{self.file} has no rows: it needs one for each image.")
+        files = [self._picture(row, name) for row, name in self._cells(rows, self.image).items()]
+        known = next(iter(rows.values()))
+        names = self.columns if self.columns is not None else [name for name in known if name != self.image]
+        fields, columns = [], []
+        for name in names:
+            field, values = self._attribute(str(name), self._cells(rows, str(name)))
+            fields.append(field)
+            columns.append(values)
+        classes, labels = [], torch.zeros(len(rows), dtype=torch.int64)
+        if self.label in known:
+            field, values = self._category(self.label, self._cells(rows, self.label))
+            classes, labels = list(field.values), values.long()
+        identity = [cache.stamp(file) for file in files]
+        images = decode_all(self.path.resolve().name, identity, [Picture(str(f), f.read_bytes) for f in files], decoding)
+        return Tables(Table(images, labels, torch.stack(columns, dim=1) if columns else None), None, classes, fields)
+
+    def _cells(self, rows: Rows, name: str) -> dict[str, str]:
+        """Return the cells of a column by their rows."""
+        cells = {}
+        for row, found in rows.items():
+            if name not in found:
+                raise CondgenError(f"{self.file} {row} has no column {name}: it has {', '.join(found)}.")
+            if not found[name]:
+                raise CondgenError(f"{self.file} {row}: {name} is empty, and every image needs one.")
+            cells[row] = found[name]
+        return cells
+
+    def _picture(self, row: str, name: str) -> Path:
+        file = self.path / name
+        if not file.is_file():
+            raise CondgenError(f"{self.file} {row}: the image {name} of column {self.image} is not in {self.path}.")
+        return file
+
+    def _attribute(self, name: str, cells: dict[str, str]) -> tuple[Field, Tensor]:
+        """Return an attribute and its values (N,)."""
+        kind = (self.columns or {}).get(name) or ("category" if name == self.label else guess(cells.values()))
+        return self._category(name, cells) if kind == "category" else self._number(name, cells)
+
+    def _number(self, name: str, cells: dict[str, str]) -> tuple[Number, Tensor]:
+        for row, cell in cells.items():
+            if not is_number(cell):
+                raise CondgenError(f"{self.file} {row}: {name} must be a number, not {cell!r}.")
+        values = torch.tensor([float(cell) for cell in cells.values()])
+        low, high = values.min().item(), values.max().item()
+        if low == high:
+            raise CondgenError(f"{self.file}: {name} is {cells[next(iter(cells))]} in every row: there is nothing to learn.")
+        self._require_plain(name)
+        return Number(name, low, high), values
+
+    def _category(self, name: str, cells: dict[str, str]) -> tuple[Category, Tensor]:
+        whole = all(map(is_whole, cells.values()))
+        known = sorted(set(cells.values()), key=lambda cell: (int(cell) if whole else 0, cell))
+        if len(known) < 2:
+            raise CondgenError(f"{self.file}: {name} is {known[0]} in every row: there is nothing to learn.")
+        self._require_plain(name, *known)
+        place = {cell: float(index) for index, cell in enumerate(known)}
+        return Category(name, tuple(known)), torch.tensor([place[cell] for cell in cells.values()])
+
+    def _require_plain(self, name: str, *values: str) -> None:
+        """Refuse what could not be asked for on a command line."""
+        for text in (name, *values):
+            if set(text) & set(RESERVED):
+                raise CondgenError(f"{self.file}: {text!r} in column {name} must not hold any of {' '.join(RESERVED)}.")
+
+
+def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield for each row where it stands, ``"line 7"`` or ``"entry 7"``, and its cells by the names of their columns.
+
+    Raises:
+        CondgenError: there is no such file, or it is no table.
+    """
+    if file.suffix not in (".csv", ".json", ".jsonl"):
+        raise CondgenError(f"data.file={file} must be a .csv, a .json with a list of objects, or a .jsonl with one a line.")
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            if file.suffix == ".csv":
+                table = csv.DictReader(lines)
+                for found in table:
+                    if None in found or None in found.values():
+                        raise CondgenError(f"{file} line {table.line_num} does not have as many cells as the first line.")
+                    yield f"line {table.line_num}", {name.strip(): cell.strip() for name, cell in found.items()}
+            elif file.suffix == ".json":
+                yield from (entry(file, f"entry {i}", found) for i, found in enumerate(json.load(lines), start=1))
+            else:
+                yield from (entry(file, f"line {i}", json.loads(line)) for i, line in enumerate(lines, 1) if line.strip())
+    except FileNotFoundError:
+        raise CondgenError(f"There is no table {file}: name it with data.file=NAME, in the folder of the images.") from None
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise CondgenError(f"{file} could not be read as a table ({str(error).splitlines()[0]}).") from error
+
+
+def entry(file: Path, row: str, found: Any) -> tuple[str, dict[str, str]]:
+    """Return the cells of a JSON object as text; null is empty."""
+    if not isinstance(found, dict) or any(isinstance(cell, dict | list) for cell in found.values()):
+        raise CondgenError(f'{file} {row} must be an object with plain values, such as {{"file": "a.png", "age": 30}}.')
+    return row, {
+        name: cell if isinstance(cell, str) else "" if cell is None else json.dumps(cell) for name, cell in found.items()
+    }
+
+
+def guess(cells: Iterable[str]) -> str:
+    """Say what a column is, by its cells."""
+    distinct = set(cells)
+    if not all(map(is_number, distinct)):
+        return "category"
+    return "category" if len(distinct) <= MANY and all(map(is_whole, distinct)) else "number"
+
+
+def is_whole(cell: str) -> bool:
+    """Whether a cell is a whole number."""
+    return cell.removeprefix("-").isdecimal()
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a finite number."""
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False

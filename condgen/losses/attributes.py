@@ -1,0 +1,25 @@
+"""How far what is read from a sample is from its attributes."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from condgen.conditions import Attributes, Category
+
+
+def attribute_loss(attributes: Attributes, outputs: Tensor, wanted: Tensor, numbers: float, smoothing: float = 0.0) -> Tensor:
+    """Return the sum over the attributes of their mean losses: cross-entropy of a category, squared error of a number.
+
+    Args:
+        attributes: what the columns are.
+        outputs: (B, width), scores of each category's values, numbers in [-1, 1].
+        wanted: encoded attributes (B, width).
+        numbers: factor of the squared errors.
+        smoothing: of the categories' labels.
+    """
+    loss = outputs.new_zeros(())
+    for field, said, right in zip(attributes.fields, attributes.parts(outputs), attributes.parts(wanted), strict=True):
+        if isinstance(field, Category):
+            loss = loss + F.cross_entropy(said, right, label_smoothing=smoothing)
+        else:
+            loss = loss + numbers * F.mse_loss(said, right)
+    return loss
