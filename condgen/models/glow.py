@@ -1,0 +1,189 @@
+"""Conditional Glow (Kingma & Dhariwal 2018; conditional base after Ardizzone et al. 2019, section 3.2): an exact likelihood.
+
+    log p(x | c) = log N(f(y, c); 0, I) + log |det df/dy|,    y = dequantized x (see losses/likelihood.py)
+    L = -E_{(x, c) ~ data} log p(x | c) / (D log 2),    in bits per dimension
+
+f is invertible, layer by layer (see nets/glow.py). A sample is f^-1(z, c) of noise z ~ N(0, T^2 I), where T is the temperature.
+The Gaussian base, whose mean and scale the condition decides, is the last layer of each of f's levels: z is plain noise.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from condgen.conditions import Condition
+from condgen.ema import EMA
+from condgen.errors import CondgenError
+from condgen.losses.likelihood import Likelihood, bits, log_normal
+from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
+from condgen.models.schedules import Schedule, set_rates
+from condgen.randomness import generator as keyed_generator
+from condgen.spaces import Space
+
+
+class Glow(GenerativeModel):
+    """A (conditional) normalizing flow on pixels.
+
+    Args:
+        space: what a sample is.
+        condition: what can be asked for.
+        loss: how 8-bit pixels become continuous and a density becomes their likelihood.
+        network: makes f from (condition, space): f(y, c) is the noise (B, D) and log |det df/dy| (B,), f.inverse(z, c) is y,
+            and f.fit(y, c) lets new layers start from data.
+        optimizer: makes the optimizer from the parameters.
+        temperature: standard deviation of the noise that samples are made from; 1 samples what was learned.
+        ema: weight of the past in the average of f that is validated and sampled from; 0 uses f itself.
+        gradient_clip: largest norm of the gradients; None: any.
+        decay: factor of the learning rate by the share of the training that is over; None: it stays.
+        compile: compile f (torch.compile); the first steps are slow, the rest faster.
+        expects: the shape that the model was published for; None takes any.
+        seed: decides every random number of the training.
+    """
+
+    objective = "val/loss"
+
+    def __init__(
+        self,
+        space: Space,
+        condition: Condition,
+        loss: Likelihood,
+        network: Callable[..., nn.Module],
+        optimizer: MakeOptimizer,
+        temperature: float = 1.0,
+        ema: float = 0.0,
+        gradient_clip: float | None = None,
+        decay: Schedule | None = None,
+        compile: bool = False,
+        expects: Sequence[int] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(space, condition, expects, seed)
+        if not isinstance(loss, Likelihood):
+            raise CondgenError(f"Glow is trained by its likelihood and {type(loss).__name__} is none: choose loss=likelihood.")
+        if not 0 <= ema < 1:
+            raise CondgenError(f"model.ema must lie in [0, 1), not {ema}; 0 switches it off.")
+        if gradient_clip is not None and gradient_clip <= 0:
+            raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
+        self.loss = loss
+        self.network = network(condition=condition, space=space)
+        self.ema = EMA(self.network, ema) if ema else None
+        self.optimizer = check_optimizer("optimizer", optimizer)
+        self.gradient_clip = gradient_clip
+        self.decay = decay
+        self._validation: list[Tensor] = []
+        self._started = False
+        self.usual = {"temperature": temperature}
+        self.tune()
+        if compile:
+            self.network.compile()
+
+    def configure_optimizers(self) -> Optimizer:
+        """One optimizer for the network."""
+        return self.optimizer(self.network.parameters())
+
+    # --- likelihood ---
+
+    def nats(self, flow: nn.Module, batch: Batch, u: Tensor) -> Tensor:
+        """Return -log p(x | c) of each sample of a batch in nats, (B,): a bound, exact on average over u (see `Likelihood`).
+
+        Args:
+            flow: f, or its average.
+            batch: samples (B, *shape) in [-1, 1] and encoded conditions (B, ...).
+            u: uniform noise in [0, 1), of the samples' shape and f's type.
+        """
+        x, condition = batch
+        y, log_slope = self.loss.dequantize(x, u)
+        z, log_determinant = flow(y, condition)
+        nats: Tensor = self.loss(log_normal(z) + log_determinant, log_slope, z.shape[1])
+        return nats
+
+    @torch.inference_mode()
+    def bits_per_dim(self, x: Tensor, condition: Tensor, seed: int = 0) -> Tensor:
+        """Return the bits per dimension (B,) of samples (B, *shape) in [-1, 1], for one draw of u."""
+        u = self.uniform(len(x), keyed_generator(seed, "bits per dim")).to(self.device)
+        return bits(self.nats(self.flow, (x.to(self.device), condition.to(self.device)), u), prod(self.space.shape))
+
+    def uniform(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw u, uniform in [0, 1), (count, *shape)."""
+        return torch.rand(count, *self.space.shape, generator=generator)
+
+    # --- training ---
+
+    def on_train_start(self) -> None:
+        """Layers of a resumed or finetuned run have started already, see `Flow.fit`."""
+        self._started = False
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let new layers start from the first batch, that of all processes."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self._started:
+            return
+        self._started = True
+        x, condition = batch
+        y, _ = self.loss.dequantize(x, self.rows(self.uniform, len(x), "dequantization", batch_idx))
+        if self.trainer.world_size > 1:
+            y, condition = (self.all_gather(part).flatten(0, 1) for part in (y, condition))
+        self.network.fit(y, condition)  # type: ignore[operator]
+        if self.ema and self.global_step == 0:
+            self.ema.network.load_state_dict(self.network.state_dict())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the objective of a batch."""
+        if self.decay:
+            set_rates(self.trainer.optimizers, self.decay(self.progress()))
+        u = self.rows(self.uniform, len(batch[0]), "dequantization", batch_idx)
+        nats = self.nats(self.network, batch, u).mean()
+        loss = bits(nats, u[0].numel())
+        self.record(loss=nats, bits_per_dim=loss)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Scale the gradients down to the largest norm that is allowed."""
+        if self.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Update the network, then its average: before any checkpoint of this update is written."""
+        super().optimizer_step(*arguments, **options)
+        if self.ema:
+            self.ema.update(self.global_step + 1)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Sum the averaged flow's loss over the validation part, with the same u in every epoch."""
+        u = self.fixed_rows(self.uniform, len(batch[0]), "validation", batch_idx)
+        nats = self.nats(self.flow, batch, u).double()
+        self._validation.append(torch.stack([nats.sum(), nats.new_tensor(len(nats))]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation objective, in nats a sample and in bits per dimension."""
+        sums = self.trainer.strategy.reduce(torch.stack(self._validation).sum(0), reduce_op="sum")
+        self._validation = []
+        if not self.trainer.sanity_checking:
+            loss = sums[0] / sums[1]
+            metrics = {"val/loss": loss.item(), "val/bits_per_dim": bits(loss, prod(self.space.shape)).item()}
+            self.log_dict(metrics, logger=False)
+            self.publish(metrics)
+
+    # --- sampling ---
+
+    @property
+    def weights(self) -> str:
+        """ "ema" where an average of f is kept and wanted, else "raw"."""
+        return "ema" if self.ema and self.averaged else "raw"
+
+    @property
+    def flow(self) -> nn.Module:
+        """f, or its average where one is kept and wanted."""
+        return self.ema.network if self.ema and self.averaged else self.network
+
+    def prior(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw z ~ N(0, I), (count, D)."""
+        return torch.randn(count, prod(self.space.shape), generator=generator)
+
+    def decode(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Map noise (B, D) through the inverse to images (B, *shape) in [-1, 1], on the 256 levels of 8-bit pixels."""
+        return self.loss.quantize(self.flow.inverse(z, condition))  # type: ignore[operator]
