@@ -1,14 +1,10 @@
 """From images to a record: the real images' features, kept in the cache folder, the samples of a model and their figures."""
 
-import hashlib
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from condgen.conditions import Condition, ImageCondition
@@ -17,12 +13,12 @@ from condgen.data.pixels import chunks, recolour, resize
 from condgen.data.split import apportion, cut
 from condgen.data.tables import Part
 from condgen.errors import CondgenError
-from condgen.files import replacing
 from condgen.metrics.attributes import Judge, with_real
 from condgen.metrics.cas import classification_accuracy_score
 from condgen.metrics.catalogue import ELSEWHERE
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
+from condgen.metrics.kept import cached, fingerprint
 from condgen.metrics.paired import baselines, paired_figures
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
@@ -33,7 +29,6 @@ from condgen.spaces import Images, floating, to_uint8
 
 FEWEST = 100
 """Images below which figures mean nothing."""
-log = logging.getLogger("condgen")
 
 
 class Evaluator:
@@ -293,39 +288,3 @@ class Evaluator:
         pairs = ((fitting, labels), (train.table.images[rows], train.table.labels[rows]))
         score, floor = (classification_accuracy_score(*pair, self.part.images, self.part.labels, self.seed) for pair in pairs)
         return score, floor
-
-
-def fingerprint(part: Part) -> str:
-    """Hash images, labels and attributes of ``part``, 24 hexadecimal digits."""
-    digest = hashlib.blake2b(str(tuple(part.table.images.shape[1:])).encode(), digest_size=12)
-    for rows in chunks(part.rows, part.table.images):
-        digest.update(part.table.images[rows].numpy().tobytes())
-    digest.update(part.labels.numpy().tobytes())
-    if part.values is not None:
-        digest.update(part.values.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def cached(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors of the cache file ``name``, computed now or in an earlier run, by one process at a time.
-
-    Raises:
-        CondgenError: the file is damaged.
-    """
-    file = cache.folder() / "metrics" / f"{name}.safetensors"
-    try:
-        with cache.locked(file):
-            if file.exists():
-                return safetensors.torch.load_file(file)
-            tensors = compute()
-            try:
-                with replacing(file) as temporary:
-                    safetensors.torch.save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
-            except CondgenError as error:
-                log.warning("%s Every run will have to compute it anew.", error)
-            return tensors
-    except SafetensorError as error:
-        raise CondgenError(f"The cache file {file} is damaged: delete it, it will be made again.") from error
-    except OSError as error:
-        log.warning("The cache folder %s cannot be used (%s): every run will have to compute features.", cache.folder(), error)
-        return compute()
