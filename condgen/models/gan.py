@@ -23,8 +23,15 @@ from condgen.losses.diffaugment import DiffAugment
 from condgen.losses.paired import PairedLoss
 from condgen.losses.regularizers import Regularizer, Turn
 from condgen.models.base import BLOCK, Batch, GenerativeModel, MakeOptimizer, check_optimizer
-from condgen.models.game import Game, mean_of, require_grad, vitals
-from condgen.models.gan_checks import check_augment, check_choices, check_discriminator, check_regularizers, check_terms
+from condgen.models.game import Game, clip, mean_of, require_grad, vitals
+from condgen.models.gan_checks import (
+    check_augment,
+    check_choices,
+    check_discriminator,
+    check_regularizers,
+    check_start,
+    check_terms,
+)
 from condgen.models.sampling import measure_statistics
 from condgen.models.schedules import Schedule, set_rates
 from condgen.randomness import generator as keyed_generator
@@ -93,7 +100,7 @@ class GAN(GenerativeModel):
         seed: int = 0,
     ):
         super().__init__(space, condition, expects, seed)
-        check_choices(loss, latent, discriminator_steps, order, fake_condition, ema, accumulate, gradient_clip, condition)
+        check_choices(loss, latent, discriminator_steps, order, fake_condition, ema, accumulate, gradient_clip)
         self.automatic_optimization = False
         self.loss = loss
         self.latent = latent
@@ -104,8 +111,9 @@ class GAN(GenerativeModel):
         # One pass over real and generated samples together is faster, unless batch norm would mix their statistics.
         self._joint = not any(isinstance(module, _BatchNorm) for module in self.discriminator.modules())
         self.terms = check_terms(terms or {}, fake_condition)
-        self.regularizers = check_regularizers(regularizers or {}, loss, self.discriminator, condition)
-        self.augment = check_augment(discriminator_augment, loss, space, condition)
+        self.regularizers = check_regularizers(regularizers or {}, loss, self.discriminator)
+        self.augment = check_augment(discriminator_augment, loss, space)
+        check_start(condition, fake_condition, self.regularizers, self.augment)
         self.accumulate = accumulate
         self.gradient_clip = gradient_clip
         self.decay = decay
@@ -171,7 +179,7 @@ class GAN(GenerativeModel):
             self.manual_backward(objective * game.share if self.accumulate > 1 else objective)
             values.append((game.share, found))
             logits.append(judged)
-        self.clip(self._judges)
+        clip(self._judges, self.gradient_clip)
         optimizer.step()
         real, fake = (torch.cat(column) for column in zip(*logits, strict=True))
         self._logits = real, fake  # for `vitals`
@@ -236,7 +244,7 @@ class GAN(GenerativeModel):
             self.manual_backward(objective * game.share if self.accumulate > 1 else objective)
             values.append((game.share, found))
         require_grad(self._judges, True)
-        self.clip(self.generator.parameters())
+        clip(self.generator.parameters(), self.gradient_clip)
         optimizer.step()
         if self.ema:
             self.ema.update(self.global_step)
@@ -254,11 +262,6 @@ class GAN(GenerativeModel):
         batch = self.trainer.fit_loop.batch_idx
         drawn = self.rows(lambda count, stream: torch.rand(count, draws, generator=stream), game.size, purpose, batch)
         return drawn[game.rows]
-
-    def clip(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Scale the gradients of ``parameters`` down to the largest norm that is allowed."""
-        if self.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
 
     def vitals(self) -> dict[str, Tensor]:
         """Return how the game stood in the last updates of both players."""

@@ -30,9 +30,8 @@ def check_choices(
     ema: float,
     accumulate: int,
     gradient_clip: float | None,
-    condition: Condition,
 ) -> None:
-    """Refuse values out of their range, and random conditions where they can only be made from samples."""
+    """Refuse values out of their range."""
     if not isinstance(loss, AdversarialLoss):
         raise CondgenError(
             f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax, lsgan, hinge, "
@@ -46,8 +45,6 @@ def check_choices(
         raise CondgenError(f"model.order must be discriminator_first or generator_first, not {order}.")
     if fake_condition not in ("batch", "random"):
         raise CondgenError(f"model.fake_condition must be batch or random, not {fake_condition}.")
-    if fake_condition == "random" and condition.map_shape is not None:
-        raise CondgenError("A condition that is an image cannot be drawn at random: set model.fake_condition=batch.")
     if gradient_clip is not None and gradient_clip <= 0:
         raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
 
@@ -80,9 +77,26 @@ def check_terms(given: Mapping[str, object], fake_condition: str) -> Terms:
     return Terms(chosen)  # type: ignore[arg-type]
 
 
-def check_regularizers(
-    given: Mapping[str, object], loss: AdversarialLoss, discriminator: nn.Module, condition: Condition
-) -> Regularizers:
+def check_start(condition: Condition, fake_condition: str, regularizers: Regularizers, augment: DiffAugment | None) -> None:
+    """Refuse what changes samples and not the images that they start from, and to draw such images at random."""
+    if condition.map_shape is None:
+        return
+    if fake_condition == "random":
+        raise CondgenError("A condition that is an image cannot be drawn at random: set model.fake_condition=batch.")
+    for name, regularizer in regularizers.items():
+        if isinstance(regularizer, Regularizer) and regularizer.changes_samples:
+            raise CondgenError(
+                f"model.regularizers.{name} changes samples and not the images that they were made of: set "
+                f"model.regularizers.{name}=null."
+            )
+    if augment is not None:
+        raise CondgenError(
+            "model.discriminator_augment changes samples and not the images that they were made of: set "
+            "discriminator_augment=none, or augment the data (data.augment), which comes before."
+        )
+
+
+def check_regularizers(given: Mapping[str, object], loss: AdversarialLoss, discriminator: nn.Module) -> Regularizers:
     """Return those that are not None; refuse what this D cannot have, and a D that needs one and has none."""
     chosen = {name: regularizer for name, regularizer in given.items() if regularizer is not None}
     for name, regularizer in chosen.items():
@@ -92,11 +106,6 @@ def check_regularizers(
             raise CondgenError(
                 f"model.regularizers.{name} needs D's gradient by each sample, and batch norm in D mixes the samples: take it "
                 f"out of model.discriminator, or set model.regularizers.{name}=null."
-            )
-        if regularizer.changes_samples and condition.map_shape is not None:
-            raise CondgenError(
-                f"model.regularizers.{name} changes samples and not the images that they were made of: set "
-                f"model.regularizers.{name}=null."
             )
     regularizers = Regularizers(chosen)  # type: ignore[arg-type]
     bounded = regularizers.bound_slope or contains(discriminator, _SpectralNorm)
@@ -108,7 +117,7 @@ def check_regularizers(
     return regularizers
 
 
-def check_augment(augment: object, loss: AdversarialLoss, space: Space, condition: Condition) -> DiffAugment | None:
+def check_augment(augment: object, loss: AdversarialLoss, space: Space) -> DiffAugment | None:
     """Return the augmentation; refuse what is none, what are no images, and to adapt it to a D that places nothing."""
     if augment is None or (isinstance(augment, DiffAugment) and not augment.draws):
         return None
@@ -116,11 +125,6 @@ def check_augment(augment: object, loss: AdversarialLoss, space: Space, conditio
         raise CondgenError(f"model.discriminator_augment must be a DiffAugment or ADA, not a {type(augment).__name__}.")
     if len(space.shape) != 3:
         raise CondgenError("model.discriminator_augment changes images, and these samples are none: set it to null.")
-    if condition.map_shape is not None:
-        raise CondgenError(
-            "model.discriminator_augment changes samples and not the images that they were made of: set "
-            "discriminator_augment=none, or augment the data (data.augment), which comes before."
-        )
     if isinstance(augment, ADA) and loss.undecided is None:
         raise CondgenError(
             f"ADA follows how many real samples D takes for real, and under the {type(loss).__name__} loss no logit says so: "
