@@ -43,6 +43,7 @@ class VAE(GenerativeModel):
         warmup: updates over which the trained beta grows linearly from 0; the reported objective has the full beta.
         decode_condition: the decoder also reconstructs the condition's vector, as part of the same loss.
         decay: factor of the learning rate by the share of the training that is over; None: it stays.
+        temperature: factor of the noise that samples are made of; 1: as the prior says.
         compile: compile encoder and decoder (torch.compile).
         expects: the shape that the model was published for; None takes any.
         seed: decides every random number of the training.
@@ -64,6 +65,7 @@ class VAE(GenerativeModel):
         warmup: int = 0,
         decode_condition: bool = False,
         decay: Schedule | None = None,
+        temperature: float = 1.0,
         compile: bool = False,
         expects: Sequence[int] | None = None,
         seed: int = 0,
@@ -91,6 +93,8 @@ class VAE(GenerativeModel):
         self.warmup = warmup
         self.decode_condition = decode_condition
         self.decay = decay
+        self.usual = {} if temperature == 1 else {"temperature": temperature}
+        self.tune()
         self._validation: list[Tensor] = []
         self._mean: Tensor | None = None
         if compile:

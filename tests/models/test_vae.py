@@ -171,6 +171,10 @@ def test_samples_go_through_the_prior(prior):
     model.tune(temperature=0.5)
     narrow = model.decoder(model.code_prior(z * 0.5, label), label).sigmoid().view(-1, 1, 28, 28) * 2 - 1
     torch.testing.assert_close(model.sample(2, 4, generator=torch.Generator().manual_seed(7)), narrow)
+    usual = make_model("model=cvae_conv", "model.temperature=0.5")
+    assert usual.knobs == {"temperature": 0.5} and model.knobs == usual.knobs and make_model("model=cvae_conv").knobs == {}
+    with pytest.raises(CondgenError, match="temperature"):
+        make_model("model=cvae_conv", "model.temperature=0")
 
 
 @pytest.mark.parametrize("prior", ["gaussian", "flow"])
