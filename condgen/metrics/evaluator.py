@@ -174,13 +174,13 @@ class Evaluator:
     def likelihood(self, model: GenerativeModel, draws: int) -> dict[str, float]:
         """Return means over the real images of the split of what `GenerativeModel.likelihood` says about them."""
         shape = model.space.shape
-        data = self.data if self.data.space.shape == shape else self.data.at(shape[1], shape[0])
+        data = self.original if self.original.space.shape == shape else self.original.at(shape[1], shape[0])
         part: Part = getattr(data, self.split)
         sums: dict[str, float] = {}
         with evaluating(model):
-            for i, rows in enumerate(torch.split(part.rows, BLOCK)):
-                x = floating(part.table.images[rows]).to(model.device)
-                condition = model.condition.from_labels(part.table.labels[rows]).to(model.device)
+            for i, rows in enumerate(torch.split(torch.arange(len(part)), BLOCK)):
+                x = floating(part.table.images[part.rows[rows]]).to(model.device)
+                condition = data.encode(part, rows, model.condition).to(model.device)
                 found = model.likelihood(x, condition, generator(self.seed, "likelihood", i), draws)
                 for name, values in found.items():
                     sums[name] = sums.get(name, 0.0) + values.double().sum().item()

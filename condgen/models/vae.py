@@ -124,7 +124,8 @@ class VAE(GenerativeModel):
         target = (x.flatten(1) + 1) / 2
         if self.decode_condition:
             target = torch.cat([target, self.condition.vector(condition)], dim=1)
-        return self.loss(self.decoder(z, condition).float(), target)
+        losses: Tensor = self.loss(self.decoder(z, condition).float(), target)
+        return losses
 
     def noise(self, condition: Tensor, purpose: str, batch: int) -> Tensor:
         """Draw the noise (B, latent) of a batch."""

@@ -61,7 +61,7 @@ def learned() -> Any:
 def test_images_come_back_from_their_noise(steps, options):
     model = small(**options)
     data = batches(3, 4, options.get("shape", (1, 28, 28)))
-    data = [(x, model.condition.from_labels(label)) for x, label in data]
+    data = [(x, model.condition.from_data(label)) for x, label in data]
     if steps:
         fit(model, data[:steps])
     network, (x, condition) = model.network.double(), data[0]
