@@ -156,7 +156,7 @@ def test_images_that_cannot_be_measured_are_refused(
         (["samples=3"], "at least 100"),
         (["seed=x"], "seed must be a whole number"),
         (["weights=best"], "must be ema or raw"),
-        (["metrics=mnist"], "metrics=mnist does not exist: choose one of cifar10-resnet, custom, inception, mnist-cnn"),
+        (["metrics=mnist"], "metrics=mnist does not exist: choose one of cifar10-resnet, custom, inception, mnist-attributes, mnist-cnn"),
         (["colour=red"], "Unknown key 'colour'"),
         (["metrics=cifar10-resnet", "metrics.resize=bilinear"], "tells 10 classes apart (airplane, automobile, bird, ...)"),
         (["data=fashion_mnist", "data.root=."], "."),
