@@ -46,8 +46,10 @@ def sample(
     checkpoint: Annotated[Path, typer.Argument(help="A .ckpt file or a run directory.")],
     out: Annotated[Path, typer.Option(help="What to write: a .png grid, an .npz, or a folder of PNGs with labels.csv.")],
     condition: Annotated[
-        str | None, typer.Option(help="What to generate: 3, 0-9, frog, cat,dog. Without it: every class.")
+        str | None, typer.Option(help="What to generate: 0-9, frog,cat, digit=3,colour=red|blue. Without it: every class.")
     ] = None,
+    to: Annotated[str | None, typer.Option(help="Walk from --condition to this one, in --count samples.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to start from, for models that need one.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples for each condition.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
     truncation: Annotated[float | None, typer.Option(help="Bound of the noise: smaller is better and less diverse.")] = None,
@@ -64,7 +66,7 @@ def sample(
 
     noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
     path = {"guidance": guidance, "steps": steps, "sampler": sampler}
-    write_samples(checkpoint, out, condition, count, seed, device, trust, **noise, **path)
+    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, **noise, **path)
 
 
 @app.command()

@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from condgen.checkpoints import device_of, load
+from condgen.data.decode import Picture, decode, opacity
+from condgen.data.pixels import resize
+from condgen.data.tables import Decoding
 from condgen.errors import CondgenError
 from condgen.files import replacing, save_png
-from condgen.spaces import Images, to_uint8
+from condgen.models.base import GenerativeModel
+from condgen.reporting.pictures import walk
+from condgen.spaces import Images, Space, to_float, to_uint8
 
 
 def write_samples(
@@ -22,6 +27,8 @@ def write_samples(
     seed: int,
     device: str = "cpu",
     trust: bool = False,
+    to: str | None = None,
+    image: Path | None = None,
     **knobs: float | str | None,
 ) -> None:
     """Draw ``count`` samples for each condition and write them to ``out``.
@@ -32,10 +39,12 @@ def write_samples(
             with a colour for each); ``*.npz`` for ``images``, uint8 (N, H, W, C), or ``points``, float32 (N, 2), and
             ``labels``, what was asked for, (N,); else a folder of numbered PNGs with ``labels.csv``, of images only.
         condition: see `GenerativeModel.sample`; None for every class.
-        count: samples for each condition.
+        count: samples for each condition, or on the way from it to another one.
         seed: the same seed gives the same samples.
         device: where to compute.
         trust: accept foreign targets in the checkpoint.
+        to: a second condition, to which the samples of each first one walk, all from the same noise.
+        image: a picture to start from, for a model that needs one; it is cropped and resized to the model's size.
         **knobs: see `GenerativeModel.tune`.
 
     Raises:
@@ -50,23 +59,66 @@ def write_samples(
     if not out.suffix and not isinstance(model.space, Images):
         kind = type(model.space).__name__.lower()
         raise CondgenError(f"--out {out}: a folder is for images and {checkpoint} makes {kind}: write {out}.npz or {out}.png.")
-    wanted = model.condition.every() if condition is None else model.condition.encode(condition)
-    samples = model.sample(wanted, count, seed=seed).cpu()
-    asked = wanted.repeat_interleave(count, dim=0)
+    picture = None if image is None else read_picture(image, model.space)
+    wanted = model.condition.ask(condition, picture)
+    if to is None:
+        asked = model.asked(wanted, count, seed)
+        samples, names = model.sample(asked, seed=seed).cpu(), model.condition.describe(asked)
+    else:
+        asked, samples, names = on_the_way(model, wanted, model.condition.ask(to, picture), count, seed)
     if out.suffix == ".png":
         save_png(out, model.space.grid(samples, model.space.layout(len(wanted), count)[1]))
     elif out.suffix == ".npz":
         write_npz(out, *model.space.export(samples), asked)
     else:
-        write_folder(out, to_uint8(samples), model.condition.describe(asked))
+        write_folder(out, to_uint8(samples), names)
+
+
+def on_the_way(model: GenerativeModel, first: Tensor, last: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Draw ``count`` samples from each of the conditions ``first`` to that of ``last`` beside it, or to the only one.
+
+    Returns:
+        Encoded mixtures (N * count, ...), samples (N * count, *shape), and their names.
+    """
+    if len(last) not in (1, len(first)):
+        raise CondgenError(f"--to names {len(last)} conditions and --condition {len(first)}: name one, or as many.")
+    if count < 2:
+        raise CondgenError("--to needs a --count of at least 2: the first sample and the last.")
+    starts, ends = model.asked(first, seed=seed), model.asked(last.expand(len(first), *last.shape[1:]), seed=seed)
+    walks, mixtures, names = [], [], []
+    for start, end in zip(torch.split(starts, 1), torch.split(ends, 1), strict=True):
+        shares = torch.linspace(0, 1, count).tolist()
+        walks.append(walk(model, start, end, count, seed).cpu())
+        mixtures += [model.condition.between(start, end, share) for share in shares]
+        (a,), (b,) = model.condition.describe(start), model.condition.describe(end)
+        names += [f"{a} to {b}: {share:.3g}" for share in shares]
+    return torch.cat(mixtures), torch.cat(walks), names
+
+
+def read_picture(path: Path, space: Space) -> Tensor:
+    """Read a picture as a sample of ``space``, float32 (C, H, W), or (C + 1, H, W) with its opacity where it has one.
+
+    Raises:
+        CondgenError: no such file, or no picture, or the samples are no square images.
+    """
+    if not isinstance(space, Images) or space.shape[1] != space.shape[2]:
+        raise CondgenError("--image is for models of square images.")
+    if not path.is_file():
+        raise CondgenError(f"--image {path} is not a file.")
+    picture = Picture(str(path), path.read_bytes)
+    colours = to_float(decode(picture, Decoding(space.shape[1], space.shape[0])))
+    if (alpha := opacity(picture)) is None:
+        return colours
+    return torch.cat([colours, to_float(resize(alpha[None], space.shape[1])[0])])
 
 
 def write_npz(path: Path, name: str, samples: Tensor, labels: Tensor) -> None:
-    """Write ``samples`` (N, ...) under ``name`` beside ``labels``; -1 where nothing was asked for."""
+    """Write ``samples`` (N, ...) beside ``labels``; -1 where no class was asked for, and then ``conditions`` as encoded."""
+    arrays: dict[str, Any] = {name: samples.numpy(), "labels": labels.numpy()}
     if labels.dim() > 1:
-        labels = torch.full((len(samples),), -1)
+        arrays["labels"] = np.full(len(samples), -1)
+        arrays |= {"conditions": labels.numpy()} if labels[0].numel() else {}
     with replacing(path) as temporary, temporary.open("wb") as file:
-        arrays: dict[str, Any] = {name: samples.numpy(), "labels": labels.numpy()}
         np.savez(file, **arrays)
 
 

@@ -78,8 +78,8 @@ def test_learned_embeddings_are_rows_of_a_table():
 
 
 def test_no_condition():
-    none = NoCondition(["a", "b"])
-    assert none.classes == [] and none.width == 0 and none.from_labels(torch.arange(5)).shape == (5, 0)
+    none = NoCondition()
+    assert none.classes == [] and none.width == 0 and none.from_data(torch.arange(5)).shape == (5, 0)
     assert none.every().shape == (1, 0) and none.draw(3, torch.Generator()).shape == (3, 0)
     assert OneHot(none)(torch.empty(3, 0)).shape == LearnedEmbedding(none, width=4)(torch.empty(3, 0)).shape == (3, 0)
     assert OneHot(none).width == LearnedEmbedding(none, width=4).width == 0
@@ -131,9 +131,7 @@ def test_codes_are_written_by_names(text, expected):
     assert torch.equal(codes.encode(codes.describe(codes.encode(text))[0].replace(" ", ",")), codes.encode(text)[:1])
 
 
-@pytest.mark.parametrize(
-    "text", ["3", "2-1", "shape=1", "number1=2", "number1=x", "number2=0", "category=", "category2=a-b", "1,2"]
-)
+@pytest.mark.parametrize("text", ["3", "2-1", "shape=1", "number1=2", "number1=x", "number2=0", "category=", "category2=a-b"])
 def test_unknown_codes_are_refused_in_one_sentence(text):
     with pytest.raises(CondgenError) as caught:
         Codes(categories=[3, 2], continuous=1).encode(text)
@@ -145,8 +143,8 @@ def test_codes_are_rebuilt_and_asked_for():
     config = codes.config()
     assert config.pop("_target_") == "condgen.conditions.Codes" and Codes(**config).width == 4
     assert codes.every().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
-    assert Codes(categories=[], continuous=2).every().tolist() == [[0, 0]]
-    assert torch.equal(codes.from_labels(torch.arange(5)), codes.from_labels(torch.zeros(5)))  # labels say nothing
+    assert Codes(categories=[], continuous=2).every()[:, 1].tolist() == [0] * 8  # the first number walks
+    assert torch.equal(codes.from_data(torch.arange(5)), codes.from_data(torch.zeros(5)))  # labels say nothing
     for options in ({"categories": [1]}, {"categories": [], "continuous": 0}, {"continuous": -1}):
         with pytest.raises(CondgenError):
             Codes(**options)

@@ -13,7 +13,7 @@ from condgen.models.base import GenerativeModel
 from condgen.nets.conv import ConvDecoder, ConvGenerator
 from condgen.nets.mlp import MLPDecoder, MLPGenerator
 from condgen.reporting.charts import confusion_chart, curves_chart, needs_log, read_curves, running_mean
-from condgen.reporting.pictures import class_interpolation, latent_interpolation, nearest_rows, neighbours, slerp, spread
+from condgen.reporting.pictures import condition_interpolation, latent_interpolation, nearest_rows, neighbours, slerp, spread
 from condgen.spaces import Images, to_float, to_uint8
 
 SPACE = Images((1, 28, 28))
@@ -81,7 +81,7 @@ def test_a_latent_walk_begins_and_ends_at_samples(family, request, monkeypatch):
 def test_a_class_walk_begins_and_ends_at_samples_of_its_classes(family, request, monkeypatch):
     model = condgen.load(request.getfixturevalue(family))
     z = fixed_latents(model, monkeypatch, 1)
-    grid = class_interpolation(model, steps=3)
+    grid = condition_interpolation(model, steps=3)
     assert grid.dtype == torch.uint8 and grid.shape == (3, 9 * 30 + 2, 3 * 30 + 2)
     for row in (0, 8):
         ends = [expected(model, z[0], torch.tensor(label)) for label in (row, row + 1)]
@@ -99,17 +99,17 @@ def test_a_model_without_classes(monkeypatch):
     for row in range(3):  # each row has two latents of its own
         assert close(cell(grid, row, 0), expected(model, z[row], torch.empty(0)))
         assert close(cell(grid, row, 3), expected(model, z[3 + row], torch.empty(0)))
-    assert class_interpolation(model) is None and class_interpolation(Plain(classes=1)) is None
+    assert condition_interpolation(model) is None and condition_interpolation(Plain(classes=1)) is None
 
 
 def test_of_many_classes_some_are_shown():
     assert latent_interpolation(Plain(300), steps=2).shape == (3, 10 * 30 + 2, 2 * 30 + 2)
-    assert class_interpolation(Plain(300), rows=4, steps=2).shape == (3, 4 * 30 + 2, 2 * 30 + 2)
+    assert condition_interpolation(Plain(300), rows=4, steps=2).shape == (3, 4 * 30 + 2, 2 * 30 + 2)
     assert spread(torch.arange(300), 4).tolist() == [0, 100, 199, 299]
     assert spread(torch.arange(3), 4).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("draw", [latent_interpolation, class_interpolation])
+@pytest.mark.parametrize("draw", [latent_interpolation, condition_interpolation])
 def test_the_seed_decides_and_the_training_does_not_notice(draw):
     model = Plain().train()
     state = torch.get_rng_state()

@@ -65,28 +65,46 @@ class SampleGrid(L.Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(model, GenerativeModel)
+        panels = translations(trainer, model, self.seed) if model.condition.map_shape else self.beside_real(trainer, model)
+        gap = torch.full((3, panels[0].shape[1], GAP), 255, dtype=torch.uint8)
+        picture = torch.cat([part for panel in panels for part in (gap, panel)][1:], dim=2)
+        save_png(Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.png", picture)
+        show(trainer.loggers, "samples", picture, trainer.global_step)
+
+    def beside_real(self, trainer: L.Trainer, model: GenerativeModel) -> list[Tensor]:
+        """Return real samples of each condition, and generated ones."""
         every = model.condition.every()
         count, columns = model.space.layout(len(every))
         if self._real is None:
             self._real = model.space.grid(real_samples(trainer, every, count), columns)
-        generated = model.space.grid(model.sample(every, count, seed=self.seed), columns)
-        gap = torch.full((3, generated.shape[1], GAP), 255, dtype=torch.uint8)
-        picture = torch.cat([self._real, gap, generated], dim=2)
-        save_png(Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.png", picture)
-        show(trainer.loggers, "samples", picture, trainer.global_step)
+        return [self._real, model.space.grid(model.sample(every, count, seed=self.seed), columns)]
+
+
+def translations(trainer: L.Trainer, model: GenerativeModel, seed: int) -> list[Tensor]:
+    """Return what the model starts from, what it makes of it, and the real samples: the first ones of the validation part."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    count, columns = model.space.layout(1)
+    rows = torch.arange(min(count, len(data.val)))
+    conditions = data.encode(data.val, rows)
+    start = model.condition.map(conditions)[:, : model.space.shape[0]]
+    made = model.sample(conditions, seed=seed)
+    real = floating(data.val.table.images[data.val.rows[rows]])
+    return [model.space.grid(images, columns) for images in (start.expand(-1, model.space.shape[0], -1, -1), made, real)]
 
 
 def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:
     """Return ``count`` validation samples for each of the conditions ``every``; where there are fewer, they repeat.
 
-    Where there is none, as of codes that no real sample has, the next ones of all stand there.
+    What a condition leaves open may be anything. Where there is none, as of codes that no real sample has and of numbers that
+    none has exactly, the nearest stand there.
     """
     data = trainer.datamodule  # type: ignore[attr-defined]
-    conditions = data.condition.from_labels(data.val.labels)
+    conditions = data.condition.from_data(data.val.labels, data.val.values)
     chosen = []
-    for i, condition in enumerate(every):
-        matches = (conditions == condition).reshape(len(conditions), -1).all(1).nonzero().squeeze(1)
+    for condition in every:
+        distance = (conditions - condition).nan_to_num(0.0).abs().reshape(len(conditions), -1).sum(1)
+        matches = (distance == 0).nonzero().squeeze(1)
         if len(matches) == 0:
-            matches = torch.arange(i * count, (i + 1) * count) % len(conditions)
+            matches = distance.argsort(stable=True)[:count]
         chosen.append(matches[torch.arange(count) % len(matches)])
     return floating(data.val.table.images[data.val.rows[torch.cat(chosen)]])

@@ -51,6 +51,14 @@ def decode(picture: Picture, decoding: Decoding) -> Tensor:
     return resize(recolour(planes[None], decoding.channels), decoding.image_size)[0]
 
 
+def opacity(picture: Picture) -> Tensor | None:
+    """Return how opaque a picture is, uint8 (1, H, W); None where it is opaque everywhere by its kind."""
+    with Image.open(io.BytesIO(picture.read())) as image:
+        if "A" not in image.getbands() and "transparency" not in image.info:
+            return None
+        return torch.from_numpy(np.array(image.convert("RGBA"))[:, :, 3])[None]
+
+
 def decode_all(stem: str, identity: object, pictures: Sequence[Picture], decoding: Decoding) -> Tensor:
     """Decode all pictures to one uint8 tensor (N, C, H, W), or take it from the cache.
 

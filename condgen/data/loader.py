@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from condgen.conditions import Condition, NoCondition
 from condgen.data.augment import Augmentation
 from condgen.errors import CondgenError
 from condgen.randomness import generator
@@ -25,8 +26,9 @@ class BatchLoader:
 
     Args:
         images: uint8 (N, C, H, W), or points, float32 (N, 2); in memory, mapped from a file, or on the accelerator already.
-        conditions: encoded conditions (N, ...), row by row those of ``images``.
+        conditions: encoded conditions (N, ...), row by row those of ``images``, as far as they do not depend on these.
         batch_size: images in a batch, summed over all processes.
+        condition: completes them, where it makes an image of each sample.
         rows: int64 (M,), the rows of ``images`` to use; None: all.
         shuffle: new order each epoch.
         drop_last: leave out an incomplete last batch.
@@ -45,6 +47,7 @@ class BatchLoader:
         conditions: Tensor,
         batch_size: int,
         *,
+        condition: Condition | None = None,
         rows: Tensor | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
@@ -59,6 +62,7 @@ class BatchLoader:
             raise CondgenError(f"data.batch_size={batch_size} must be a multiple of the number of processes, {world}.")
         self.images = images
         self.conditions = conditions.to(images.device)
+        self.condition = condition or NoCondition()
         self.rows = torch.arange(len(images)) if rows is None else rows
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -82,18 +86,21 @@ class BatchLoader:
             mine = self._share(index)
             x = floating(self.images.index_select(0, mine).to(self.device, non_blocking=True))
             if self.augment is not None:
-                x = self.augment(x, self._uniform(len(index), epoch, batch))
-            yield x, self.conditions.index_select(0, mine).to(self.device, non_blocking=True)
+                x = self.augment(x, self._uniform(len(index), self.augment.draws, "augment", epoch, batch))
+            condition = self.conditions.index_select(0, mine).to(self.device, non_blocking=True)
+            if self.condition.map_shape is not None:
+                u = self._uniform(len(index), self.condition.draws, "condition", epoch, batch)
+                condition = self.condition.complete(condition, x, u)
+            yield x, condition
 
     def _order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return self.rows
         return self.rows[torch.randperm(len(self.rows), generator=generator(self.seed, "order", epoch))]
 
-    def _uniform(self, count: int, epoch: int, batch: int) -> Tensor:
+    def _uniform(self, count: int, draws: int, purpose: str, epoch: int, batch: int) -> Tensor:
         """Draw the numbers of the whole batch and keep this process's, so that processes do not change them."""
-        assert self.augment is not None
-        u = torch.rand(count, self.augment.draws, generator=generator(self.seed, "augment", epoch, batch))
+        u = torch.rand(count, draws, generator=generator(self.seed, purpose, epoch, batch))
         return self._share(u).to(self.device, non_blocking=True)
 
     def _share(self, rows: Tensor) -> Tensor:

@@ -11,13 +11,15 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from condgen.conditions import Condition
+from condgen.conditions.base import of_data
 from condgen.data.augment import Augmentation, compose
 from condgen.data.loader import BatchLoader
 from condgen.data.prepare import choose, class_labels, pool
 from condgen.data.split import cut, require_every_class, thin
 from condgen.data.tables import Decoding, Part, Source, Table, Tables
 from condgen.errors import CondgenError
-from condgen.spaces import Space
+from condgen.randomness import generator
+from condgen.spaces import Space, floating
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,8 @@ class DataModule(LightningDataModule):
 
     Args:
         source: where the images come from.
-        condition: called with ``classes=[names]``, makes the condition that labels are encoded by.
+        condition: makes the condition by which labels and attributes are encoded, from what it names of ``classes``,
+            ``fields`` and ``shape``.
         archive, path, root: read by nobody here; short names that a YAML's ``source`` refers to (``data.path=FOLDER``).
         batch_size: images in a training step, summed over all processes.
         image_size: side in pixels to resize to, after a centre crop to a square; None: as is.
@@ -131,7 +134,7 @@ class DataModule(LightningDataModule):
 
     @property
     def condition(self) -> Condition:
-        """What the labels are encoded by."""
+        """What labels and attributes are encoded by."""
         return self._prepared.condition
 
     @property
@@ -163,8 +166,9 @@ class DataModule(LightningDataModule):
     def _prepared(self) -> Prepared:
         tables = self.source.load(self.decoding)
         classes, relabel = choose(tables.classes, self.classes)
-        condition = self.make_condition(classes=classes)
         train, val, test = self._split(tables, relabel)
+        shape = tuple(train.table.images.shape[1:])
+        condition = of_data(self.make_condition, classes=classes, fields=tables.fields, shape=shape)
         for part, title in ((train, "the train part"), (val, "the validation part"), (test, "the test part")):
             if part is not None:
                 require_every_class(part.labels, classes, title)
@@ -223,13 +227,25 @@ class DataModule(LightningDataModule):
         """Return a loader that goes through ``part`` once, in order and unaugmented, from its start."""
         return self._loader(part)
 
+    def encode(self, part: Part, rows: Tensor, condition: Condition | None = None) -> Tensor:
+        """Return the conditions (N, ...) of ``rows`` (N,) of ``part``, always the same; encoded by another one if given."""
+        condition = condition or self.condition
+        places = part.rows[rows]
+        values = None if part.table.values is None else part.table.values[places]
+        encoded = condition.from_data(part.table.labels[places], values)
+        if condition.map_shape is None:
+            return encoded
+        u = torch.rand(len(part), condition.draws, generator=generator(self.split_seed, "condition"))[rows]
+        return condition.complete(encoded, floating(part.table.images[places]), u)
+
     def _loader(self, part: Part, **options: Any) -> BatchLoader:
         trainer = self.trainer
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         return BatchLoader(
             self._place(part.table, device),
-            self.condition.from_labels(part.table.labels),
+            self.condition.from_data(part.table.labels, part.table.values),
             self.batch_size,
+            condition=self.condition,
             rows=part.rows,
             seed=self.seed,
             device=device,

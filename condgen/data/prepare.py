@@ -65,12 +65,14 @@ def pool(tables: Sequence[Table], relabel: Tensor, decoding: Decoding) -> Table:
     labels = [relabel[table.labels] for table in tables]
     rows = [(some >= 0).nonzero()[:, 0] for some in labels]
     kept = torch.cat([some[some >= 0] for some in labels])
+    known = [table.values[mine] for table, mine in zip(tables, rows, strict=True) if table.values is not None]
+    values = torch.cat(known) if known else None
     first = tables[0].images
     if first.dtype != torch.uint8:  # points: few bytes, and nothing to convert
-        return Table(torch.cat([table.images[mine] for table, mine in zip(tables, rows, strict=True)]), kept)
+        return Table(torch.cat([table.images[mine] for table, mine in zip(tables, rows, strict=True)]), kept, values)
     shape = (len(kept), *_convert(first[:1], decoding).shape[1:])
     if len(tables) == 1 and shape == first.shape:
-        return Table(first, kept)
+        return Table(first, kept, values)
 
     def fill(pixels: cache.Pixels) -> None:
         start = 0
@@ -82,7 +84,7 @@ def pool(tables: Sequence[Table], relabel: Tensor, decoding: Decoding) -> Table:
     small = cache.fits(math.prod(shape), decoding.memory_share)
     identity = "" if small else [_digest(table) for table in tables]
     key = cache.name("pool", identity, relabel.tolist(), shape)
-    return Table(cache.keep(key, shape, fill, decoding.memory_share, costly=False), kept)
+    return Table(cache.keep(key, shape, fill, decoding.memory_share, costly=False), kept, values)
 
 
 def _convert(images: Tensor, decoding: Decoding) -> Tensor:

@@ -1,11 +1,12 @@
 """What a source hands over: whole tensors of images, or of points, and labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from condgen.conditions.fields import Field
 from condgen.data.pixels import statistics
 from condgen.spaces import Images, Points, Space
 
@@ -17,10 +18,12 @@ class Table:
     Attributes:
         images: uint8 (N, C, H, W), 0..255, in memory or mapped from a file; points are float32 (N, 2) in [-1, 1].
         labels: int64 (N,), 0..K-1; zeros where the set has no classes.
+        values: float32 (N, F), of the set's attributes; None where it has none.
     """
 
     images: Tensor
     labels: Tensor
+    values: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,11 +43,13 @@ class Tables:
         train: the training part, or everything where the set has no split of its own.
         test: the test part, if the set has one.
         classes: names of the K classes in the order of the labels; empty for a set without classes.
+        fields: the F attributes in the order of the values; empty for a set without attributes.
     """
 
     train: Table
     test: Table | None
     classes: list[str]
+    fields: list[Field] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -97,3 +102,8 @@ class Part:
     def labels(self) -> Tensor:
         """Labels of this part, int64 (N,)."""
         return self.table.labels[self.rows]
+
+    @property
+    def values(self) -> Tensor | None:
+        """Values of the attributes, float32 (N, F); None where there are none."""
+        return None if self.table.values is None else self.table.values[self.rows]

@@ -53,6 +53,7 @@ class Evaluator:
             raise CondgenError(f"The extractor {extractor.name} looks at images and the data are {kind}: set metrics=none.")
         self.extractor, self.split, self.seed = extractor, split, seed
         fits = len(extractor.shape) == 1 or data.space.shape == extractor.shape
+        self.original = data  # of the model's size
         self.data = data if fits else data.at(extractor.shape[1], extractor.shape[0])
         self.part: Part = getattr(self.data, split)
         _, logits = extractor(self.part.table.images[self.part.rows[:1]])
@@ -129,17 +130,19 @@ class Evaluator:
     # --- the generated ones ---
 
     def asked(self, count: int) -> Tensor:
-        """Return the labels int64 (count,) to ask for: the classes in the proportions of the reference."""
-        quotas = apportion(torch.bincount(self.part.labels), count)
-        return torch.repeat_interleave(torch.arange(len(quotas)), torch.tensor(quotas))
+        """Return rows of the reference, int64 (count,), whose conditions to ask for: its classes in their proportions."""
+        labels = self.part.labels
+        quotas = apportion(torch.bincount(labels), count)
+        own = [(labels == k).nonzero()[:, 0] for k in range(len(quotas))]
+        return torch.cat([rows[torch.arange(quota) % max(1, len(rows))] for rows, quota in zip(own, quotas, strict=True)])
 
     def extract(self, images: Tensor, labels: Tensor | None) -> Features:
         """Return the features of uint8 images (N, C, H, W), and what is recognized in them."""
         features, logits = self.extractor(images)
         return self._seen(features, logits, labels)
 
-    def sample(self, model: GenerativeModel, labels: Tensor, rank: int = 0, world: int = 1) -> tuple[Tensor, Features]:
-        """Draw a sample for each of ``labels`` (N,) and return images, uint8 (N, C, H, W), and their features.
+    def sample(self, model: GenerativeModel, rows: Tensor, rank: int = 0, world: int = 1) -> tuple[Tensor, Features]:
+        """Draw a sample for the condition of each of ``rows`` (N,), and return images, uint8 (N, C, H, W), and their features.
 
         Each of ``world`` processes draws and looks at its own blocks; then all have all of them, in the order of the blocks.
 
@@ -147,8 +150,8 @@ class Evaluator:
             CondgenError: a pixel is not a number.
         """
         self.extractor.to(model.device)
-        conditions = torch.split(model.condition.from_labels(labels), BLOCK)
-        asked = torch.split(labels, BLOCK)
+        conditions = torch.split(self.original.encode(getattr(self.original, self.split), rows, model.condition), BLOCK)
+        asked = torch.split(self.part.labels[rows], BLOCK)
         shares: list[dict[int, tuple[Tensor, Features]]] = [{} for _ in range(world)]
         for i in range(rank, len(asked), world):
             samples = model.sample_block(i, conditions[i], self.seed)
@@ -165,13 +168,13 @@ class Evaluator:
     def likelihood(self, model: GenerativeModel, draws: int) -> dict[str, float]:
         """Return means over the real images of the split of what `GenerativeModel.likelihood` says about them."""
         shape = model.space.shape
-        data = self.data if self.data.space.shape == shape else self.data.at(shape[1], shape[0])
+        data = self.original if self.original.space.shape == shape else self.original.at(shape[1], shape[0])
         part: Part = getattr(data, self.split)
         sums: dict[str, float] = {}
         with evaluating(model):
-            for i, rows in enumerate(torch.split(part.rows, BLOCK)):
-                x = floating(part.table.images[rows]).to(model.device)
-                condition = model.condition.from_labels(part.table.labels[rows]).to(model.device)
+            for i, rows in enumerate(torch.split(torch.arange(len(part)), BLOCK)):
+                x = floating(part.table.images[part.rows[rows]]).to(model.device)
+                condition = data.encode(part, rows, model.condition).to(model.device)
                 found = model.likelihood(x, condition, generator(self.seed, "likelihood", i), draws)
                 for name, values in found.items():
                     sums[name] = sums.get(name, 0.0) + values.double().sum().item()

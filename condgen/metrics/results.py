@@ -13,7 +13,7 @@ from condgen.metrics.protocol import SAMPLING, thousands
 from condgen.metrics.record import Record, write_record
 from condgen.models.base import GenerativeModel
 from condgen.reporting.charts import confusion_chart
-from condgen.reporting.pictures import class_interpolation, latent_interpolation, neighbours
+from condgen.reporting.pictures import condition_interpolation, latent_interpolation, neighbours
 from condgen.spaces import Images, to_float
 
 SIDE = 10
@@ -27,8 +27,8 @@ def name_of(record: Record) -> str:
     protocol = record.protocol
     parts = [record.source, protocol.reference, thousands(protocol.generated), protocol.extractor]
     parts += ["raw"] if protocol.weights == "raw" else []
-    knobs = {name: value for name in SAMPLING if name != "weights" and (value := getattr(protocol, name)) is not None}
-    parts += [name + (value if isinstance(value, str) else f"{value:g}") for name, value in knobs.items()]
+    knobs = {name: getattr(protocol, name) for name in SAMPLING if name != "weights"}
+    parts += [f"{name}{value if isinstance(value, str) else format(value, 'g')}" for name, value in knobs.items() if value]
     return "-".join(parts + ([f"seed{protocol.seed}"] if protocol.seed else []))
 
 
@@ -54,9 +54,9 @@ def save(
             images[few], features.features[few], train.table.images, known, space, rows=train.rows
         )
     if model:
-        pictures["latents"] = latent_interpolation(model, seed=record.protocol.seed)
-        walk = class_interpolation(model, seed=record.protocol.seed)
-        pictures |= {} if walk is None else {"classes": walk}
+        walks = {"latents": latent_interpolation, "classes": condition_interpolation}
+        drawn = {name: draw(model, seed=record.protocol.seed) for name, draw in walks.items()}
+        pictures |= {name: picture for name, picture in drawn.items() if picture is not None}
     for name, picture in pictures.items():
         save_png(folder / f"{name}.png", picture)
     write_record(folder / "metrics.json", record)

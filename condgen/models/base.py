@@ -108,7 +108,8 @@ class GenerativeModel(L.LightningModule, ABC):
         z = self.prior(len(condition), generator)
         if "truncation" in self.knobs:
             z = truncated(z, self.knobs["truncation"])
-        return self.decode(z.to(self.device) * self.knobs.get("temperature", 1.0), condition)
+        samples = self.decode(z.to(self.device) * self.knobs.get("temperature", 1.0), condition)
+        return self.condition.finish(samples, condition)
 
     def tune(self, **knobs: float | str | None) -> None:
         """Set how samples are drawn from now on; what is None is as usual.
@@ -143,8 +144,8 @@ class GenerativeModel(L.LightningModule, ABC):
         """Generate ``count`` samples for each condition, in eval mode and with the averaged weights where there are any.
 
         Args:
-            condition: a class index or name, a text like ``"0-9"``, a list of these, or encoded conditions (N, ...);
-                None asks for every class (for nothing, where the model is unconditional).
+            condition: a class index or name, a text like ``"0-9"`` or ``"digit=3,colour=red"``, a list of these, or encoded
+                conditions (N, ...); None asks for every class (for nothing, where the model is unconditional).
             count: samples for each condition.
             seed: the same seed gives the same samples, whatever the number of processes.
             generator: a CPU generator that is used instead of ``seed``.
@@ -152,11 +153,15 @@ class GenerativeModel(L.LightningModule, ABC):
         Returns:
             (N * count, *space.shape) on the model's device; those of one condition lie together.
         """
+        blocks = torch.split(self.asked(condition, count, seed), BLOCK)
+        return torch.cat([self.sample_block(i, block, seed, generator) for i, block in enumerate(blocks)])
+
+    def asked(self, condition: Any = None, count: int = 1, seed: int = 0) -> Tensor:
+        """Return the encoded conditions (N * count, ...) for which `sample` draws: what a user leaves open is drawn too."""
         if count < 1:
             raise CondgenError(f"count must be at least 1, not {count}.")
-        wanted = self.condition.every() if condition is None else self.condition.encode(condition)
-        blocks = torch.split(wanted.repeat_interleave(count, dim=0), BLOCK)
-        return torch.cat([self.sample_block(i, block, seed, generator) for i, block in enumerate(blocks)])
+        wanted = self.condition.ask(None) if condition is None else self.condition.encode(condition)
+        return self.condition.fill(wanted.repeat_interleave(count, dim=0), keyed_generator(seed, "condition"))
 
     @torch.inference_mode()
     def sample_block(self, index: int, condition: Tensor, seed: int, generator: torch.Generator | None = None) -> Tensor:

@@ -179,7 +179,7 @@ class FlowMatching(GenerativeModel):
             raise CondgenError(f"sampler must be {', '.join(SOLVERS)}, not {knobs['sampler']}.")
         if knobs.get("guidance", 1) == 1:
             return
-        if not self.condition.width:
+        if not self.condition.width and self.condition.map_shape is None:
             raise CondgenError("guidance compares samples with and without what is asked for, and this model is unconditional.")
         if not self.drop:
             raise CondgenError("guidance needs a model that was trained without its condition too: this one has model.drop=0.")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.conditions import Condition, Embedding, Unconditioned
+from condgen.errors import CondgenError
 from condgen.spaces import Images, Space
 
 MakeEmbedding = Callable[[Condition], Embedding]
@@ -30,8 +31,16 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.deviation
 
 
-def embedding_of(condition: Condition, embedding: MakeEmbedding | None) -> Embedding:
-    """Return the module that embeds ``condition`` for a network; without one the network does not see it."""
+def embedding_of(condition: Condition, embedding: MakeEmbedding | None, maps: bool = False) -> Embedding:
+    """Return the module that embeds ``condition`` for a network; without one the network does not see it.
+
+    Raises:
+        CondgenError: the condition is an image too, and the network is none that ``maps`` images.
+    """
+    if condition.map_shape is not None and not maps:
+        raise CondgenError(
+            "This network does not see a condition that is an image: choose model=pix2pix or model=flow_matching."
+        )
     return embedding(condition) if embedding else Unconditioned()
 
 

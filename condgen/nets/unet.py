@@ -29,6 +29,8 @@ HEAD = 32
 class UNet(nn.Module):
     """Map images (B, C, H, W), times and conditions to velocities of the same shape.
 
+    A condition that is an image enters as further channels.
+
     Args:
         condition: what can be asked for.
         space: what an image is.
@@ -56,8 +58,11 @@ class UNet(nn.Module):
         super().__init__()
         channels, side = check_sides(space, widths, blocks, patch)
         self.patch = patch
-        self.signal = Signal(condition, signal, embedding)
-        self.input = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
+        self.signal = Signal(condition, signal, embedding, maps=True)
+        self.condition = condition
+        more = condition.map_shape[0] if condition.map_shape else 0
+        self.blank = nn.Parameter(torch.zeros(more, 1, 1)) if more else None  # where an image is dropped
+        self.input = nn.Conv2d((channels + more) * patch**2, widths[0], 3, padding=1)
 
         def level(entering: int, width: int, depth: int, beside: int) -> nn.ModuleList:
             attends = attention is not None and side >> depth <= attention
@@ -74,6 +79,9 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: Tensor, dropped: Tensor) -> Tensor:
         """Return velocities (B, C, H, W), for times (B,), encoded conditions and which of these are dropped, bool (B,)."""
         v = F.silu(self.signal(t, condition, dropped))
+        if self.blank is not None:
+            shown = self.condition.map(condition).to(x.dtype)
+            x = torch.cat([x, torch.where(dropped[:, None, None, None], self.blank.to(x.dtype), shown)], dim=1)
         h = self.input(F.pixel_unshuffle(x, self.patch))
         seen: list[Tensor] = []
         for depth, blocks in enumerate(self.down):

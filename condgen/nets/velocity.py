@@ -26,11 +26,12 @@ class Signal(nn.Module):
         condition: what can be asked for.
         width: length of the vector.
         embedding: how the condition enters; None keeps it out.
+        maps: the network sees a condition that is an image, in another way.
     """
 
-    def __init__(self, condition: Condition, width: int, embedding: MakeEmbedding | None):
+    def __init__(self, condition: Condition, width: int, embedding: MakeEmbedding | None, maps: bool = False):
         super().__init__()
-        self.embed = embedding_of(condition, embedding if condition.width else None)
+        self.embed = embedding_of(condition, embedding if condition.width else None, maps)
         self.null = nn.Parameter(torch.randn(self.embed.width)) if self.embed.width else None
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
         self.asked = nn.Linear(self.embed.width, width) if self.embed.width else None

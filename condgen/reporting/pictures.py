@@ -24,7 +24,7 @@ THIN, WIDE = 6, 18
 """White pixels between a sample and its neighbours, and between one group of them and the next."""
 
 
-def latent_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor:
+def latent_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor | None:
     """Walk from one latent to another at a fixed condition: jumps and dead zones on the way betray a memorized training set.
 
     Each class has a row, and all walk between the same two latents, so that within a column only the class differs; where
@@ -37,9 +37,11 @@ def latent_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int =
         seed: decides the latents.
 
     Returns:
-        The grid, uint8 (3, H, W).
+        The grid, uint8 (3, H, W); None for a model that needs images to start from.
     """
-    every = model.condition.every()
+    if model.condition.map_shape is not None:
+        return None
+    every = model.asked(seed=seed)
     asked = spread(every, rows) if len(every) > 1 else every.expand(rows, *every.shape[1:])
     walks = 1 if len(every) > 1 else rows
     first, last = model.prior(2 * walks, generator(seed, "latent interpolation")).chunk(2)  # (walks, ...) each
@@ -48,8 +50,10 @@ def latent_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int =
     return model.space.grid(decode(model, z, asked.repeat_interleave(steps, dim=0)), steps)
 
 
-def class_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor | None:
-    """Walk from each class to the next at one fixed latent, by mixing their one-hot vectors: what does a class change?
+def condition_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor | None:
+    """Walk from each class to the next at one fixed latent, by mixing their vectors: what does a class change?
+
+    Of attributes the first walks, and what is left open is the same everywhere.
 
     Args:
         model: of any family.
@@ -58,15 +62,24 @@ def class_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int = 
         seed: decides the latent.
 
     Returns:
-        The grid, uint8 (3, H, W); None for a model without classes to walk between.
+        The grid, uint8 (3, H, W); None for a model without conditions to walk between.
     """
-    if len(model.condition.classes) < 2:
+    every = model.condition.every()
+    if len(every) < 2:
         return None
-    corners = model.condition.vector(spread(model.condition.every(), rows + 1))  # (rows + 1, K)
-    t = torch.linspace(0, 1, steps)[:, None]
-    mixtures = torch.cat([start * (1 - t) + end * t for start, end in pairwise(corners)])
+    corners = spread(every, rows + 1)
+    if corners.is_floating_point():  # all corners leave the same open, which is drawn once
+        drawn = model.condition.draw(1, generator(seed, "condition")).to(corners.dtype)
+        corners = torch.where(corners.isnan(), drawn, corners)
+    walks = [walk(model, first[None], last[None], steps, seed) for first, last in pairwise(corners)]
+    return model.space.grid(torch.cat(walks), steps)
+
+
+def walk(model: GenerativeModel, first: Tensor, last: Tensor, steps: int, seed: int = 0) -> Tensor:
+    """Draw ``steps`` samples (steps, *shape) at one latent, on the way between two encoded conditions (1, ...)."""
+    on_the_way = [model.condition.between(first, last, t) for t in torch.linspace(0, 1, steps).tolist()]
     z = model.prior(1, generator(seed, "class interpolation"))
-    return model.space.grid(decode(model, z.expand(len(mixtures), *z.shape[1:]), mixtures), steps)
+    return decode(model, z.expand(steps, *z.shape[1:]), torch.cat(on_the_way))
 
 
 def neighbours(
@@ -127,7 +140,8 @@ def decode(model: GenerativeModel, z: Tensor, condition: Tensor) -> Tensor:
     """Decode latents (N, ...), one for each encoded condition or mixture of classes (N, ...), a block at a time."""
     with evaluating(model):
         blocks = zip(torch.split(z, BLOCK), torch.split(condition, BLOCK), strict=True)
-        return torch.cat([model.decode(some.to(model.device), asked.to(model.device)) for some, asked in blocks])
+        pairs = ((some.to(model.device), asked.to(model.device)) for some, asked in blocks)
+        return torch.cat([model.condition.finish(model.decode(some, asked), asked) for some, asked in pairs])
 
 
 def nearest_rows(queries: Tensor, points: Tensor, count: int) -> Tensor:

@@ -39,7 +39,7 @@ def images(shape=COLOUR, count=4):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_shapes(name, shape, condition):
-    model, c = small(name, shape=shape, condition=condition), condition.from_labels(LABELS)
+    model, c = small(name, shape=shape, condition=condition), condition.from_data(LABELS)
     samples = model.generator(torch.randn(4, model.latent) * 3, c)
     assert samples.shape == (4, *shape) and samples.abs().max() <= 1 and samples.std() > 0
     assert model.discriminator(images(shape), c).shape == (4,)

@@ -41,7 +41,7 @@ def mlp(**options):
 def test_shapes(make, shape, condition):
     torch.manual_seed(0)
     generator, discriminator, encoder, decoder, options = make
-    space, x, z, c = Images(shape), image(shape), torch.randn(4, 5), condition.from_labels(LABELS)
+    space, x, z, c = Images(shape), image(shape), torch.randn(4, 5), condition.from_data(LABELS)
     samples = generator(latent=5, condition=condition, space=space, **options())(z, c)
     assert samples.shape == (4, *shape) and samples.abs().max() <= 1
     assert discriminator(condition=condition, space=space, **options())(x, c).shape == (4,)

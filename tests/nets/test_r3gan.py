@@ -50,7 +50,7 @@ def blocks(network):
 @pytest.mark.parametrize("condition", [PETS, NoCondition()], ids=["class", "none"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_shapes(shape, condition):
-    (g, d), c = networks(shape, condition), condition.from_labels(LABELS)
+    (g, d), c = networks(shape, condition), condition.from_data(LABELS)
     z = torch.randn(4, 6) * 3
     raw = wake(g)(z, c)
     assert raw.shape == (4, *shape) and raw.abs().max() > 1  # in training unbounded
@@ -135,7 +135,7 @@ def test_weights_start_with_the_published_deviations():
 
 def test_a_discriminator_without_a_condition_starts_awake():
     _, d = networks(condition=NoCondition())
-    assert d(images(), NoCondition().from_labels(LABELS)).std() > 0 and isinstance(d.mix, nn.Identity)
+    assert d(images(), NoCondition().from_data(LABELS)).std() > 0 and isinstance(d.mix, nn.Identity)
 
 
 # --- resampling ---

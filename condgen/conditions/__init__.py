@@ -1,0 +1,29 @@
+"""What a sample is conditioned on: how it is drawn, said on a command line, checked and embedded for a network."""
+
+from condgen.conditions.attributes import Attributes, Codes
+from condgen.conditions.base import Condition, NoCondition
+from condgen.conditions.embedding import Embedding, LearnedEmbedding, OneHot, Unconditioned
+from condgen.conditions.fields import Category, Field, Number
+from condgen.conditions.images import Colorize, Edges, ImageCondition, Inpaint
+from condgen.conditions.labels import ClassLabel
+from condgen.conditions.together import Together
+
+__all__ = [
+    "Attributes",
+    "Category",
+    "ClassLabel",
+    "Codes",
+    "Colorize",
+    "Condition",
+    "Edges",
+    "Embedding",
+    "Field",
+    "ImageCondition",
+    "Inpaint",
+    "LearnedEmbedding",
+    "NoCondition",
+    "Number",
+    "OneHot",
+    "Together",
+    "Unconditioned",
+]

@@ -1,0 +1,162 @@
+"""The contract of a condition, and the condition that is none."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condgen.errors import CondgenError
+
+
+class Condition(ABC):
+    """What a sample is conditioned on. Encoded, ``n`` conditions are a tensor (n, ...) that indexes, stacks and shards by rows.
+
+    A network sees it as a vector (`width`, `vector`), as an image (`map_shape`, `map`), or as both.
+
+    What a constructor takes of the data it names: ``classes``, the names of their classes; ``fields``, their attributes
+    (`condgen.conditions.fields`); ``shape``, of a sample.
+    """
+
+    classes: list[str]
+    """Names of the classes that a user can ask for; empty where there are none."""
+    map_shape: tuple[int, int, int] | None = None
+    """(C, H, W) of the images that `map` returns; None where there are none. They are made from samples, by `complete`."""
+    draws: int = 0
+    """Numbers, uniform in [0, 1), that `complete` needs for each sample."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Width of the vector that `vector` returns."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return what rebuilds this condition without the data: a plain dict with a ``_target_``."""
+
+    @abstractmethod
+    def from_data(self, labels: Tensor, values: Tensor | None = None) -> Tensor:
+        """Encode what a data set says of its samples: class labels, int64 (N,), and values of its fields, float32 (N, F)."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Tensor:
+        """Encode what a user wrote, e.g. ``"0-9"`` or ``"frog,ship"``; raises CondgenError on an unknown value."""
+
+    @abstractmethod
+    def check(self, condition: Tensor) -> Tensor:
+        """Return encoded conditions as they are; raises CondgenError if they are none."""
+
+    @abstractmethod
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw ``count`` random conditions; raises CondgenError where they can only be made from samples."""
+
+    @abstractmethod
+    def vector(self, condition: Tensor) -> Tensor:
+        """Write encoded conditions as float vectors (N, width)."""
+
+    @abstractmethod
+    def every(self) -> Tensor:
+        """Return each distinct condition once, for sample grids; one row where there are none to tell apart."""
+
+    @abstractmethod
+    def describe(self, condition: Tensor) -> list[str]:
+        """Name each of the encoded conditions, for files and captions."""
+
+    def encode(self, value: Any) -> Tensor:
+        """Encode an index, a name, a text such as ``"0-9"``, a list of these, or an encoded tensor.
+
+        Raises:
+            CondgenError: the value names nothing that this condition knows.
+        """
+        if isinstance(value, Tensor):
+            return self.check(value)
+        if isinstance(value, dict):
+            return self.parse(",".join(f"{name}={part}" for name, part in value.items()))
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return torch.cat([self.encode(v) for v in value])
+        return self.parse(str(value))
+
+    def ask(self, text: str | None, image: Tensor | None = None) -> Tensor:
+        """Encode what a user asks for by a text, by an image, or by both; by neither, `every`.
+
+        Args:
+            text: as for `parse`.
+            image: a picture, float32 (C, H, W) in [-1, 1] in the space of the samples, or (C + 1, H, W) with its opacity.
+
+        Raises:
+            CondgenError: the one is missing or the other too much.
+        """
+        if image is not None:
+            raise CondgenError("This model is not conditioned on an image: leave --image out.")
+        return self.every() if text is None else self.encode(text)
+
+    def fill(self, condition: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw what encoded conditions leave open; most leave nothing."""
+        return condition
+
+    def map(self, condition: Tensor) -> Tensor:
+        """Write encoded conditions as images, float32 (N, *map_shape) in [-1, 1]."""
+        raise NotImplementedError(f"{type(self).__name__} has no map")
+
+    def complete(self, condition: Tensor, x: Tensor, u: Tensor) -> Tensor:
+        """Return encoded conditions with what samples say of themselves, where `map_shape` is not None.
+
+        Args:
+            condition: what `from_data` made, (N, ...).
+            x: the samples, float32 (N, C, H, W) in [-1, 1].
+            u: uniform numbers (N, draws).
+        """
+        return condition
+
+    def finish(self, samples: Tensor, condition: Tensor) -> Tensor:
+        """Return generated ``samples`` (N, *shape) with what their conditions fix, e.g. the known pixels of an image."""
+        return samples
+
+    def between(self, first: Tensor, last: Tensor, share: float) -> Tensor:
+        """Mix encoded conditions, ``share`` of the way from ``first`` to ``last``: vectors that `vector` takes, too."""
+        return torch.lerp(self.vector(first), self.vector(last), share)
+
+
+def of_data(make: Callable[..., Condition], **facts: Any) -> Condition:
+    """Make a condition of what it wants to know of the data: of ``classes``, ``fields`` and ``shape`` those that it takes."""
+    wanted = signature(make).parameters
+    return make(**{name: fact for name, fact in facts.items() if name in wanted})
+
+
+class NoCondition(Condition):
+    """Unconditional generation: encoded as (N, 0), so that concatenating it changes nothing."""
+
+    def __init__(self) -> None:
+        self.classes = []
+
+    @property
+    def width(self) -> int:
+        return 0
+
+    def config(self) -> dict[str, Any]:
+        return {"_target_": "condgen.conditions.NoCondition"}
+
+    def from_data(self, labels: Tensor, values: Tensor | None = None) -> Tensor:
+        return torch.empty(len(labels), 0)
+
+    def parse(self, text: str) -> Tensor:
+        raise CondgenError(f"This model is unconditional: it cannot be asked for {text!r}; leave the condition out.")
+
+    def check(self, condition: Tensor) -> Tensor:
+        if condition.dim() != 2 or condition.shape[1]:
+            raise CondgenError(f"This model is unconditional: encoded conditions are (N, 0), not {tuple(condition.shape)}.")
+        return condition
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.empty(count, 0)
+
+    def vector(self, condition: Tensor) -> Tensor:
+        return condition
+
+    def every(self) -> Tensor:
+        return torch.empty(1, 0)
+
+    def describe(self, condition: Tensor) -> list[str]:
+        return ["any"] * len(condition)
