@@ -38,6 +38,7 @@ class Glow(GenerativeModel):
         temperature: standard deviation of the noise that samples are made from; 1 samples what was learned.
         ema: weight of the past in the average of f that is validated and sampled from; 0 uses f itself.
         gradient_clip: largest norm of the gradients; None: any.
+        warmup: updates over which the learning rate grows linearly from 0: the first ones of a flow are the most dangerous.
         decay: factor of the learning rate by the share of the training that is over; None: it stays.
         compile: compile f (torch.compile); the first steps are slow, the rest faster.
         expects: the shape that the model was published for; None takes any.
@@ -56,6 +57,7 @@ class Glow(GenerativeModel):
         temperature: float = 1.0,
         ema: float = 0.0,
         gradient_clip: float | None = None,
+        warmup: int = 0,
         decay: Schedule | None = None,
         compile: bool = False,
         expects: Sequence[int] | None = None,
@@ -68,11 +70,14 @@ class Glow(GenerativeModel):
             raise CondgenError(f"model.ema must lie in [0, 1), not {ema}; 0 switches it off.")
         if gradient_clip is not None and gradient_clip <= 0:
             raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
+        if warmup < 0:
+            raise CondgenError(f"model.warmup must be at least 0 updates, not {warmup}.")
         self.loss = loss
         self.network = network(condition=condition, space=space)
         self.ema = EMA(self.network, ema) if ema else None
         self.optimizer = check_optimizer("optimizer", optimizer)
         self.gradient_clip = gradient_clip
+        self.warmup = warmup
         self.decay = decay
         self._validation: list[Tensor] = []
         self._started = False
@@ -133,8 +138,9 @@ class Glow(GenerativeModel):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of a batch."""
-        if self.decay:
-            set_rates(self.trainer.optimizers, self.decay(self.progress()))
+        if self.decay or self.warmup:
+            growth = min(1.0, (self.global_step + 1) / self.warmup) if self.warmup else 1.0
+            set_rates(self.trainer.optimizers, growth * (self.decay(self.progress()) if self.decay else 1.0))
         u = self.rows(self.uniform, len(batch[0]), "dequantization", batch_idx)
         nats = self.nats(self.network, batch, u).mean()
         loss = bits(nats, u[0].numel())

@@ -44,7 +44,9 @@ def grey(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture(scope="module")
 def learned() -> Any:
     """A flow that was trained on the grey values."""
-    model = small("loss.margin=0", "model.ema=0.98", "model.temperature=1", condition=TWO, space=Images((1, 8, 8)))
+    model = small(
+        "loss.margin=0", "model.warmup=20", "model.ema=0.98", "model.temperature=1", condition=TWO, space=Images((1, 8, 8))
+    )
     fit(model, [grey(256, seed) for seed in range(200)])
     return model.eval()
 
@@ -112,7 +114,7 @@ def test_the_loss_is_that_of_the_formula():
 
 
 def test_training_lowers_the_loss_of_unseen_images():
-    model = small("loss.margin=0", condition=TWO, space=Images((1, 8, 8)))
+    model = small("loss.margin=0", "model.warmup=5", condition=TWO, space=Images((1, 8, 8)))
     first, last = (fit(model, [grey(64, i) for i in range(count)], [grey(500, 99)]) for count in (1, 40))
     bits = [trainer.callback_metrics["val/bits_per_dim"].item() for trainer in (first, last)]
     assert bits[0] - 0.3 > bits[1] > ENTROPY - 0.05
@@ -153,10 +155,26 @@ def test_the_average_follows_each_update_and_is_what_samples_come_from():
     assert model.weights == "raw" and not torch.equal(model.sample(3, 2), drawn)
 
 
+def test_the_rate_grows_then_falls_until_the_end():
+    model, seen = small("model.warmup=4", "model.optimizer.lr=1e-3"), []
+    step = model.training_step
+
+    def watched(*arguments: Any) -> Any:
+        loss = step(*arguments)
+        seen.append(model.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    model.training_step = watched
+    fit(model, batches(4), max_epochs=2, max_steps=6)
+    growth = [0.25, 0.5, 0.75, 1, 1, 1]
+    assert seen == pytest.approx([1e-3 * g * (1 + math.cos(math.pi * i / 6)) / 2 for i, g in enumerate(growth)])
+
+
 def test_clipping_bounds_the_update():
     for bound in (None, 1e-3):
         clip = f"model.gradient_clip={'null' if bound is None else bound}"
-        model = small("model.optimizer._target_=torch.optim.SGD", "~model.optimizer.betas", clip, "model.decay=null")
+        plain = ("model.optimizer._target_=torch.optim.SGD", "~model.optimizer.betas", "model.decay=null", "model.warmup=0")
+        model = small(*plain, clip)
         (x, condition), *_ = data = batches(1)
         u = torch.rand(x.shape, generator=generator(0, "dequantization", 0, 0))
         model.network.fit(model.loss.dequantize(x, u)[0], condition)
@@ -235,6 +253,7 @@ def test_temperature_and_truncation_are_factor_and_bound_of_the_noise():
         (["loss=bce"], "choose loss=likelihood"),
         (["loss.margin=0.5"], "loss.margin"),
         (["model.ema=1"], r"\[0, 1\)"),
+        (["model.warmup=-1"], "warmup must be at least 0"),
         (["model.gradient_clip=0"], "gradient_clip must be positive"),
         (["model.temperature=0"], "temperature must be a positive number"),
         (["model.network.steps=[1,0]"], "at least one step"),

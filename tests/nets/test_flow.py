@@ -114,10 +114,10 @@ def test_it_starts_as_a_rotation_of_standardized_data():
         assert y.mean((0, 2, 3)).abs().max() < 1e-4
         torch.testing.assert_close(y.var((0, 2, 3), correction=0), torch.ones(y.shape[1]), rtol=1e-3, atol=1e-3)
     before = [parameter.clone() for parameter in network.parameters()]
-    network.fit(x + 1, asked)
+    network.fit(2 * x + 1, asked)
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     norms[1].mean.data.zero_(), norms[1].log_scale.data.zero_()  # as where a checkpoint did not fit
-    network.fit(x + 1, asked)
+    network.fit(2 * x + 1, asked)
     changed = [not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
     assert sum(changed) == 2
     [hook.remove() for hook in hooks]
