@@ -25,6 +25,7 @@ def test_each_conditioning_learns_with_hinge(conditioning):
     assert verdict.passed and verdict.within >= 0.97, verdict
 
 
+@pytest.mark.slow
 def test_infogan_recovers_its_codes():
     verdict, _ = learn("hinge", "infogan")
     assert verdict.passed, verdict
@@ -35,6 +36,7 @@ def test_the_unconditional_gan_covers_the_modes():
     assert verdict.covered == 8 and verdict.within >= 0.8, verdict
 
 
+@pytest.mark.slow
 def test_two_modes_a_class_are_both_covered():
     verdict, run = learn("hinge", "projection", "data.source.per_class=2", f"trainer.max_steps={LONGER}")
     assert run.model.condition.classes == ["0", "1", "2", "3"]

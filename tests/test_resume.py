@@ -96,7 +96,7 @@ def assert_same(one: Any, other: Any, where: str = "") -> None:
         assert one == other, f"{where}: {one} != {other}"
 
 
-@pytest.fixture(scope="module", params=list(RUNS))
+@pytest.fixture(scope="module", params=["gan", pytest.param("vae", marks=pytest.mark.slow)])
 def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A run that was never killed."""
     root = tmp_path_factory.mktemp(request.param)

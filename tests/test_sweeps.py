@@ -188,6 +188,7 @@ def test_where_every_trial_fails_the_command_does(run_condgen, fake):
     assert result.code == 1 and "No trial of the study search succeeded" in result.err and "No such thing." in result.err
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on_as_if_it_had_not_been(fake, tmp_path):
     def stopping(config: dict[str, Any]) -> float:
         if len(configs) == 3:  # the third
@@ -408,6 +409,7 @@ def test_scales_of_parallel_coordinates():
 SMALL = (*TINY, "callbacks.samples=null", "logger=none")
 
 
+@pytest.mark.slow
 def test_real_runs_that_a_pruner_ends(run_condgen, tmp_path):
     """Large betas are hopeless: their runs end after the first epoch, with checkpoints and a report."""
     arguments = (

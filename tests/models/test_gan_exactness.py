@@ -79,6 +79,7 @@ def test_a_resumed_run_equals_one_never_stopped(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "whole/metrics.json").read_text() == (tmp_path / "stopped/metrics.json").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     """The penalties' random numbers and LeCam's anchors are those of the whole batch; ADA's sign too."""
     overrides = ("experiment=none", "model=cgan_mlp", "regularizer=[r1,gp,consistency,lecam]", "discriminator_augment=ada")
