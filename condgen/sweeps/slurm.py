@@ -127,7 +127,8 @@ class SlurmLauncher(Launcher):
         if len(tasks) > 1:
             raise CondgenError("All runs of an array get as many processes: sweep over trainer.devices in two sweeps.")
         ids = self.submit(configs, directories, tasks.pop())
-        log.info("Slurm's array %s: %d runs in %s", ids[0].split("_")[0], len(ids), configs[0].hydra.sweep.dir)
+        runs = f"{len(ids)} run{'s' * (len(ids) > 1)}"
+        log.info("Slurm's job %s: %s in %s", ids[0].split("_")[0], runs, configs[0].hydra.sweep.dir)
         log.info("condgen status %s shows them.", configs[0].hydra.sweep.dir)
         try:
             return self.wait(ids, configs, directories)
@@ -243,8 +244,7 @@ class SlurmLauncher(Launcher):
             error = CondgenError(f"Stopped, and job {array} of this search cancelled; the same command again goes on with it.")
         else:
             error = CondgenError(
-                f"The jobs of array {array} go on: condgen status {self.config.hydra.sweep.dir} shows them, "
-                f"scancel {array} ends them."
+                f"Job {array} goes on: condgen status {self.config.hydra.sweep.dir} shows it, scancel {array} ends it."
             )
         error.signum = 2  # type: ignore[attr-defined]
         return error
@@ -255,7 +255,7 @@ def failed(config: DictConfig, directory: Path, reason: str) -> JobReturn:
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = str(directory)
     result = JobReturn(status=JobStatus.FAILED, overrides=[str(one) for one in config.hydra.overrides.task])
-    result.return_value = RuntimeError(reason)
+    result.return_value = CondgenError(f"{reason}.")
     result.hydra_cfg = OmegaConf.create({"hydra": config.hydra})
     result.cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     return result
