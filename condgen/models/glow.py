@@ -7,6 +7,7 @@ f is invertible, layer by layer (see nets/glow.py). A sample is f^-1(z, c) of no
 The Gaussian base, whose mean and scale the condition decides, is the last layer of each of f's levels: z is plain noise.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
@@ -21,7 +22,6 @@ from condgen.errors import CondgenError
 from condgen.losses.likelihood import Likelihood, bits, log_normal
 from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
 from condgen.models.schedules import Schedule, set_rates
-from condgen.randomness import generator as keyed_generator
 from condgen.spaces import Space
 
 
@@ -106,11 +106,17 @@ class Glow(GenerativeModel):
         nats: Tensor = self.loss(log_normal(z) + log_determinant, log_slope, z.shape[1])
         return nats
 
-    @torch.inference_mode()
-    def bits_per_dim(self, x: Tensor, condition: Tensor, seed: int = 0) -> Tensor:
-        """Return the bits per dimension (B,) of samples (B, *shape) in [-1, 1], for one draw of u."""
-        u = self.uniform(len(x), keyed_generator(seed, "bits per dim")).to(self.device)
-        return bits(self.nats(self.flow, (x.to(self.device), condition.to(self.device)), u), prod(self.space.shape))
+    @property
+    def density(self) -> str:
+        """Of 8-bit pixels."""
+        return "levels"
+
+    def likelihood(self, x: Tensor, condition: Tensor, stream: torch.Generator, draws: int) -> dict[str, Tensor]:
+        """Return ``log_likelihood`` and ``bits_per_dim``: of the mean density over ``draws`` of u, which is exact for many."""
+        us = (self.uniform(len(x), stream).to(x.device) for _ in range(draws))
+        nats = torch.stack([self.nats(self.flow, (x, condition), u) for u in us]).double()  # (draws, B)
+        log_likelihood = (-nats).logsumexp(0) - math.log(draws)
+        return {"log_likelihood": log_likelihood, "bits_per_dim": bits(-log_likelihood, prod(self.space.shape))}
 
     def uniform(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw u, uniform in [0, 1), (count, *shape)."""
@@ -131,7 +137,7 @@ class Glow(GenerativeModel):
         x, condition = batch
         y, _ = self.loss.dequantize(x, self.rows(self.uniform, len(x), "dequantization", batch_idx))
         if self.trainer.world_size > 1:
-            y, condition = (self.all_gather(part).flatten(0, 1) for part in (y, condition))
+            y, condition = (torch.as_tensor(self.all_gather(part)).flatten(0, 1) for part in (y, condition))
         self.network.fit(y, condition)  # type: ignore[operator]
         if self.ema and self.global_step == 0:
             self.ema.network.load_state_dict(self.network.state_dict())

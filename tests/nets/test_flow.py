@@ -8,7 +8,8 @@ import torch
 
 from condgen.conditions import ClassLabel, Codes, Condition, LearnedEmbedding, NoCondition, OneHot
 from condgen.errors import CondgenError
-from condgen.nets.glow import ActNorm, Base, Convolutions, Coupling, Dense, Flow, Mix
+from condgen.nets.glow import Convolutions, Dense, Flow
+from condgen.nets.invertible import ActNorm, Base, Coupling, Mix
 from condgen.spaces import Images, Points
 
 THREE = ClassLabel(["a", "b", "c"])
