@@ -43,14 +43,14 @@ class Job:
     recipe: Recipe
     augment: tuple[Augmentation, ...]
     overrides: tuple[str, ...] = ()
-    numbers: float = 0.0  # factor of the squared error of attributes that are numbers
+    numbers: float = 0.0  # factor of the errors of attributes that are numbers
 
 
 JOBS = {
     "mnist-cnn": Job("mnist", (32, 64, 128), Recipe(epochs=24), (Rotate(12), Crop(2))),
     # All combinations of attributes: whoever judges those that generators do not train on has to know them.
     "mnist-attributes": Job(
-        "mnist_attributes", (32, 64, 128), Recipe(epochs=12), (Crop(1),), ("data.source.unseen=[]",), numbers=10.0
+        "mnist_attributes", (32, 64, 128), Recipe(epochs=16, rate=0.5), (Crop(1),), ("data.source.unseen=[]",), numbers=0.5
     ),
     "cifar10-resnet": Job("cifar10", (64, 256, 256), Recipe(epochs=24), (Flip(), Crop(2, reflect=True))),
 }

@@ -305,7 +305,7 @@ def test_a_model_that_cannot_see_an_image_refuses_one(model, attempt, tmp_path):
 
 
 @pytest.mark.parametrize("some", ["null", "[rotation]", "[colour,digit]"])
-@pytest.mark.parametrize("model", ["acgan_conv", "cvae_conv", "flow_matching"])  # one of each family
+@pytest.mark.parametrize("model", ["acgan_conv", "cvae_conv", "flow_matching", "glow"])  # one of each family
 def test_model_with_attributes(model, some, attempt, tiny_data, tmp_path):
     overrides = ["experiment=none", f"model={model}", *tiny_data["mnist_attributes"], f"condition.attributes={some}"]
     trained_and_samples(attempt([*overrides, "data.vicinity=0.05"] if "colour" not in some else overrides), tmp_path)

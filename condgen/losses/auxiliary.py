@@ -60,13 +60,13 @@ class Auxiliary(nn.Module, ABC):
 class ACGAN(Auxiliary):
     """A classifier: L = E -log P(class | h) (Odena et al. 2017, equation 3).
 
-    Of attributes L is the sum over them: that of each category, and of each number v the squared error of what is read,
-    times ``numbers``, which is -log of a Gaussian of variance 1 / (2 ``numbers``) but for a constant.
+    Of attributes L is the sum over them: that of each category, and of each number Huber's loss of what is read, times
+    ``numbers``, see `attribute_loss`.
 
     Args:
         features: length of h.
         condition: a class label, or attributes.
-        numbers: factor of the numbers' squared errors, where each is mapped to [-1, 1].
+        numbers: factor of the errors of numbers.
         weight, generator_weight: see `Auxiliary`.
         of_fake: D also learns from generated samples, as published; later work leaves that out, since it teaches D what
             bad samples of a class look like.
@@ -81,7 +81,7 @@ class ACGAN(Auxiliary):
         generator_weight: float | None = None,
         of_fake: bool = True,
         spectral_norm: bool = False,
-        numbers: float = 10.0,
+        numbers: float = 2.0,
     ):
         super().__init__(weight, generator_weight)
         if numbers < 0:
