@@ -164,7 +164,9 @@ def test_trust_accepts_a_foreign_but_harmless_target(run, run_condgen):
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     assert "lightning.pytorch.loggers.CSVLogger" in run_condgen("resume", run, "trainer.max_epochs=2").sentence()
     assert not (run / "foreign").exists()
-    result = run_condgen("resume", run, "trainer.max_epochs=2", "--trust")
+    foreign = f"{{_target_: lightning.pytorch.loggers.CSVLogger, save_dir: {run / 'foreign'}, name: ''}}"
+    assert "logger.foreign" in run_condgen("resume", run, "trainer.max_epochs=2", "--trust").sentence()  # nobody told
+    result = run_condgen("resume", run, "trainer.max_epochs=2", "--trust", f"logger.foreign={foreign}")
     assert result.code == 0, result
     assert list((run / "foreign").rglob("metrics.csv"))
 
