@@ -11,20 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from condgen.conditions import Condition
-from condgen.ema import EMA
 from condgen.errors import CondgenError
 from condgen.losses.velocity import VelocityLoss
-from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
+from condgen.models.base import Batch, MakeOptimizer
 from condgen.models.ode import SOLVERS, integrate
-from condgen.models.schedules import Schedule, set_rates
+from condgen.models.schedules import Schedule
+from condgen.models.single import SingleNetwork
 from condgen.models.times import Times, Uniform, stratified
 from condgen.spaces import Space
 
 
-class FlowMatching(GenerativeModel):
+class FlowMatching(SingleNetwork):
     """A (conditional) velocity field that carries noise to samples.
 
     Args:
@@ -47,8 +46,7 @@ class FlowMatching(GenerativeModel):
         seed: decides every random number of the training.
     """
 
-    objective = "val/loss"
-    KNOBS = (*GenerativeModel.KNOBS, "guidance", "steps", "sampler")
+    KNOBS = (*SingleNetwork.KNOBS, "guidance", "steps", "sampler")
 
     def __init__(
         self,
@@ -70,34 +68,31 @@ class FlowMatching(GenerativeModel):
         expects: Sequence[int] | None = None,
         seed: int = 0,
     ):
-        super().__init__(space, condition, expects, seed)
         if not isinstance(loss, VelocityLoss):
             raise CondgenError(
                 f"Flow matching needs a loss of velocities and {type(loss).__name__} is none: choose loss=velocity."
             )
-        if not 0 <= drop < 1 or not 0 <= ema < 1:
-            raise CondgenError(f"model.drop and model.ema must lie in [0, 1), not {drop} and {ema}; 0 switches each off.")
-        if gradient_clip is not None and gradient_clip <= 0:
-            raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
+        if not 0 <= drop < 1:
+            raise CondgenError(f"model.drop must lie in [0, 1), not {drop}; 0 drops nothing.")
+        super().__init__(
+            space,
+            condition,
+            network,
+            optimizer,
+            ema=ema,
+            gradient_clip=gradient_clip,
+            decay=decay,
+            channels_last=channels_last,
+            compile=compile,
+            expects=expects,
+            seed=seed,
+        )
         self.loss = loss
-        self.network = network(condition=condition, space=space)
-        if channels_last:
-            self.network.to(memory_format=torch.channels_last)
-        self.ema = EMA(self.network, ema) if ema else None
-        self.optimizer = check_optimizer("optimizer", optimizer)
         self.drop = drop
         self.times = times or Uniform()
-        self.gradient_clip = gradient_clip
-        self.decay = decay
         self._validation: list[Tensor] = []
         self.usual = {"sampler": sampler, "steps": steps, "guidance": guidance}
         self.tune()
-        if compile:
-            self.network.compile()
-
-    def configure_optimizers(self) -> Optimizer:
-        """One optimizer for the network."""
-        return self.optimizer(self.network.parameters())
 
     # --- training ---
 
@@ -122,8 +117,7 @@ class FlowMatching(GenerativeModel):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of a batch."""
-        if self.decay:
-            set_rates(self.trainer.optimizers, self.decay(self.progress()))
+        self.set_rate()
 
         def draw(of: Callable[[int, torch.Generator], Tensor], purpose: str) -> Tensor:
             return self.rows(of, len(batch[0]), purpose, batch_idx)
@@ -132,24 +126,13 @@ class FlowMatching(GenerativeModel):
         self.record(loss=loss)
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Scale the gradients down to the largest norm that is allowed."""
-        if self.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
-
-    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Update the network, then its average: before any checkpoint of this update is written."""
-        super().optimizer_step(*arguments, **options)
-        if self.ema:
-            self.ema.update(self.global_step + 1)
-
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sum the averaged field's loss over the validation part: nothing dropped, uniform times, always the same noise."""
 
         def draw(of: Callable[[int, torch.Generator], Tensor], purpose: str) -> Tensor:
             return self.fixed_rows(of, len(batch[0]), "validation " + purpose, batch_idx)
 
-        losses = self.path_losses(self.field, batch, draw, Uniform(), 0.0)
+        losses = self.path_losses(self.wanted, batch, draw, Uniform(), 0.0)
         self._validation.append(torch.stack([losses.double().sum(), losses.new_tensor(len(losses)).double()]))
 
     def on_validation_epoch_end(self) -> None:
@@ -162,16 +145,6 @@ class FlowMatching(GenerativeModel):
             self.publish(metrics)
 
     # --- sampling ---
-
-    @property
-    def weights(self) -> str:
-        """ "ema" where an average of v is kept and wanted, else "raw"."""
-        return "ema" if self.ema and self.averaged else "raw"
-
-    @property
-    def field(self) -> nn.Module:
-        """v, or its average where one is kept and wanted."""
-        return self.ema.network if self.ema and self.averaged else self.network
 
     def check_knobs(self, knobs: Mapping[str, Any]) -> None:
         """Refuse an unknown sampler, and guidance where no null was trained."""
@@ -201,8 +174,8 @@ class FlowMatching(GenerativeModel):
         seen = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         scale = self.knobs.get("guidance", 1)
         if scale == 1:
-            velocity: Tensor = self.field(x, t, condition, seen)
+            velocity: Tensor = self.wanted(x, t, condition, seen)
             return velocity
-        both = self.field(torch.cat([x, x]), torch.cat([t, t]), torch.cat([condition] * 2), torch.cat([seen, ~seen]))
+        both = self.wanted(torch.cat([x, x]), torch.cat([t, t]), torch.cat([condition] * 2), torch.cat([seen, ~seen]))
         asked, null = both.chunk(2)
         return torch.lerp(null, asked, scale)

@@ -10,22 +10,20 @@ The Gaussian base, whose mean and scale the condition decides, is the last layer
 import math
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from condgen.conditions import Condition
-from condgen.ema import EMA
 from condgen.errors import CondgenError
 from condgen.losses.likelihood import Likelihood, bits, log_normal
-from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
-from condgen.models.schedules import Schedule, set_rates
+from condgen.models.base import Batch, MakeOptimizer
+from condgen.models.schedules import Schedule
+from condgen.models.single import SingleNetwork
 from condgen.spaces import Space
 
 
-class Glow(GenerativeModel):
+class Glow(SingleNetwork):
     """A (conditional) normalizing flow on pixels.
 
     Args:
@@ -45,8 +43,6 @@ class Glow(GenerativeModel):
         seed: decides every random number of the training.
     """
 
-    objective = "val/loss"
-
     def __init__(
         self,
         space: Space,
@@ -63,32 +59,26 @@ class Glow(GenerativeModel):
         expects: Sequence[int] | None = None,
         seed: int = 0,
     ):
-        super().__init__(space, condition, expects, seed)
         if not isinstance(loss, Likelihood):
             raise CondgenError(f"Glow is trained by its likelihood and {type(loss).__name__} is none: choose loss=likelihood.")
-        if not 0 <= ema < 1:
-            raise CondgenError(f"model.ema must lie in [0, 1), not {ema}; 0 switches it off.")
-        if gradient_clip is not None and gradient_clip <= 0:
-            raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
-        if warmup < 0:
-            raise CondgenError(f"model.warmup must be at least 0 updates, not {warmup}.")
+        super().__init__(
+            space,
+            condition,
+            network,
+            optimizer,
+            ema=ema,
+            gradient_clip=gradient_clip,
+            warmup=warmup,
+            decay=decay,
+            compile=compile,
+            expects=expects,
+            seed=seed,
+        )
         self.loss = loss
-        self.network = network(condition=condition, space=space)
-        self.ema = EMA(self.network, ema) if ema else None
-        self.optimizer = check_optimizer("optimizer", optimizer)
-        self.gradient_clip = gradient_clip
-        self.warmup = warmup
-        self.decay = decay
         self._validation: list[Tensor] = []
         self._started = False
         self.usual = {"temperature": temperature}
         self.tune()
-        if compile:
-            self.network.compile()
-
-    def configure_optimizers(self) -> Optimizer:
-        """One optimizer for the network."""
-        return self.optimizer(self.network.parameters())
 
     # --- likelihood ---
 
@@ -114,7 +104,7 @@ class Glow(GenerativeModel):
     def likelihood(self, x: Tensor, condition: Tensor, stream: torch.Generator, draws: int) -> dict[str, Tensor]:
         """Return ``log_likelihood`` and ``bits_per_dim``: of the mean density over ``draws`` of u, which is exact for many."""
         us = (self.uniform(len(x), stream).to(x.device) for _ in range(draws))
-        nats = torch.stack([self.nats(self.flow, (x, condition), u) for u in us]).double()  # (draws, B)
+        nats = torch.stack([self.nats(self.wanted, (x, condition), u) for u in us]).double()  # (draws, B)
         log_likelihood = (-nats).logsumexp(0) - math.log(draws)
         return {"log_likelihood": log_likelihood, "bits_per_dim": bits(-log_likelihood, prod(self.space.shape))}
 
@@ -144,30 +134,17 @@ class Glow(GenerativeModel):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of a batch."""
-        if self.decay or self.warmup:
-            growth = min(1.0, (self.global_step + 1) / self.warmup) if self.warmup else 1.0
-            set_rates(self.trainer.optimizers, growth * (self.decay(self.progress()) if self.decay else 1.0))
+        self.set_rate()
         u = self.rows(self.uniform, len(batch[0]), "dequantization", batch_idx)
         nats = self.nats(self.network, batch, u).mean()
         loss = bits(nats, u[0].numel())
         self.record(loss=nats, bits_per_dim=loss)
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Scale the gradients down to the largest norm that is allowed."""
-        if self.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
-
-    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Update the network, then its average: before any checkpoint of this update is written."""
-        super().optimizer_step(*arguments, **options)
-        if self.ema:
-            self.ema.update(self.global_step + 1)
-
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sum the averaged flow's loss over the validation part, with the same u in every epoch."""
         u = self.fixed_rows(self.uniform, len(batch[0]), "validation", batch_idx)
-        nats = self.nats(self.flow, batch, u).double()
+        nats = self.nats(self.wanted, batch, u).double()
         self._validation.append(torch.stack([nats.sum(), nats.new_tensor(len(nats))]))
 
     def on_validation_epoch_end(self) -> None:
@@ -182,20 +159,10 @@ class Glow(GenerativeModel):
 
     # --- sampling ---
 
-    @property
-    def weights(self) -> str:
-        """ "ema" where an average of f is kept and wanted, else "raw"."""
-        return "ema" if self.ema and self.averaged else "raw"
-
-    @property
-    def flow(self) -> nn.Module:
-        """f, or its average where one is kept and wanted."""
-        return self.ema.network if self.ema and self.averaged else self.network
-
     def prior(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw z ~ N(0, I), (count, D)."""
         return torch.randn(count, prod(self.space.shape), generator=generator)
 
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
         """Map noise (B, D) through the inverse to images (B, *shape) in [-1, 1], on the 256 levels of 8-bit pixels."""
-        return self.loss.quantize(self.flow.inverse(z, condition))  # type: ignore[operator]
+        return self.loss.quantize(self.wanted.inverse(z, condition))  # type: ignore[operator]

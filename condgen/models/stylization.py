@@ -11,17 +11,17 @@ from pathlib import PurePath
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from condgen.conditions import Condition, Styles, Together
 from condgen.data.patterns import style_image
 from condgen.errors import CondgenError
 from condgen.losses.perceptual import Perceptual
-from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
+from condgen.models.base import Batch, MakeOptimizer
+from condgen.models.single import SingleNetwork
 from condgen.spaces import Images, Space
 
 
-class Stylization(GenerativeModel):
+class Stylization(SingleNetwork):
     """A network that draws an image in a style.
 
     Args:
@@ -36,7 +36,6 @@ class Stylization(GenerativeModel):
         seed: decides every random number of the training.
     """
 
-    objective = "val/loss"
     KNOBS = ()
 
     def __init__(
@@ -51,7 +50,6 @@ class Stylization(GenerativeModel):
         expects: Sequence[int] | None = None,
         seed: int = 0,
     ):
-        super().__init__(space, condition, expects, seed)
         if not isinstance(loss, Perceptual):
             raise CondgenError(
                 f"Style transfer needs a perceptual loss and {type(loss).__name__} is none: choose loss=perceptual."
@@ -61,15 +59,12 @@ class Stylization(GenerativeModel):
         names = list(condition.said.fields[0].config())
         if [PurePath(style).stem for style in styles] != names:
             raise CondgenError(f"model.styles={list(styles)} must be those of condition.said.styles: {', '.join(names)}.")
+        super().__init__(space, condition, network, optimizer, compile=compile, expects=expects, seed=seed)
         self.images, self.said = space, condition.said
         self.loss = loss
-        self.network = network(condition=condition, space=space)
-        self.optimizer = check_optimizer("optimizer", optimizer)
         self.styles = list(styles)
         self.targets: list[Tensor] = []  # Gram matrices of the styles, (S, C, C) for each layer
         self._validation: list[Tensor] = []
-        if compile:
-            self.network.compile()
 
     def setup(self, stage: str | None = None) -> None:
         """Look at the styles; raises CondgenError if a file is missing."""
@@ -77,10 +72,6 @@ class Stylization(GenerativeModel):
         shown = torch.stack([style_image(style, channels, side) for style in self.styles]).to(self.device)
         with torch.no_grad():
             self.targets = self.loss.grams(self.loss.layers(shown))
-
-    def configure_optimizers(self) -> Optimizer:
-        """One optimizer for the network."""
-        return self.optimizer(self.network.parameters())
 
     def terms(self, condition: Tensor) -> dict[str, Tensor]:
         """Return loss, content and style of each of the encoded conditions (B, ...), each (B,)."""

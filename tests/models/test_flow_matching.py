@@ -75,7 +75,7 @@ def test_without_its_condition_it_draws_from_all(learned):
     z = learned.prior(3000, generator(0, "null"))
     asked, dropped = torch.zeros(3000, dtype=torch.int64), torch.ones(3000, dtype=torch.bool)
     with torch.inference_mode():
-        samples = integrate(lambda x, t: learned.field(x, torch.full((3000,), t), asked, dropped), z, 20, "heun")
+        samples = integrate(lambda x, t: learned.wanted(x, torch.full((3000,), t), asked, dropped), z, 20, "heun")
     nearest = torch.cdist(samples, CENTRES.flatten(0, 1)).argmin(1)
     shares = torch.bincount(nearest, minlength=4) / 3000
     assert (shares - SHARES.flatten() / 2).abs().max() < 0.05
@@ -131,7 +131,7 @@ def test_guidance_of_one_is_no_guidance(learned):
 def test_guidance_goes_from_the_null_through_what_is_asked_for(learned):
     x, t, condition = torch.randn(6, 2), torch.full((6,), 0.3), torch.tensor([0, 1] * 3)
     no, yes = torch.zeros(6, dtype=torch.bool), torch.ones(6, dtype=torch.bool)
-    asked, null = learned.field(x, t, condition, no), learned.field(x, t, condition, yes)
+    asked, null = learned.wanted(x, t, condition, no), learned.wanted(x, t, condition, yes)
     for scale in (0.5, 2.5):
         learned.tune(guidance=scale)
         torch.testing.assert_close(learned.guided(x, t, condition), null + scale * (asked - null), rtol=1e-4, atol=1e-5)
@@ -189,12 +189,12 @@ def test_guidance_leads_away_from_any_image(filler):
     x, t = torch.randn(6, 1, 8, 8), torch.full((6,), 0.3)
     condition = filler.condition.make(torch.full((6, 1, 8, 8), 0.5), torch.rand(6, 2))
     no, yes = torch.zeros(6, dtype=torch.bool), torch.ones(6, dtype=torch.bool)
-    asked, null = filler.field(x, t, condition, no), filler.field(x, t, condition, yes)
+    asked, null = filler.wanted(x, t, condition, no), filler.wanted(x, t, condition, yes)
     filler.tune(guidance=2.0)
     torch.testing.assert_close(filler.guided(x, t, condition), null + 2 * (asked - null), rtol=1e-4, atol=1e-4)
     filler.tune()
     assert not torch.allclose(asked, null, atol=0.05)
-    torch.testing.assert_close(null, filler.field(x, t, condition.flip(0), yes))  # it sees none
+    torch.testing.assert_close(null, filler.wanted(x, t, condition.flip(0), yes))  # it sees none
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])

@@ -98,7 +98,7 @@ def test_a_user_trains_and_draws_a_photo_in_a_style(tmp_path):
     (tmp_path / "monet.png").unlink()  # only training looks at styles
     asked = ["--image", "photo.png", "--condition", "style=monet", "--count", "1", "--out", "out.png"]
     result = condgen("sample", "run", *asked, cwd=tmp_path)
-    assert result.code == 0 and Image.open(tmp_path / "out.png").size == (20, 20), result
+    assert result.code == 0 and Image.open(tmp_path / "out.png").size == (38, 20), result  # the photo, and its drawing
     for wrong, message in (
         (["--condition", "style=7"], "it can be waves, monet"),
         (["--condition", "style=1"], "--image"),
