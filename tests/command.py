@@ -59,3 +59,9 @@ def condgen(*arguments: object, cwd: Path) -> Result:
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
     return Result(code, out.getvalue(), err.getvalue())
+
+
+def only_run(root: Path) -> Path:
+    """Return the one run directory under ``root``/outputs."""
+    (found,) = (root / "outputs").glob("*/*")
+    return found

@@ -9,7 +9,7 @@ os.environ["OMP_NUM_THREADS"] = (
 )
 
 import pytest
-from command import TINY, Result, condgen
+from command import TINY, Result, condgen, only_run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,12 +24,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def run_condgen(tmp_path: Path) -> Callable[..., Result]:
     """Return ``run(*arguments) -> Result``, the command in an empty folder."""
     return lambda *arguments: condgen(*arguments, cwd=tmp_path)
-
-
-def only_run(root: Path) -> Path:
-    """Return the one run directory under ``root``/outputs."""
-    (found,) = (root / "outputs").glob("*/*")
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from command import TINY
-from conftest import only_run
+from command import TINY, only_run
 from data.pictures import noise
 from PIL import Image
 from torchvision.io import decode_image
