@@ -178,7 +178,7 @@ def test_a_run_that_was_stopped_has_the_same_curves(tmp_path: Path, monkeypatch:
 LONG = ("trainer.max_epochs=-1", "trainer.max_steps=320", "trainer.log_every_n_steps=20", "callbacks.diagnosis.patience=160")
 
 
-@pytest.mark.parametrize("loss", ["bce", "minimax", "lsgan"])
+@pytest.mark.parametrize("loss", ["bce", *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("minimax", "lsgan"))])
 def test_a_generator_that_cannot_answer_loses(loss: str, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     more = ("model=cgan_mlp", f"loss={loss}", "model.generator_optimizer.lr=0", "model.discriminator_optimizer.lr=1e-3")
@@ -207,7 +207,9 @@ def test_a_posterior_that_has_nothing_to_say(tmp_path: Path) -> None:
     assert said(result.err) == ["posterior_collapse"] and "0 of 64" in result.err and "At update 160" in result.err
 
 
-@pytest.mark.parametrize("model", ["cgan_mlp", "gan_mlp", "cgan_conv", "cvae_mlp"])
+@pytest.mark.parametrize(
+    "model", ["cgan_mlp", "cvae_mlp", *(pytest.param(model, marks=pytest.mark.slow) for model in ("gan_mlp", "cgan_conv"))]
+)
 def test_healthy_runs_are_silent(model: str, tmp_path: Path) -> None:
     """With the impatience of the provoked ones above."""
     vae = ("trainer.max_epochs=2", "trainer.limit_train_batches=160", "trainer.limit_val_batches=5")

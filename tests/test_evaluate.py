@@ -112,6 +112,7 @@ def test_a_model_that_knows_likelihoods_is_asked_for_those_of_real_images(run_co
     assert "at least 1 draw" in run_condgen("evaluate", "bits", "likelihood=0", "--out", "d").sentence()
 
 
+@pytest.mark.slow
 def test_the_classification_accuracy_score_is_computed_on_request(
     run_condgen: Run, digits: tuple[NDArray[np.uint8], NDArray[np.int64]], tmp_path: Path
 ) -> None:

@@ -128,7 +128,8 @@ def test_a_classifier_of_the_user_measures(run_condgen: Run, tmp_path: Path, mon
     assert len(curve(tmp_path / "run", "quality/fid/mine/val-500")) == 2
 
 
-@pytest.mark.parametrize("model", [pytest.param("cvae_mlp", marks=pytest.mark.slow), "cgan_mlp"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["cvae_mlp", "cgan_mlp"])
 def test_two_processes_measure_what_one_does(run_condgen: Run, tmp_path: Path, model: str) -> None:
     # Networks that stand still are the same in both runs, so that figures can differ by the measuring alone.
     still = {"cvae_mlp": ["model.optimizer.lr=0"], "cgan_mlp": ["model.generator_optimizer.lr=0"]}[model]

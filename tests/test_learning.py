@@ -10,7 +10,7 @@ from ring_matrix import CONDITIONINGS, LONGER, LOSSES, UPDATES, learn
 CONDITIONAL = [name for name in CONDITIONINGS if name not in ("infogan", "none", "projection")]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [loss if loss == "hinge" else pytest.param(loss, marks=pytest.mark.slow) for loss in LOSSES])
 def test_each_loss_learns_with_projection(loss):
     verdict, run = learn(loss, "projection")
     assert run.trainer.global_step == UPDATES and type(run.model.loss).__name__.lower().startswith(loss[:4])
@@ -18,6 +18,7 @@ def test_each_loss_learns_with_projection(loss):
     assert verdict.spread > 0.2, verdict  # the width of the modes is learned too, not their centres alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditioning", CONDITIONAL)
 def test_each_conditioning_learns_with_hinge(conditioning):
     verdict, run = learn("hinge", conditioning)
@@ -31,6 +32,7 @@ def test_infogan_recovers_its_codes():
     assert verdict.passed, verdict
 
 
+@pytest.mark.slow
 def test_the_unconditional_gan_covers_the_modes():
     verdict, _ = learn("hinge", "none")
     assert verdict.covered == 8 and verdict.within >= 0.8, verdict

@@ -104,6 +104,7 @@ def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return request.param, root / "run"
 
 
+@pytest.mark.slow
 def test_killed_three_times_equals_never_killed(undisturbed: tuple[str, Path], tmp_path: Path) -> None:
     """SIGKILL at three random points; the checkpoints lie in mid-epoch (every 7 updates, epochs of 20)."""
     name, reference = undisturbed

@@ -86,6 +86,7 @@ def test_a_full_disk_is_noticed_before_writing(monkeypatch, caplog):
     assert images.unique().tolist() == [5] and "GB free" in caplog.text
 
 
+@pytest.mark.slow
 def test_two_processes_that_start_together_pack_once(tmp_path, cache_folder):
     script = f"""
 import time

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 from PIL import Image
 
-from condgen.conditions import ClassLabel, NoCondition
+from condgen.conditions import Attributes, ClassLabel, NoCondition
 from condgen.data import DataModule
 from condgen.data.augment import Crop, Flip
 from condgen.data.sources import MNIST
@@ -256,19 +256,18 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
         "archive": lambda: make_zip("a.zip", [torch.zeros(4, 4).byte().numpy()] * 18, [0, 1] * 9),
     }
     overrides = [f"data.path={files[name]()}", "data.batch_size=4"] if name in files else []
+    overrides += ["data.path=faces"] * (name == "table")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "data").symlink_to(CONF)
-    (tmp_path / "conf" / "metrics").symlink_to(CONF.parent / "metrics")
-    top = {
-        "defaults": [{"metrics": "none"}, {"data": name}, "_self_"],
-        "seed": 3,
-        "condition": {"_target_": "condgen.conditions.ClassLabel", "_partial_": True},
-    }
+    for group in ("metrics", "condition"):
+        (tmp_path / "conf" / group).symlink_to(CONF.parent / group)
+    top = {"defaults": [{"metrics": "none"}, {"condition": "class"}, {"data": name}, "_self_"], "seed": 3}
     OmegaConf.save(top, tmp_path / "conf" / "top.yaml")
     with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
         config = compose("top", overrides=[*overrides, "data.split=[0.5,0.25,0.25]", "data.imbalance={0: 0.5}"])
     data = instantiate(config.data)
-    assert isinstance(data, DataModule) and data.seed == 3 and data.make_condition.func is ClassLabel
+    assert isinstance(data, DataModule) and data.seed == 3
+    assert data.make_condition.func is (Attributes if name in ("mnist_attributes", "table") else ClassLabel)
     assert data.split == [0.5, 0.25, 0.25] and isinstance(data.make_condition, partial)
     if name in (*files, "mnist"):
         data.prepare()

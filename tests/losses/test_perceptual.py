@@ -59,6 +59,7 @@ def test_the_layers_of_the_shipped_classifier():
     assert torch.equal(layers(grey)[0], layers(grey.expand(-1, 3, -1, -1))[0])
 
 
+@pytest.mark.slow
 def test_vgg_is_looked_at_after_four_activations(tmp_path):
     from torchvision.models import vgg16
 
