@@ -166,6 +166,8 @@ PEN = Attributes([Category("digit", ("0", "1", "2")), Number("rotation", -45, 45
         ("1", [[1, None, None]]),  # of the first attribute
         ("0,2", [[0, None, None], [2, None, None]]),
         ("rotation=0", [[None, 0, None]]),
+        ('{"digit": 1, "rotation": -30, "colour": "red"}', [[1, -30, 0]]),  # JSON
+        ('[{"digit": "0-1", "rotation": 45, "colour": 0}, "2"]', [[0, 45, 0], [1, 45, 0], [2, None, None]]),
     ],
 )
 def test_attributes_are_written_by_names(text, values):
@@ -180,6 +182,13 @@ def test_attributes_are_written_by_names(text, values):
         )
     for described, row in zip(PEN.describe(encoded), encoded, strict=True):  # what is described can be asked for again
         torch.testing.assert_close(PEN.encode(described.replace(" ", ","))[0], row, equal_nan=True, atol=1e-5, rtol=0)
+
+
+def test_what_is_almost_json_is_refused():
+    with pytest.raises(CondgenError, match="starts as JSON and is none"):
+        PEN.encode('{"digit": 1')
+    with pytest.raises(CondgenError, match="unknown"):
+        PEN.encode('{"digit": 7}')
 
 
 def test_attributes_as_a_dict_and_as_a_vector():

@@ -1,5 +1,6 @@
 """The contract of a condition, and the condition that is none."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from inspect import signature
@@ -70,7 +71,9 @@ class Condition(ABC):
         """Name each of the encoded conditions, for files and captions."""
 
     def encode(self, value: Any) -> Tensor:
-        """Encode an index, a name, a text such as ``"0-9"``, a list of these, or an encoded tensor.
+        """Encode an index, a name, a text such as ``"0-9"`` or ``"digit=3,colour=red"``, or an encoded tensor.
+
+        Also an object such as ``{"digit": 3, "colour": "red"}``, a list of any of these, and either of the two as JSON.
 
         Raises:
             CondgenError: the value names nothing that this condition knows.
@@ -81,6 +84,12 @@ class Condition(ABC):
             return self.parse(",".join(f"{name}={part}" for name, part in value.items()))
         if isinstance(value, Sequence) and not isinstance(value, str):
             return torch.cat([self.encode(v) for v in value])
+        if isinstance(value, str) and value.strip()[:1] in ("{", "["):
+            try:
+                found = json.loads(value)
+            except json.JSONDecodeError as error:
+                raise CondgenError(f"{value} starts as JSON and is none: {error}.") from error
+            return self.encode(found)
         return self.parse(str(value))
 
     def ask(self, text: str | None, image: Tensor | None = None) -> Tensor:
