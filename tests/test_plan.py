@@ -151,6 +151,7 @@ def test_a_run_plans_itself_into_its_budget(now: list[float], tmp_path: Path) ->
     assert finished.code == 0 and "is finished" in finished.out and "run.budget_minutes=null" in finished.out
 
 
+@pytest.mark.slow
 def test_a_stopped_run_keeps_its_plan_and_equals_one_of_that_length(
     now: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,8 @@ def measured_alike(directory: Path, samples: int) -> None:
         assert alone[name] == pytest.approx(value, rel=1e-4), name
 
 
-@pytest.mark.parametrize("model", [pytest.param("cgan_mlp", marks=pytest.mark.slow), "cvae_mlp"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["cgan_mlp", "cvae_mlp"])
 def test_two_processes_train_what_one_trains(model: str, tmp_path: Path) -> None:
     """Without batch norm the same global batches and noise give the same losses; both processes end with the same weights."""
     for name, trainer, epochs in (("one", "cpu", 1), ("two", "ddp_cpu", 2)):

@@ -89,6 +89,7 @@ def test_from_the_command_line(gan_run, tmp_path):
     assert "no batch norm" in sentence and not (tmp_path / "no.png").exists()
 
 
+@pytest.mark.slow
 def test_a_measurement_says_how_the_model_was_sampled(gan_run, tmp_path):
     settings = ["split=val", "samples=200", "suite=[fid]", "sampling.truncation=0.5"]
     assert condgen("evaluate", gan_run, *settings, "--out", tmp_path / "out", cwd=tmp_path).code == 0
