@@ -11,7 +11,6 @@ import os
 import platform
 import shlex
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -26,6 +25,7 @@ from condgen.callbacks.progress import planned_batches
 from condgen.config import sentence
 from condgen.errors import CondgenError
 from condgen.files import write_json, write_text
+from condgen.heartbeat import repeating
 from condgen.slurm import Requeue, job_id, requeue
 from condgen.source import git_state, packages
 from condgen.status import BEAT, LOCK, read_status
@@ -119,20 +119,13 @@ def recorded(
 @contextlib.contextmanager
 def alive(directory: Path) -> Iterator[None]:
     """Give a sign of life every few seconds, from a thread of its own: the time of the lock."""
-    done = threading.Event()
 
     def beat() -> None:
-        while not done.wait(BEAT):
-            with contextlib.suppress(OSError):
-                os.utime(directory / LOCK)
+        with contextlib.suppress(OSError):
+            os.utime(directory / LOCK)
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
+    with repeating(BEAT, beat):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def ended_by(error: BaseException) -> dict[str, Any]:
@@ -174,21 +167,15 @@ class Heartbeat(L.Callback):
 
     def __init__(self, directory: Path, metric: str | None, every: float = BEAT):
         self.directory, self.metric, self.every = directory, metric, every
-        self._done = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._beating = contextlib.ExitStack()
+        self._began = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin, in the first process."""
         if trainer.is_global_zero:
             self.beat(trainer, began=time.time(), first=trainer.global_step)
-            self._thread = threading.Thread(target=self.run, args=(trainer,), daemon=True)
-            self._thread.start()
-
-    def run(self, trainer: L.Trainer) -> None:
-        """Beat until the run ends."""
-        while not self._done.wait(self.every):
-            with contextlib.suppress(CondgenError):  # a full disk: the next checkpoint will say so
-                self.beat(trainer)
+            self._began = True
+            self._beating.enter_context(repeating(self.every, lambda: self.beat_if_possible(trainer)))
 
     def beat(self, trainer: L.Trainer, **more: Any) -> None:
         """Write where the run stands."""
@@ -199,14 +186,17 @@ class Heartbeat(L.Callback):
         total = batches // steps if batches else None
         write_status(self.directory, at=time.time(), step=trainer.global_step, total=total, metric=metric, best=best, **more)
 
+    def beat_if_possible(self, trainer: L.Trainer) -> None:
+        """Write it unless the disk is full: the next checkpoint will say so."""
+        with contextlib.suppress(CondgenError):
+            self.beat(trainer)
+
     def stop(self, trainer: L.Trainer) -> None:
         """Beat once more and no longer."""
-        if self._thread is not None:
-            self._done.set()
-            self._thread.join()
-            self._thread = None
-            with contextlib.suppress(CondgenError):
-                self.beat(trainer)
+        self._beating.close()
+        if self._began:
+            self._began = False
+            self.beat_if_possible(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """The run failed or was stopped."""

@@ -70,6 +70,7 @@ def bits(nats: Tensor, size: int) -> Tensor:
     return nats / (size * math.log(2))
 
 
-def log_normal(z: Tensor) -> Tensor:
-    """Log-density of a standard normal at z (B, D): (B,)."""
-    return -0.5 * z.square().sum(1) - 0.5 * math.log(2 * math.pi) * z.shape[1]
+def log_normal(z: Tensor, mean: Tensor | float = 0.0, log_variance: Tensor | float = 0.0) -> Tensor:
+    """Return the log-density of z (B, D) under independent Gaussians, (B,): standard normal ones where no more is given."""
+    log_variance = torch.as_tensor(log_variance, device=z.device)
+    return -0.5 * ((z - mean).square() * (-log_variance).exp() + log_variance + math.log(2 * math.pi)).sum(1)

@@ -1,6 +1,6 @@
 """What a GAN's two players move on, and how the game stands."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,12 +61,6 @@ def vitals(
 def gradient_norm(network: nn.Module) -> Tensor:
     """Return the Euclidean norm of all gradients of ``network`` together, those of its last update."""
     return nn.utils.get_total_norm([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
-
-
-def clip(parameters: Iterable[nn.Parameter], largest: float | None) -> None:
-    """Scale the gradients of ``parameters`` down to the ``largest`` norm that is allowed; None: any."""
-    if largest is not None:
-        nn.utils.clip_grad_norm_(parameters, largest)
 
 
 def require_grad(parameters: list[nn.Parameter], required: bool) -> None:

@@ -23,7 +23,7 @@ from condgen.losses.diffaugment import DiffAugment
 from condgen.losses.paired import PairedLoss
 from condgen.losses.regularizers import Regularizer, Turn
 from condgen.models.base import BLOCK, Batch, GenerativeModel, MakeOptimizer, check_optimizer
-from condgen.models.game import Game, clip, mean_of, require_grad, vitals
+from condgen.models.game import Game, mean_of, require_grad, vitals
 from condgen.models.gan_checks import (
     check_augment,
     check_choices,
@@ -34,6 +34,7 @@ from condgen.models.gan_checks import (
 )
 from condgen.models.sampling import measure_statistics
 from condgen.models.schedules import Schedule, set_rates
+from condgen.models.updates import clip
 from condgen.randomness import generator as keyed_generator
 from condgen.spaces import Space
 

@@ -12,6 +12,7 @@ from condgen.losses.adversarial import AdversarialLoss
 from condgen.losses.diffaugment import ADA, DiffAugment
 from condgen.losses.paired import PairedLoss, Terms
 from condgen.losses.regularizers import Regularizer, Regularizers
+from condgen.models.updates import check_updates
 from condgen.nets.layers import Discriminator
 from condgen.spaces import Space
 
@@ -39,14 +40,11 @@ def check_choices(
         )
     if latent < 1 or discriminator_steps < 1 or accumulate < 1:
         raise CondgenError("model.latent, model.discriminator_steps and model.accumulate must be at least 1.")
-    if not 0 <= ema < 1:
-        raise CondgenError(f"model.ema must lie in [0, 1), not {ema}; 0 switches the average off.")
     if order not in ("discriminator_first", "generator_first"):
         raise CondgenError(f"model.order must be discriminator_first or generator_first, not {order}.")
     if fake_condition not in ("batch", "random"):
         raise CondgenError(f"model.fake_condition must be batch or random, not {fake_condition}.")
-    if gradient_clip is not None and gradient_clip <= 0:
-        raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
+    check_updates(ema, gradient_clip)
 
 
 def check_discriminator(network: nn.Module, condition: Condition) -> Discriminator:

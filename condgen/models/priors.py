@@ -7,7 +7,6 @@ A standard normal has T = identity; a Gaussian of the condition's own mean and d
 Chen et al. 2017, section 3.2). Both start as the standard normal.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -16,16 +15,11 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
+from condgen.losses.likelihood import log_normal
 from condgen.nets.layers import Hidden, MakeEmbedding, embedding_of
 
 MakePrior = Callable[..., "Prior"]
 """Makes the prior from (latent, condition)."""
-
-
-def log_normal(z: Tensor, mean: Tensor | float = 0.0, log_variance: Tensor | float = 0.0) -> Tensor:
-    """Return the log-density of z (B, latent) under independent Gaussians, (B,)."""
-    log_variance = torch.as_tensor(log_variance, device=z.device)
-    return -0.5 * ((z - mean).square() * (-log_variance).exp() + log_variance + math.log(2 * math.pi)).sum(1)
 
 
 def gaussian_divergence(mean: Tensor, log_variance: Tensor, of_mean: Tensor, of_log_variance: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from condgen.ema import EMA
 from condgen.errors import CondgenError
 from condgen.models.base import GenerativeModel, MakeOptimizer, check_optimizer
 from condgen.models.schedules import Schedule, set_rates
+from condgen.models.updates import check_updates, clip
 from condgen.spaces import Space
 
 
@@ -54,10 +55,7 @@ class SingleNetwork(GenerativeModel):
         seed: int = 0,
     ):
         super().__init__(space, condition, expects, seed)
-        if not 0 <= ema < 1:
-            raise CondgenError(f"model.ema must lie in [0, 1), not {ema}; 0 switches it off.")
-        if gradient_clip is not None and gradient_clip <= 0:
-            raise CondgenError(f"model.gradient_clip must be positive, not {gradient_clip}; null clips nothing.")
+        check_updates(ema, gradient_clip)
         if warmup < 0:
             raise CondgenError(f"model.warmup must be at least 0 updates, not {warmup}.")
         self.network = network(condition=condition, space=space)
@@ -93,8 +91,7 @@ class SingleNetwork(GenerativeModel):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Scale the gradients down to the largest norm that is allowed."""
-        if self.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+        clip(self.network.parameters(), self.gradient_clip)
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Update the network, then its average: before any checkpoint of this update is written."""

@@ -20,9 +20,10 @@ from torch.optim import Optimizer
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
+from condgen.losses.likelihood import log_normal
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.models.base import Batch, GenerativeModel, MakeOptimizer, check_optimizer
-from condgen.models.priors import MakePrior, StandardNormal, log_normal
+from condgen.models.priors import MakePrior, StandardNormal
 from condgen.models.schedules import Schedule, set_rates
 from condgen.spaces import Images, Space
 

@@ -9,7 +9,6 @@ import logging
 import os
 import platform
 import random
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from condgen.errors import CondgenError
+from condgen.heartbeat import repeating
 from condgen.randomness import mix
 from condgen.sweeps.results import Direction
 from condgen.sweeps.space import Space
@@ -178,21 +178,14 @@ def alive(trial: FrozenTrial) -> bool:
 @contextlib.contextmanager
 def beating(trials: Sequence[Trial]) -> Iterator[None]:
     """Give signs of life for ``trials`` while they run."""
-    done = threading.Event()
 
     def beat() -> None:
-        while not done.wait(BEAT):
-            for trial in trials:
-                with contextlib.suppress(Exception):  # a storage that cannot be reached now; or the trial was stopped
-                    trial.set_user_attr("seen", time.time())
+        for trial in trials:
+            with contextlib.suppress(Exception):  # a storage that cannot be reached now; or the trial was stopped
+                trial.set_user_attr("seen", time.time())
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
+    with repeating(BEAT, beat):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def default_storage(folder: Path) -> str:

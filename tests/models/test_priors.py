@@ -9,7 +9,8 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from condgen.conditions import ClassLabel, NoCondition, OneHot
 from condgen.errors import CondgenError
-from condgen.models.priors import FlowPrior, GaussianPrior, Prior, StandardNormal, log_normal
+from condgen.losses.likelihood import log_normal
+from condgen.models.priors import FlowPrior, GaussianPrior, Prior, StandardNormal
 
 TWO = ClassLabel(["a", "b"])
 
