@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from condgen.checkpoints import load
+    from condgen.run.checkpoint import load
 
 __all__ = ["load"]
 
@@ -11,7 +11,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """Import `load` when it is asked for: ``condgen --help`` need not wait for torch."""
     if name == "load":
-        from condgen.checkpoints import load
+        from condgen.run.checkpoint import load
 
         return load
     raise AttributeError(f"module 'condgen' has no attribute {name!r}")

@@ -22,7 +22,7 @@ def condgen() -> None:
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(context: typer.Context) -> None:
     """Train a model: condgen train [GROUP=CHOICE | KEY=VALUE ...]; see condgen train --help."""
-    from condgen.hydra_app import run_hydra
+    from condgen.config.hydra_app import run_hydra
 
     run_hydra(context.args)
 
@@ -74,7 +74,7 @@ def sample(
 @app.command()
 def evaluate(
     target: Annotated[Path, typer.Argument(help="A .ckpt file, a run directory, an .npz, or a folder of class sub-folders.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Such as split=val, samples=5000, metrics=inception.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Such as split=val, samples=5000, extractor=inception.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="evaluation/ of the run")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
@@ -155,6 +155,6 @@ def answer_shell(arguments: list[str]) -> None:
             print(" ".join(name for name in SUBCOMMANDS if typing_subcommand and name.startswith(typed)))
             return
         os.environ["COMP_LINE"] = line.replace(" train", "", 1)
-    from condgen.hydra_app import run_hydra
+    from condgen.config.hydra_app import run_hydra
 
     run_hydra([argument for argument in arguments if argument != "train"])

@@ -13,19 +13,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from condgen.checkpoints import device_of, find, read, restore
-from condgen.config import build, conf_dir
+from condgen.config.build import build, conf_dir
+from condgen.config.hydra_app import explain
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
-from condgen.hydra_app import explain
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Evaluator
 from condgen.metrics.features import Features
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save
-from condgen.models.base import GenerativeModel
 from condgen.resume import changed, stored
+from condgen.run.checkpoint import device_of, find, read, restore
 from condgen.spaces import Images
+from condgen.training.base import GenerativeModel
 
 
 def evaluate(
@@ -36,7 +36,7 @@ def evaluate(
     Args:
         target: a checkpoint, a run directory, an .npz (``images`` uint8 (N, H, W, C), ``labels`` (N,)) or a folder of class
             sub-folders of images.
-        overrides: choices and keys of ``conf/evaluate.yaml``, e.g. ``split=val`` or ``metrics=inception``.
+        overrides: choices and keys of ``conf/evaluate.yaml``, e.g. ``split=val`` or ``extractor=inception``.
         out: folder to write to; None: beside the run's checkpoints, or below ``outputs/evaluation``.
         device: where to compute.
         trust: accept foreign classes in the stored configuration.
@@ -57,7 +57,9 @@ def evaluate(
             )
     run = checkpoint.resolve().parent.parent if checkpoint else None
     config = settings(target, run if run and (run / "config.yaml").is_file() else None, overrides, trust)
-    evaluator = Evaluator(build("metrics", config["metrics"]), build("data", config["data"]), config["split"], config["seed"])
+    evaluator = Evaluator(
+        build("extractor", config["extractor"]), build("data", config["data"]), config["split"], config["seed"]
+    )
     place = device_of(device)
     evaluator.extractor.to(place)
     metrics = chosen(config["suite"])
@@ -100,12 +102,12 @@ def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) 
         raise CondgenError(explain(error)) from error
     config: Any = OmegaConf.to_container(tree, resolve=False)
     known = stored(run, trust) if run else {}
-    for name in ("data", "metrics"):
+    for name in ("data", "extractor"):
         config[name] = config.get(name) or known.get(name)
         if not config[name]:
             raise CondgenError(
                 f"{name}= has to be chosen to evaluate {target}, for example "
-                + ("data=mnist." if name == "data" else "metrics=mnist-cnn, the extractor that looks at the images.")
+                + ("data=mnist." if name == "data" else "extractor=mnist-cnn, the extractor that looks at the images.")
             )
     config = changed(config, deep)
     for name in ("seed", "samples", "likelihood"):

@@ -9,11 +9,11 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from condgen.checkpoints import read
-from condgen.config import check_stored, plain, sentence
+from condgen.config.build import check_stored, plain, sentence
 from condgen.errors import CondgenError
-from condgen.planning import longer, stored_plan
-from condgen.rundir import read_sessions, stored_status
+from condgen.run.checkpoint import read
+from condgen.run.directory import read_sessions, stored_status
+from condgen.run.plan import longer, stored_plan
 from condgen.train import Outcome, train
 
 log = logging.getLogger("condgen")

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.checkpoints import device_of, load
 from condgen.data.decode import Picture, decode, opacity
 from condgen.data.pixels import resize
 from condgen.data.tables import Decoding
 from condgen.errors import CondgenError
 from condgen.files import replacing, save_png
-from condgen.models.base import GenerativeModel
 from condgen.reporting.pictures import starts, walk
+from condgen.run.checkpoint import device_of, load
 from condgen.spaces import Images, Space, to_float, to_uint8
+from condgen.training.base import GenerativeModel
 
 
 def write_samples(

@@ -24,17 +24,17 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from condgen.callbacks.checkpoint import Checkpoint, metrics
 from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.plan import Planner
-from condgen.checkpoints import build_model
-from condgen.config import build, sentence
+from condgen.config.build import build, sentence
 from condgen.errors import CondgenError, NotMeasured
 from condgen.files import write_text
-from condgen.finetune import start_from
-from condgen.launcher import is_first, launch, local_workers, processes
-from condgen.messages import announce, conclude, logging_to
-from condgen.models.base import GenerativeModel
 from condgen.randomness import mix
-from condgen.rundir import Heartbeat, recorded
-from condgen.scaling import scaled
+from condgen.run.checkpoint import build_model
+from condgen.run.directory import Heartbeat, recorded
+from condgen.run.finetune import start_from
+from condgen.run.messages import announce, conclude, logging_to
+from condgen.run.processes import is_first, launch, local_workers, processes
+from condgen.run.scaling import scaled
+from condgen.training.base import GenerativeModel
 
 Config = dict[str, Any]
 Outcome = float | tuple[float | None, ...] | None

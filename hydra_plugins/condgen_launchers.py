@@ -4,4 +4,4 @@ from condgen.sweeps import slurm
 
 
 class SlurmLauncher(slurm.SlurmLauncher):
-    """See `condgen.sweeps.slurm.SlurmLauncher`."""
+    """See `condgen.sweeps.slurm_launcher.SlurmLauncher`."""

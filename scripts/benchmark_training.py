@@ -36,11 +36,11 @@ from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 import condgen.train
-from condgen.config import conf_dir
+from condgen.config.build import conf_dir
 from condgen.train import Run, assemble, fit
 
 MNIST_FILES = Path(condgen.__file__).parent / "data" / "files" / "mnist"
-COLOUR = ("data=mnist", "data.image_size=32", "data.channels=3", "metrics=none")
+COLOUR = ("data=mnist", "data.image_size=32", "data.channels=3", "extractor=none")
 
 
 @dataclass(frozen=True)

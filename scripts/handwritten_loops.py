@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from condgen.models.gan import GAN
 from condgen.spaces import to_float
 from condgen.train import Run
+from condgen.training.gan import GAN
 
 Contender = Callable[[], float]  # runs its batches, returns the seconds they took
 

@@ -1,7 +1,7 @@
 """Measure what docs/scaling.md needs of a recipe and what no GPU is needed for: parameters, arithmetic, bytes to all-reduce.
 
     uv run python scripts/measure_scaling.py mnist_quick
-    uv run python scripts/measure_scaling.py cifar10_biggan data=mnist data.image_size=32 data.channels=3 metrics=none
+    uv run python scripts/measure_scaling.py cifar10_biggan data=mnist data.image_size=32 data.channels=3 extractor=none
 
 A cycle is one update of G with the updates of D that belong to it. It is trained once by one process under Lightning's DDP;
 the bytes are those of the buckets that DDP hands to its communication hook, the same for any number of processes.
@@ -19,7 +19,7 @@ from torch.distributed import GradBucket
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from condgen.config import conf_dir
+from condgen.config.build import conf_dir
 from condgen.train import assemble, fit
 
 

@@ -20,10 +20,10 @@ import safetensors.torch
 import torch
 from hydra import compose, initialize_config_dir
 
+from condgen.augment.images import Augmentation, Crop, Flip, Rotate
+from condgen.augment.images import compose as chain
 from condgen.conditions import Attributes, Category
-from condgen.config import build, conf_dir, plain
-from condgen.data.augment import Augmentation, Crop, Flip, Rotate
-from condgen.data.augment import compose as chain
+from condgen.config.build import build, conf_dir, plain
 from condgen.data.tables import Part
 from condgen.losses.attributes import attribute_loss
 from condgen.metrics.extractors import SHIPPED, digest

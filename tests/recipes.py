@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from condgen.checkpoints import build_model
 from condgen.conditions import ClassLabel, Condition
-from condgen.config import conf_dir
+from condgen.config.build import conf_dir
+from condgen.run.checkpoint import build_model
 from condgen.spaces import Images, Space
 
 DIGITS = ClassLabel([str(digit) for digit in range(10)])

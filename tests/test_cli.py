@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import condgen
 from condgen.cli import SUBCOMMANDS
-from condgen.config import conf_dir, plain
+from condgen.config.build import conf_dir, plain
 from condgen.train import train
 
 ROOT = Path(__file__).parents[1]

@@ -94,7 +94,7 @@ def test_classes_are_needed():
 
 @pytest.mark.parametrize("condition", [PETS, NoCondition()])
 def test_config_rebuilds_it(condition):
-    from condgen.config import build
+    from condgen.config.build import build
 
     again = build("condition", condition.config())
     assert type(again) is type(condition) and again.classes == condition.classes
@@ -253,7 +253,7 @@ def test_attributes_are_shown_by_their_first_and_walked_between():
 
 
 def test_attributes_are_rebuilt_without_the_data_and_know_classes():
-    from condgen.config import build
+    from condgen.config.build import build
 
     digits = ("0", "1", "2")
     named = Attributes(PEN.fields, ["digit", "rotation"], classes=digits)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from condgen.ema import EMA
+from condgen.training.ema import EMA
 
 
 def network():

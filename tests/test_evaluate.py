@@ -153,11 +153,11 @@ def test_images_that_cannot_be_measured_are_refused(
         (["seed=x"], "seed must be a whole number"),
         (["weights=best"], "must be ema or raw"),
         (
-            ["metrics=mnist"],
-            "metrics=mnist does not exist: choose one of cifar10-resnet, custom, inception, mnist-attributes, mnist-cnn",
+            ["extractor=mnist"],
+            "extractor=mnist does not exist: choose one of cifar10-resnet, custom, inception, mnist-attributes, mnist-cnn",
         ),
         (["colour=red"], "Unknown key 'colour'"),
-        (["metrics=cifar10-resnet", "metrics.resize=bilinear"], "tells 10 classes apart (airplane, automobile, bird, ...)"),
+        (["extractor=cifar10-resnet", "extractor.resize=bilinear"], "tells 10 classes apart (airplane, automobile, bird, ...)"),
         (["data=fashion_mnist", "data.root=."], "."),
         (["--device", "cuda:9"], "--device cuda:9 is not available"),
     ],
@@ -204,9 +204,9 @@ def test_a_checkpoint_of_another_size_is_refused_unless_a_resize_is_named(run_co
     arguments = ("experiment=none", "model=cgan_embedding", "data.image_size=32", "trainer=cpu", "trainer.max_steps=1")
     assert run_condgen("train", *arguments, "callbacks.evaluation=null", "hydra.run.dir=run").code == 0
     sentence = run_condgen("evaluate", "run", "--out", "out").sentence()
-    assert "takes images of 1x28x28 and the samples of" in sentence and "are 1x32x32: metrics.resize=bilinear" in sentence
+    assert "takes images of 1x28x28 and the samples of" in sentence and "are 1x32x32: extractor.resize=bilinear" in sentence
     assert not (tmp_path / "out").exists()
-    command = ("evaluate", "run", "metrics.resize=bilinear", "samples=200", *FEW, "--out", "out")
+    command = ("evaluate", "run", "extractor.resize=bilinear", "samples=200", *FEW, "--out", "out")
     record = measured(run_condgen(*command), tmp_path / "out")
     assert record.protocol.resize == "1x32x32 to 1x28x28, bilinear, antialiased"
     # The real images are those of 28x28, not resized twice: the same as for any other model.

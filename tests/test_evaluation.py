@@ -94,9 +94,9 @@ def test_early_stopping_watches_a_figure(run_condgen: Run, tmp_path: Path) -> No
         (["callbacks.checkpoint.monitor=quality/fid/mnist-cnn/val-9k"], f"not measured during training: {FID}"),
         (["callbacks.evaluation.samples=3"], "at least 100"),
         (["callbacks.evaluation.metrics=[fit]"], "'fit'"),
-        (["data.image_size=32"], "takes images of 1x28x28 and the samples are 1x32x32: metrics.resize=bilinear"),
-        (["metrics=cifar10-resnet", "metrics.resize=bilinear"], "tells 10 classes apart"),
-        (["metrics=custom"], "metrics.network has no value"),
+        (["data.image_size=32"], "takes images of 1x28x28 and the samples are 1x32x32: extractor.resize=bilinear"),
+        (["extractor=cifar10-resnet", "extractor.resize=bilinear"], "tells 10 classes apart"),
+        (["extractor=custom"], "extractor.network has no value"),
     ],
 )
 def test_an_evaluation_that_cannot_work_is_refused_before_training(
@@ -119,10 +119,10 @@ def test_a_classifier_of_the_user_measures(run_condgen: Run, tmp_path: Path, mon
     )
     monkeypatch.syspath_prepend(tmp_path)
     network = (
-        "metrics=custom",
-        "metrics.name=mine",
-        "metrics.network={_target_: mine.Net, width: 16}",
-        "metrics.shape=[1,28,28]",
+        "extractor=custom",
+        "extractor.name=mine",
+        "extractor.network={_target_: mine.Net, width: 16}",
+        "extractor.shape=[1,28,28]",
     )
     assert run_condgen("train", *SHORT, "model=cgan_mlp", *network, "hydra.run.dir=run").code == 0
     assert len(curve(tmp_path / "run", "quality/fid/mine/val-500")) == 2

@@ -7,8 +7,8 @@ import torch
 from command import TINY, condgen
 from recipes import make_model
 
-from condgen.checkpoints import read
-from condgen.finetune import start_from, weights_of
+from condgen.run.checkpoint import read
+from condgen.run.finetune import start_from, weights_of
 
 ONE_STEP = (*TINY, "trainer.limit_train_batches=1", "trainer.max_epochs=1", "callbacks.samples=null", "logger=none")
 STILL = ("model.generator_optimizer.lr=0", "model.discriminator_optimizer.lr=0")

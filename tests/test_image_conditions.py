@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from condgen.augment.images import Compose, Crop, Flip
 from condgen.conditions import ClassLabel, Colorize, Edges, ImageCondition, Inpaint, OneHot, Together
-from condgen.config import build
+from condgen.config.build import build
 from condgen.data import DataModule
-from condgen.data.augment import Compose, Crop, Flip
 from condgen.data.loader import BatchLoader
 from condgen.data.tables import Table, Tables
 from condgen.errors import CondgenError

@@ -19,8 +19,8 @@ import pytest
 from command import condgen
 from witness import told, watched
 
-from condgen import launcher
 from condgen.errors import CondgenError
+from condgen.run import processes as launcher
 
 TESTS = Path(__file__).parent
 TINY = ("experiment=none", "model=cgan_mlp", "trainer=ddp_cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=6")

@@ -15,7 +15,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from condgen.config import conf_dir, plain
+from condgen.config.build import conf_dir, plain
 from condgen.errors import CondgenError
 from condgen.metrics.protocol import SAMPLING, Protocol
 from condgen.metrics.record import Record, write_record
@@ -36,7 +36,7 @@ def wide(monkeypatch):
 
 def settings(seed: int, directory: Path, **changes: object) -> dict:
     """Return a small configuration with everything that follows from a run's seed and folder."""
-    model = {"_target_": "condgen.models.gan.GAN", "latent": 64, "generator": {"width": 32}}
+    model = {"_target_": "condgen.training.gan.GAN", "latent": 64, "generator": {"width": 32}}
     config = {
         "seed": seed,
         "run": {"name": "digits", "dir": str(directory), "threads": None},
@@ -151,7 +151,7 @@ def test_a_recipe_repeated_with_another_seed_is_the_same_run(experiment, tmp_pat
 
 def test_of_many_differences_those_that_tell_runs_apart_are_shown(run_condgen, tmp_path):
     put_run(tmp_path, 0, {"fid": 1.0}, folder="a")
-    other = {"_target_": "condgen.models.vae.VAE", "latent": 8, "beta": 2.0, "encoder": {"width": 16}}
+    other = {"_target_": "condgen.training.vae.VAE", "latent": 8, "beta": 2.0, "encoder": {"width": 16}}
     put_run(tmp_path, 0, {"fid": 2.0}, folder="b", model=other, data__batch_size=512)
     (rows,) = table(run_condgen("leaderboard", "outputs").out).values()
     assert [row[0] for row in rows[1:3]] == ["digits (model=GAN, ...)", "digits (model=VAE, ...)"]

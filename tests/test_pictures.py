@@ -9,12 +9,12 @@ from torch import nn
 
 import condgen
 from condgen.conditions import ClassLabel, LearnedEmbedding, NoCondition, OneHot
-from condgen.models.base import GenerativeModel
 from condgen.nets.conv import ConvDecoder, ConvGenerator
 from condgen.nets.mlp import MLPDecoder, MLPGenerator
 from condgen.reporting.charts import confusion_chart, curves_chart, needs_log, read_curves, running_mean
 from condgen.reporting.pictures import condition_interpolation, latent_interpolation, nearest_rows, neighbours, slerp, spread
 from condgen.spaces import Images, to_float, to_uint8
+from condgen.training.base import GenerativeModel
 
 SPACE = Images((1, 28, 28))
 

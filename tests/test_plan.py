@@ -12,12 +12,12 @@ import pytest
 import torch
 from command import Result, condgen
 
-from condgen import hydra_app
 from condgen.callbacks import plan
 from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.interrupt import Interrupt
-from condgen.models.base import GenerativeModel
-from condgen.planning import share_out
+from condgen.config import hydra_app
+from condgen.run.plan import share_out
+from condgen.training.base import GenerativeModel
 
 FID = "quality/fid/mnist-cnn/val-100"
 COMMON = (
@@ -133,7 +133,7 @@ def test_what_is_shared_out_fills_the_time_and_no_more(left: float, update: floa
 
 
 def test_a_run_plans_itself_into_its_budget(now: list[float], tmp_path: Path) -> None:
-    rate = "model.decay={_target_: condgen.models.schedules.Linear}"
+    rate = "model.decay={_target_: condgen.training.schedules.Linear}"
     result = train(tmp_path / "run", *BUDGET, rate, "trainer.max_epochs=1", "trainer.max_steps=7")
     found = planned(tmp_path / "run")
     assert 0.85 * 30 < now[0] - 1000 <= 30

@@ -12,8 +12,8 @@ import torch
 import yaml
 from command import TINY, Result, condgen
 
-from condgen import source
-from condgen.rundir import ended_by
+from condgen.run import provenance as source
+from condgen.run.directory import ended_by
 
 ONE = ("experiment=none", "model=cvae_mlp", *TINY, "trainer.max_epochs=1")
 

@@ -91,7 +91,7 @@ def test_a_report_holds_all_of_a_run(run, run_condgen):
         assert re.search(rf"\b{said}\b", page.text), said
     assert "guidance" not in page.text  # there was none
     assert "GAN · MLPGenerator · MNIST" in page.text and "2 updates" in page.text
-    assert "_target_: condgen.models.gan.GAN" in page.text  # the configuration
+    assert "_target_: condgen.training.gan.GAN" in page.text  # the configuration
     captions = [caption for caption, _ in page.pictures]
     assert [caption.split()[0] for caption in captions] == ["Class", "Generated", "own", "step-00000002:", "All"]
     assert captions[2] == "own <idea>"

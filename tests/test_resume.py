@@ -41,7 +41,7 @@ COMMON = (
     "callbacks.evaluation.samples=100",
     "callbacks.evaluation.final=null",
     "data.batch_size=16",
-    "data.augment=[{_target_: condgen.data.augment.Crop, padding: 2}]",
+    "data.augment=[{_target_: condgen.augment.images.Crop, padding: 2}]",
 )
 RUNS = {
     "gan": (*COMMON, "model=cgan_conv", "model.discriminator.dropout=0.3", "model.fake_condition=random"),

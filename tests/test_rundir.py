@@ -12,8 +12,8 @@ import torch
 from command import TINY, condgen
 from PIL import Image
 
-from condgen import rundir
 from condgen.errors import CondgenError
+from condgen.run import directory as rundir
 from condgen.status import read_status
 
 ONE = ("experiment=none", "model=cvae_mlp", *TINY, "trainer.max_epochs=1")

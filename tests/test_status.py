@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from command import condgen
 
-from condgen import rundir
 from condgen import status as module
+from condgen.run import directory as rundir
 from condgen.status import GRACE, Status, read_all, read_status
 
 

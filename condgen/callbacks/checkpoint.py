@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from condgen.callbacks.evaluation import Evaluation
 from condgen.errors import CondgenError
 from condgen.files import replacing, write_json
-from condgen.models.base import Batch, GenerativeModel
+from condgen.training.base import Batch, GenerativeModel
 
 LOOK = 20
 """Batches after which several processes ask each other whether one of them wants to save or to stop."""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from condgen.errors import CondgenError
 from condgen.metrics.record import Record
-from condgen.models.base import Batch, GenerativeModel
+from condgen.training.base import Batch, GenerativeModel
 
 log = logging.getLogger("condgen")
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from condgen.data import DataModule
 from condgen.errors import CondgenError
-from condgen.loggers import show
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Evaluator
 from condgen.metrics.extractors import Extractor
@@ -20,7 +19,8 @@ from condgen.metrics.features import Features
 from condgen.metrics.protocol import Protocol, thousands
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
-from condgen.models.base import BLOCK, Batch, GenerativeModel
+from condgen.run.loggers import show
+from condgen.training.base import BLOCK, Batch, GenerativeModel
 
 log = logging.getLogger("condgen")
 

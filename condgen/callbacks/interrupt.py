@@ -9,8 +9,8 @@ import lightning as L
 
 from condgen.callbacks.checkpoint import LOOK, Checkpoint, agree
 from condgen.errors import CondgenError
-from condgen.models.base import Batch
-from condgen.slurm import Requeue, job_id
+from condgen.run.slurm import Requeue, job_id
+from condgen.training.base import Batch
 
 log = logging.getLogger("condgen")
 

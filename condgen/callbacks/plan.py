@@ -15,8 +15,8 @@ from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.progress import planned_batches
 from condgen.callbacks.samples import SampleGrid
 from condgen.errors import CondgenError
-from condgen.models.base import Batch, GenerativeModel
-from condgen.planning import Plan, at, duration, rate, share_out, stored_plan
+from condgen.run.plan import Plan, at, duration, rate, share_out, stored_plan
+from condgen.training.base import Batch, GenerativeModel
 
 log = logging.getLogger("condgen")
 

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from condgen.callbacks.evaluation import Evaluation
 from condgen.errors import CondgenError
-from condgen.models.base import Batch, GenerativeModel
+from condgen.training.base import Batch, GenerativeModel
 
 
 class Progress(L.Callback):

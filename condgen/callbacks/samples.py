@@ -9,10 +9,10 @@ from torch import Tensor
 
 from condgen.errors import CondgenError
 from condgen.files import save_png
-from condgen.loggers import show
-from condgen.models.base import Batch, GenerativeModel
 from condgen.reporting.pictures import starts
+from condgen.run.loggers import show
 from condgen.spaces import floating
+from condgen.training.base import Batch, GenerativeModel
 
 GAP = 12  # white pixels between the real half and the generated one
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from condgen.augment.images import Augmentation
 from condgen.conditions import Condition, NoCondition
-from condgen.data.augment import Augmentation
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import floating

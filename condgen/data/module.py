@@ -10,9 +10,9 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
+from condgen.augment.images import Augmentation, compose
 from condgen.conditions import Condition
 from condgen.conditions.base import of_data
-from condgen.data.augment import Augmentation, compose
 from condgen.data.loader import BatchLoader
 from condgen.data.prepare import choose, class_labels, pool
 from condgen.data.split import cut, require_every_class, thin

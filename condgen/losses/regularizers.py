@@ -155,7 +155,7 @@ class GradientPenalty(Regularizer):
 
 
 class Augmentation(Protocol):
-    """Changes samples (B, ...) by ``u`` (B, draws), uniform in [0, 1), as those of condgen.data.augment do."""
+    """Changes samples (B, ...) by ``u`` (B, draws), uniform in [0, 1), as those of condgen.augment.images do."""
 
     draws: int
 

@@ -23,9 +23,9 @@ from condgen.metrics.paired import baselines, paired_figures
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, floors, measure
-from condgen.models.base import BLOCK, GenerativeModel, evaluating
 from condgen.randomness import generator
 from condgen.spaces import Images, floating, to_uint8
+from condgen.training.base import BLOCK, GenerativeModel, evaluating
 
 FEWEST = 100
 """Images below which figures mean nothing."""
@@ -49,7 +49,7 @@ class Evaluator:
             raise CondgenError(f"split={split} must be val or test.")
         if not isinstance(data.space, Images):
             kind = type(data.space).__name__.lower()
-            raise CondgenError(f"The extractor {extractor.name} looks at images and the data are {kind}: set metrics=none.")
+            raise CondgenError(f"The extractor {extractor.name} looks at images and the data are {kind}: set extractor=none.")
         self.extractor, self.split, self.seed = extractor, split, seed
         fits = len(extractor.shape) == 1 or data.space.shape == extractor.shape
         self.original = data  # of the model's size

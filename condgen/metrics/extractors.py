@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from condgen.conditions import Attributes
-from condgen.config import build, sentence
+from condgen.config.build import build, sentence
 from condgen.data.pixels import recolour
 from condgen.errors import CondgenError
 from condgen.metrics.attributes import class_columns
@@ -63,7 +63,7 @@ class Extractor(nn.Module):
     ):
         super().__init__()
         if resize not in (None, *MODES):
-            raise CondgenError(f"metrics.resize={resize} must be null, {' or '.join(MODES)}.")
+            raise CondgenError(f"extractor.resize={resize} must be null, {' or '.join(MODES)}.")
         self.name, self.sha256, self.shape = name, sha256, tuple(shape)
         self.attributes = Attributes(fields) if fields else None
         self.classes = None if classes is None and not fields else [str(c) for c in classes or ()]
@@ -126,7 +126,7 @@ class Extractor(nn.Module):
             return "none"
         if self.resize is None:
             raise CondgenError(
-                f"{self.name} takes images of {wanted} and {what} are {given}: metrics.resize=bilinear would resize them, "
+                f"{self.name} takes images of {wanted} and {what} are {given}: extractor.resize=bilinear would resize them, "
                 "and their figures would say so."
             )
         return f"{given} to {wanted}, {self.resize}, {'antialiased' if self.antialias else 'not antialiased'}"
@@ -146,7 +146,7 @@ class Extractor(nn.Module):
             own = f" ({', '.join(self.classes[:3])}, ...)" if self.classes else ""
             raise CondgenError(
                 f"The extractor {self.name} tells {logits} classes apart{own} and the data have {len(classes)} "
-                f"({', '.join(classes[:3])}, ...): choose other metrics=, or your own classifier with metrics=custom."
+                f"({', '.join(classes[:3])}, ...): choose other metrics=, or your own classifier with extractor=custom."
             )
         return torch.tensor([classes.index(name) if name in classes else -1 for name in names])
 
@@ -162,7 +162,7 @@ class Shipped(Extractor):
 
     def __init__(self, name: str, resize: str | None = None, antialias: bool = True):
         card = json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
-        network: nn.Module = build("metrics.network", card["network"])
+        network: nn.Module = build("extractor.network", card["network"])
         sha256 = load_weights(network, SHIPPED / f"{name}.safetensors")
         if sha256 != card["sha256"]:
             raise CondgenError(f"The weights of {name} are not those that their card describes: install condgen anew.")
@@ -222,7 +222,7 @@ class InceptionNetwork(nn.Module):
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
         except ImportError as error:
-            raise CondgenError("metrics=inception needs torch-fidelity: pip install 'condgen[inception]'.") from error
+            raise CondgenError("extractor=inception needs torch-fidelity: pip install 'condgen[inception]'.") from error
         file = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
         try:
             if not weights and not file.exists():
@@ -231,7 +231,7 @@ class InceptionNetwork(nn.Module):
         except OSError as error:
             raise CondgenError(
                 f"The weights of Inception could not be downloaded from {URL_INCEPTION_V3} ({sentence(error)[:-1]}): go online "
-                f"once, or fetch {file.name} elsewhere and pass metrics.weights=PATH."
+                f"once, or fetch {file.name} elsewhere and pass extractor.weights=PATH."
             ) from error
         read_weights(file)  # torch-fidelity would run code from the file: refuse all but tensors first
         self.sha256 = digest(file.read_bytes())

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.data.augment import Augmentation
+from condgen.augment.images import Augmentation
 from condgen.data.loader import BatchLoader
 from condgen.files import replacing
 from condgen.nets.classifier import Classifier

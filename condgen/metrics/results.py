@@ -12,10 +12,10 @@ from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.features import Features
 from condgen.metrics.protocol import SAMPLING, thousands
 from condgen.metrics.record import Record, write_record
-from condgen.models.base import GenerativeModel
 from condgen.reporting.charts import confusion_chart
 from condgen.reporting.pictures import condition_interpolation, latent_interpolation, neighbours
 from condgen.spaces import Images, to_float
+from condgen.training.base import GenerativeModel
 
 SIDE = 10
 """Samples in a row and in a column of their picture."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from condgen.conditions import Codes
 from condgen.data.sources.ring import Ring
-from condgen.models.base import GenerativeModel
+from condgen.training.base import GenerativeModel
 
 RADIUS = 3.0
 """Standard deviations within which a point belongs to a mode."""

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condgen.models.base import BLOCK, GenerativeModel, evaluating
 from condgen.randomness import generator
 from condgen.spaces import Space, floating
+from condgen.training.base import BLOCK, GenerativeModel, evaluating
 
 NEIGHBOURS = 3
 """Training images that are shown for each generated sample."""

@@ -20,8 +20,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from condgen.errors import CondgenError
-from condgen.heartbeat import repeating
 from condgen.randomness import mix
+from condgen.run.heartbeat import repeating
 from condgen.sweeps.results import Direction
 from condgen.sweeps.space import Space
 

@@ -129,7 +129,7 @@ def badness_of(trial: "optuna.trial.FrozenTrial", place: int, sign: int) -> floa
 
 def write_all(folder: Path, lines: Sequence[str], groups: Sequence[Group], rows: Sequence[Row]) -> Path:
     """Write the Markdown, the CSV and the HParams, and return the Markdown's path."""
-    from condgen.loggers import write_hparams
+    from condgen.run.loggers import write_hparams
 
     write_csv(folder / "sweep.csv", groups)
     write_text(folder / "sweep.md", "\n".join(lines).rstrip() + "\n")

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
-from condgen.data.augment import Compose, Crop, Flip, Rotate
+from condgen.augment.images import Compose, Crop, Flip, Rotate
 from condgen.errors import CondgenError
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from condgen.augment.images import Compose, Crop, Flip
 from condgen.conditions import Attributes, Category, Number
-from condgen.data.augment import Compose, Crop, Flip
 from condgen.data.loader import BatchLoader
 from condgen.errors import CondgenError
 from condgen.randomness import generator

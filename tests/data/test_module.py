@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 from PIL import Image
 
+from condgen.augment.images import Crop, Flip
 from condgen.conditions import Attributes, ClassLabel, NoCondition
 from condgen.data import DataModule
-from condgen.data.augment import Crop, Flip
 from condgen.data.sources import MNIST
 from condgen.data.tables import AS_IS, Table, Tables
 from condgen.errors import CondgenError
@@ -259,9 +259,9 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
     overrides += ["data.path=faces"] * (name == "table")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "data").symlink_to(CONF)
-    for group in ("metrics", "condition"):
+    for group in ("extractor", "condition"):
         (tmp_path / "conf" / group).symlink_to(CONF.parent / group)
-    top = {"defaults": [{"metrics": "none"}, {"condition": "class"}, {"data": name}, "_self_"], "seed": 3}
+    top = {"defaults": [{"extractor": "none"}, {"condition": "class"}, {"data": name}, "_self_"], "seed": 3}
     OmegaConf.save(top, tmp_path / "conf" / "top.yaml")
     with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
         config = compose("top", overrides=[*overrides, "data.split=[0.5,0.25,0.25]", "data.imbalance={0: 0.5}"])

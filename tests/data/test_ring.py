@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from condgen.augment.images import Flip
 from condgen.conditions import ClassLabel, NoCondition
-from condgen.config import build
+from condgen.config.build import build
 from condgen.data import DataModule
-from condgen.data.augment import Flip
 from condgen.data.sources import Ring
 from condgen.data.tables import Decoding
 from condgen.errors import CondgenError

@@ -3,8 +3,18 @@
 import pytest
 import torch
 
+from condgen.augment.diffaugment import (
+    ADA,
+    OPERATIONS,
+    DiffAugment,
+    brightness,
+    contrast,
+    cutout,
+    flip,
+    saturation,
+    translation,
+)
 from condgen.errors import CondgenError
-from condgen.losses.diffaugment import ADA, OPERATIONS, DiffAugment, brightness, contrast, cutout, flip, saturation, translation
 
 STREAM = torch.Generator().manual_seed(0)
 

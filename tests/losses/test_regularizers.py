@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from condgen.augment.diffaugment import DiffAugment
 from condgen.errors import CondgenError
-from condgen.losses.diffaugment import DiffAugment
 from condgen.losses.regularizers import R1, R2, Consistency, GradientPenalty, LeCam, Regularizers, Turn
 
 STREAM = torch.Generator().manual_seed(0)

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
-from condgen.config import build, conf_dir, plain
+from condgen.config.build import build, conf_dir, plain
 from condgen.data.sources import CIFAR10, MNIST
 from condgen.errors import CondgenError
 from condgen.metrics.extractors import SHIPPED, Custom, Extractor, Inception, Shipped
@@ -94,7 +94,7 @@ def test_an_extractor_stays_frozen_and_in_eval_mode_and_out_of_autocast() -> Non
 
 
 def test_other_sizes_are_refused_unless_a_resize_is_named_and_then_stated() -> None:
-    with pytest.raises(CondgenError, match=r"takes images of 1x8x8 and the samples are 1x9x9: metrics.resize=bilinear"):
+    with pytest.raises(CondgenError, match=r"takes images of 1x8x8 and the samples are 1x9x9: extractor.resize=bilinear"):
         tiny().resizing((1, 9, 9), "the samples")
     with pytest.raises(CondgenError, match="grey"):
         tiny(resize="bilinear").resizing((3, 8, 8), "the samples")
@@ -102,7 +102,7 @@ def test_other_sizes_are_refused_unless_a_resize_is_named_and_then_stated() -> N
     assert extractor.resizing((1, 9, 9), "the samples") == "1x9x9 to 1x8x8, bilinear, not antialiased"
     assert extractor.resizing((1, 8, 8), "the samples") == "none"
     assert extractor(torch.zeros(2, 1, 9, 9, dtype=torch.uint8))[0].shape == (2, 12)
-    with pytest.raises(CondgenError, match=r"metrics.resize=nearest must be null, bilinear or bicubic"):
+    with pytest.raises(CondgenError, match=r"extractor.resize=nearest must be null, bilinear or bicubic"):
         tiny(resize="nearest")
 
 
@@ -174,15 +174,15 @@ def test_inception_that_can_be_had_in_no_way_says_both_ways(monkeypatch: pytest.
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(CondgenError, match=r"could not be downloaded from https.*go online once, or .* metrics.weights=PATH"):
+    with pytest.raises(CondgenError, match=r"could not be downloaded from https.*go online once, or .* extractor.weights=PATH"):
         Inception()
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "metrics").glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "extractor").glob("*.yaml")))
 def test_every_choice_of_the_group_composes_and_every_card_has_one(name: str) -> None:
     with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
-        node = compose("train", [f"metrics={name}"]).metrics
+        node = compose("train", [f"extractor={name}"]).extractor
     if (SHIPPED / f"{name}.json").exists():
-        assert build("metrics", plain(node)).name == name
+        assert build("extractor", plain(node)).name == name
     else:
         assert name in ("custom", "inception", "none")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from condgen.data.augment import Crop
+from condgen.augment.images import Crop
 from condgen.data.sources import MNIST
 from condgen.metrics.fitting import Recipe, accuracy, fit, triangle
 from condgen.nets.classifier import Classifier

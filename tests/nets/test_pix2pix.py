@@ -9,8 +9,8 @@ from torch import nn
 from condgen.conditions import ClassLabel, Colorize, Edges, Inpaint, Together
 from condgen.errors import CondgenError
 from condgen.losses.regularizers import slope
-from condgen.models.game import vitals
 from condgen.randomness import generator as keyed_generator
+from condgen.training.game import vitals
 
 PETS = ClassLabel(["frog", "ship", "toad"])
 GREY = (1, 28, 28)

@@ -10,11 +10,11 @@ from torch.nn.utils import parametrize
 
 from condgen import load
 from condgen.conditions import ClassLabel, LearnedEmbedding
-from condgen.ema import EMA
 from condgen.errors import CondgenError
-from condgen.models.base import evaluating
 from condgen.nets.norms import ConditionalBatchNorm
 from condgen.nets.weights import LAYERS, initialize, normalize_spectra
+from condgen.training.base import evaluating
+from condgen.training.ema import EMA
 
 SMALL = ("model.generator.width=16", "model.discriminator.width=16", "model.discriminator_steps=1")
 PETS = ClassLabel(["frog", "ship", "toad"])

@@ -1,0 +1,1 @@
+"""What changes images: the training data's, and those that a discriminator sees. Draws nothing itself, it is given numbers."""

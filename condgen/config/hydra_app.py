@@ -1,0 +1,157 @@
+"""``condgen train``: Hydra composes the configuration, `condgen.train` does the work."""
+
+import contextlib
+import difflib
+import logging
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from condgen.config.build import conf_dir, plain, sentence
+from condgen.errors import CondgenError
+from condgen.run.processes import is_first, place, stamp
+from condgen.run.slurm import restarted
+
+OmegaConf.register_new_resolver("stamp", stamp, replace=True, use_cache=True)  # once for each run
+
+
+def run_hydra(arguments: list[str]) -> None:
+    """Hand ``arguments`` to Hydra.
+
+    Raises:
+        CondgenError: a choice or a key that does not exist, in one sentence.
+    """
+    refuse_sweep(arguments)
+    sys.argv = [sys.argv[0], *arguments]
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through instead of printing them over many lines
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    except Refused as refused:
+        raise refused.error from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise CondgenError(explain(error)) from error
+    except OSError as error:  # Hydra makes the run directory
+        if error.filename is None:
+            raise
+        reason = f"{error.filename} cannot be used ({error.strerror})"
+        raise CondgenError(f"{reason}; the run directory is chosen with hydra.run.dir=FOLDER.") from error
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def refuse_sweep(arguments: list[str]) -> None:
+    """Refuse a sweep that a launcher started several times: each process would choose runs of its own."""
+    here = place()
+    if here and here.world > 1 and {"-m", "--multirun"} & set(arguments):
+        raise CondgenError(
+            f"{here.launcher} started this sweep {here.world} times: start it once, with trainer=ddp each run starts its own "
+            "processes, with hydra/launcher=slurm its own jobs."
+        )
+
+
+def task(tree: DictConfig) -> Any:
+    """Run one job and return its objectives; in a sweep its mistakes do not end the others, Ctrl-C does."""
+    started = time.monotonic()
+    job = HydraConfig.get()
+    directory = Path(job.runtime.output_dir)
+    try:
+        if job.mode == RunMode.RUN and "n_trials" in job.sweeper:
+            raise CondgenError("hparams_search=... and hydra/sweeper=optuna search over many runs: add --multirun.")
+        config, overrides = plain(tree), list(job.overrides.task)
+        from condgen.resume import go_on
+        from condgen.run.directory import refuse_occupied
+        from condgen.train import train
+
+        if restarted() and (directory / "config.yaml").exists():
+            return go_on(config, directory, overrides)
+        if config["run"]["files"] and is_first():
+            refuse_occupied(directory)
+        return train(config, directory, started=started, overrides=overrides)
+    except CondgenError as error:
+        remove_empty(directory)
+        if job.mode == RunMode.MULTIRUN and not hasattr(error, "signum"):
+            logging.getLogger("hydra").error("condgen: job %s: %s", job.job.num, error)
+            raise
+        raise Refused(error) from error
+    finally:
+        if not tree.run.files:
+            remove_empty(directory)
+
+
+class Refused(BaseException):
+    """Carries a sentence past Hydra, which would print lines of its own around an ordinary exception."""
+
+    def __init__(self, error: CondgenError):
+        super().__init__(error)
+        self.error = error
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove the directory that Hydra made for a job that wrote nothing, and what it made above, below where we stand."""
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+        for parent in directory.parents:
+            if Path.cwd() not in parent.parents:
+                return
+            parent.rmdir()
+
+
+def explain(error: Exception) -> str:
+    """Say in one sentence what Hydra found wrong with the command line."""
+    text = " ".join(str(part) for part in (error, error.__cause__ or ""))
+    if match := re.search(r"Could not find '([^/']+(?:/[^/']+)*)/([^/']+)'", text):
+        group, choice = match.groups()
+        if (group, choice) == ("hydra/launcher", "joblib"):
+            return "hydra/launcher=joblib needs its plugin: pip install 'condgen[sweep]'."
+        known = choices(group)
+        return f"{group}={choice} does not exist: choose one of {', '.join(known)}{hint(choice, known)}."
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        known = sorted({*groups(), *known_keys()})
+        return f"Unknown key {key!r}: condgen train --cfg job shows all keys{hint(key, known)}; +{key}=... would add it."
+    return f"The command line was not understood ({sentence(error)[:-1]}): write GROUP=CHOICE or KEY=VALUE."
+
+
+def hint(word: str, known: list[str]) -> str:
+    """Return `` (did you mean ...?)`` if something known is close."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def groups() -> list[str]:
+    """Return the names of the configuration groups."""
+    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
+
+
+def choices(group: str) -> list[str]:
+    """Return what can be chosen in a group."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.name.startswith("_"))
+
+
+def known_keys() -> list[str]:
+    """Return the dotted keys of the default configuration."""
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return [prefix]
+        return [key for name, child in node.items() for key in walk(child, f"{prefix}.{name}" if prefix else str(name))]
+
+    with contextlib.suppress(Exception):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return walk(OmegaConf.to_container(compose("train")), "")
+    return []

@@ -1,1 +1,0 @@
-"""Model families, one a file: the formula, the training step, the sampler."""

@@ -1,0 +1,82 @@
+"""What a run says, and where it goes: to the terminal and, with times, into ``train.log``."""
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from condgen.report import write_report
+from condgen.run.plan import longer
+from condgen.run.scaling import tell_scale
+
+if TYPE_CHECKING:
+    from condgen.train import Run
+
+log = logging.getLogger("condgen")
+
+
+def logging_to(path: Path | None) -> None:
+    """Let condgen's messages go to the terminal and, with times, to ``path``."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)
+        handler.close()
+    terminal = logging.StreamHandler()
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(terminal)
+    if path:
+        file = logging.FileHandler(path)
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(file)
+
+
+def announce(run: "Run", checkpoint: Path | None) -> None:
+    """Say what will be trained on what."""
+    if run.finetuned:
+        log.info("%s", run.finetuned)
+    size = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
+    log.info(
+        "%s %s: %s with %.2f M parameters, %s samples in batches of %d, on %d x %s",
+        "Resuming" if checkpoint else "Training",
+        run.config["run"]["name"],
+        type(run.model).__name__,
+        size / 1e6,
+        f"{len(run.data.train.labels):,} {run.model.space}",
+        run.data.batch_size,
+        run.trainer.world_size,
+        run.trainer.strategy.root_device.type,
+    )
+    tell_scale(run.config, run.model, run.trainer.world_size)
+
+
+def conclude(run: "Run", directory: Path, best: dict[str, float], seconds: float) -> None:
+    """Say how it ended, with its ``best`` metrics, and where everything lies."""
+    log.info("Trained %d updates in %.0f s.", run.trainer.global_step, seconds)
+    for metric, value in (best or run.model.latest).items():
+        log.info("  %-24s %.5g", metric, value)
+    if not run.config["run"]["files"]:
+        return
+    shown = directory
+    with contextlib.suppress(ValueError):  # not below the current directory
+        shown = directory.resolve().relative_to(Path.cwd())
+    pictures = sorted((directory / "samples").glob("*.png"))
+    condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
+    condition += " --image PICTURE" if run.model.condition.image else ""
+    steps, epochs = run.trainer.max_steps, run.trainer.max_epochs
+    if run.config["run"].get("budget_minutes"):
+        more = longer(2 * run.trainer.global_step)
+    else:
+        more = f"trainer.max_steps={2 * steps}" if steps > 0 else f"trainer.max_epochs={2 * (epochs or 1)}"
+    rows = {
+        "run directory": shown,
+        "last samples": shown / "samples" / pictures[-1].name if pictures else "none",
+        "checkpoints": shown / "checkpoints",
+        "metrics": shown / "metrics.json",
+        "curves": f"tensorboard --logdir {shown}",
+        "report": shown / write_report(directory).name,
+        "draw samples": f"condgen sample {shown}{condition} --count {8 if run.model.condition.image else 64} --out samples.png",
+        "train longer": f"condgen resume {shown} {more}",
+    }
+    for name, place in rows.items():
+        log.info("  %-14s %s", name, place)

@@ -1,0 +1,131 @@
+"""What a GAN's parts cannot be, or cannot be together: each refused in one sentence, before training starts."""
+
+from collections.abc import Mapping
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import _SpectralNorm
+
+from condgen.augment.diffaugment import ADA, DiffAugment
+from condgen.conditions import Codes, Condition, Embedding
+from condgen.errors import CondgenError
+from condgen.losses.adversarial import AdversarialLoss
+from condgen.losses.paired import PairedLoss, Terms
+from condgen.losses.regularizers import Regularizer, Regularizers
+from condgen.nets.layers import Discriminator
+from condgen.spaces import Space
+from condgen.training.updates import check_updates
+
+
+def contains(network: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether one of the modules of ``network`` is of a kind."""
+    return any(isinstance(module, kind) for module in network.modules())
+
+
+def check_choices(
+    loss: object,
+    latent: int,
+    discriminator_steps: int,
+    order: str,
+    fake_condition: str,
+    ema: float,
+    accumulate: int,
+    gradient_clip: float | None,
+) -> None:
+    """Refuse values out of their range."""
+    if not isinstance(loss, AdversarialLoss):
+        raise CondgenError(
+            f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax, lsgan, hinge, "
+            "wasserstein or relativistic."
+        )
+    if latent < 1 or discriminator_steps < 1 or accumulate < 1:
+        raise CondgenError("model.latent, model.discriminator_steps and model.accumulate must be at least 1.")
+    if order not in ("discriminator_first", "generator_first"):
+        raise CondgenError(f"model.order must be discriminator_first or generator_first, not {order}.")
+    if fake_condition not in ("batch", "random"):
+        raise CondgenError(f"model.fake_condition must be batch or random, not {fake_condition}.")
+    check_updates(ema, gradient_clip)
+
+
+def check_discriminator(network: nn.Module, condition: Condition) -> Discriminator:
+    """Return it; refuse what has no features and head, and what looks at codes, of which real samples have none."""
+    if not isinstance(network, Discriminator):
+        kind = type(network).__name__
+        raise CondgenError(f"model.discriminator must be a condgen.nets.layers.Discriminator, not a {kind}.")
+    looks = network.head.project is not None or any(isinstance(m, Embedding) and m.width for m in network.modules())
+    if looks and isinstance(condition, Codes):
+        raise CondgenError(
+            "Real samples have no codes, so D must not see those of generated ones: set model.discriminator.projection=false "
+            "model.discriminator.embedding=null."
+        )
+    return network
+
+
+def check_terms(given: Mapping[str, object], fake_condition: str) -> Terms:
+    """Return those that are not None; refuse what is none, and any where no real sample has a generated one's condition."""
+    chosen = {name: term for name, term in given.items() if term is not None}
+    for name, term in chosen.items():
+        if not isinstance(term, PairedLoss):
+            raise CondgenError(f"model.terms.{name} is a {type(term).__name__}, not a loss of condgen.losses.paired.")
+        if fake_condition != "batch":
+            raise CondgenError(
+                f"model.terms.{name} compares generated samples with the real ones of the same conditions: set "
+                "model.fake_condition=batch."
+            )
+    return Terms(chosen)  # type: ignore[arg-type]
+
+
+def check_start(condition: Condition, fake_condition: str, regularizers: Regularizers, augment: DiffAugment | None) -> None:
+    """Refuse what changes samples and not the images that they start from, and to draw such images at random."""
+    if condition.map_shape is None:
+        return
+    if fake_condition == "random":
+        raise CondgenError("A condition that is an image cannot be drawn at random: set model.fake_condition=batch.")
+    for name, regularizer in regularizers.items():
+        if isinstance(regularizer, Regularizer) and regularizer.changes_samples:
+            raise CondgenError(
+                f"model.regularizers.{name} changes samples and not the images that they were made of: set "
+                f"model.regularizers.{name}=null."
+            )
+    if augment is not None:
+        raise CondgenError(
+            "model.discriminator_augment changes samples and not the images that they were made of: set "
+            "discriminator_augment=none, or augment the data (data.augment), which comes before."
+        )
+
+
+def check_regularizers(given: Mapping[str, object], loss: AdversarialLoss, discriminator: nn.Module) -> Regularizers:
+    """Return those that are not None; refuse what this D cannot have, and a D that needs one and has none."""
+    chosen = {name: regularizer for name, regularizer in given.items() if regularizer is not None}
+    for name, regularizer in chosen.items():
+        if not isinstance(regularizer, Regularizer):
+            raise CondgenError(f"model.regularizers.{name} is a {type(regularizer).__name__}, not a regularizer.")
+        if regularizer.of_slope and contains(discriminator, _BatchNorm):
+            raise CondgenError(
+                f"model.regularizers.{name} needs D's gradient by each sample, and batch norm in D mixes the samples: take it "
+                f"out of model.discriminator, or set model.regularizers.{name}=null."
+            )
+    regularizers = Regularizers(chosen)  # type: ignore[arg-type]
+    bounded = regularizers.bound_slope or contains(discriminator, _SpectralNorm)
+    if loss.unbounded and not bounded:
+        raise CondgenError(
+            f"The {type(loss).__name__} loss can be lowered forever by a steeper D: bound its slope with "
+            "regularizer=gp, or with spectral norm in its layers."
+        )
+    return regularizers
+
+
+def check_augment(augment: object, loss: AdversarialLoss, space: Space) -> DiffAugment | None:
+    """Return the augmentation; refuse what is none, what are no images, and to adapt it to a D that places nothing."""
+    if augment is None or (isinstance(augment, DiffAugment) and not augment.draws):
+        return None
+    if not isinstance(augment, DiffAugment):
+        raise CondgenError(f"model.discriminator_augment must be a DiffAugment or ADA, not a {type(augment).__name__}.")
+    if len(space.shape) != 3:
+        raise CondgenError("model.discriminator_augment changes images, and these samples are none: set it to null.")
+    if isinstance(augment, ADA) and loss.undecided is None:
+        raise CondgenError(
+            f"ADA follows how many real samples D takes for real, and under the {type(loss).__name__} loss no logit says so: "
+            "set discriminator_augment=diffaugment, or choose another loss."
+        )
+    return augment

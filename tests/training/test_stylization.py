@@ -1,0 +1,108 @@
+"""Style transfer: what it learns in a few steps, what it is asked, what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from command import condgen
+from PIL import Image
+from recipes import fit, make_model, same, weights
+
+from condgen.conditions import Photo, Styles, Together
+from condgen.errors import CondgenError
+from condgen.nets.norms import ConditionalInstanceNorm
+
+SHAPE = (3, 16, 16)
+STYLES = Together(Styles(["stripes", "checks", "dots", "waves", "mosaic"]), Photo(SHAPE))
+SMALL = ("model=stylization", "model.network.width=8", "model.network.blocks=1", "model.network.kernel=3")
+
+
+def batches(count, size=8):
+    stream = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        x = torch.rand(size, *SHAPE, generator=stream) * 2 - 1
+        styles = STYLES.from_data(torch.zeros(size))
+        yield x, STYLES.complete(styles, x, torch.empty(size, 0))
+
+
+def small(*overrides):
+    return make_model(*SMALL, *overrides, shape=SHAPE, condition=STYLES)
+
+
+def test_instance_norm_sets_mean_and_deviation_of_each_image_by_its_style():
+    torch.manual_seed(0)
+    norm = ConditionalInstanceNorm(3, 2)
+    torch.nn.init.normal_(norm.gain.weight)
+    torch.nn.init.normal_(norm.bias.weight)
+    y = norm(torch.randn(2, 3, 8, 8) * 5 + 2, torch.eye(2))
+    torch.testing.assert_close(y.mean((2, 3)), norm.bias.weight.T, atol=1e-5, rtol=0)
+    torch.testing.assert_close(y.std((2, 3), correction=0), (1 + norm.gain.weight.T).abs(), atol=1e-3, rtol=1e-3)
+
+
+def test_its_objective_falls():
+    model = small("model.optimizer.lr=1e-2")
+    model.setup()
+    (_, condition), *_ = data = list(batches(40))
+    with torch.no_grad():
+        before = model.terms(condition)["loss"].mean()
+    fit(model, data)
+    with torch.no_grad():
+        after = model.terms(condition)["loss"].mean()
+    assert after < 0.8 * before
+
+
+def test_the_same_photo_differs_by_style_and_nothing_is_random():
+    model = small()
+    fit(model, list(batches(3)))
+    photo = torch.rand(*SHAPE) * 2 - 1
+    asked = STYLES.ask("style=0-4", photo)
+    drawn = model.sample(asked, seed=0)
+    assert drawn.shape == (5, *SHAPE) and torch.equal(drawn, model.sample(asked, seed=1))
+    assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+    assert STYLES.describe(asked)[2] == "style=dots"
+
+
+def test_the_same_seed_trains_the_same_weights():
+    runs = [small() for _ in range(2)]
+    for model in runs:
+        fit(model, list(batches(3)))
+    assert same(*(weights(model) for model in runs))
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["loss=bce"], "loss=perceptual"),
+        (["model.styles=[stripes]"], "condition.said.styles"),
+        (["model.optimizer.lr=-1"], "model.optimizer"),
+    ],
+)
+def test_what_does_not_fit_is_refused(overrides, message):
+    with pytest.raises(CondgenError, match=message):
+        small(*overrides)
+    with pytest.raises(CondgenError, match="condition=style"):
+        make_model(*SMALL, shape=SHAPE)
+
+
+def test_a_user_trains_and_draws_a_photo_in_a_style(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+    folder = tmp_path / "photos" / "all"
+    folder.mkdir(parents=True)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).resize((16, 16)).save(folder / f"{i}.png")
+    Image.fromarray(pixels[0]).resize((40, 30)).save(tmp_path / "photo.png")
+    Image.fromarray(pixels[1]).save(tmp_path / "monet.png")
+    own = ["condition.said.styles=[waves,monet.png]", "data=folder", "data.path=photos", "data.batch_size=4", "extractor=none"]
+    quiet = ["trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "logger=none", "hydra.run.dir=run"]
+    result = condgen("train", "experiment=none", *SMALL, *own, *quiet, cwd=tmp_path)
+    assert result.code == 0, result
+    (tmp_path / "monet.png").unlink()  # only training looks at styles
+    asked = ["--image", "photo.png", "--condition", "style=monet", "--count", "1", "--out", "out.png"]
+    result = condgen("sample", "run", *asked, cwd=tmp_path)
+    assert result.code == 0 and Image.open(tmp_path / "out.png").size == (38, 20), result  # the photo, and its drawing
+    for wrong, message in (
+        (["--condition", "style=7"], "it can be waves, monet"),
+        (["--condition", "style=1"], "--image"),
+        (["--image", "no.png"], "not a file"),
+    ):
+        result = condgen("sample", "run", *wrong, "--out", "x.png", cwd=tmp_path)
+        assert result.code == 1 and message in result.err and not (tmp_path / "x.png").exists(), result
