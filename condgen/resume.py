@@ -14,6 +14,7 @@ from condgen.errors import CondgenError
 from condgen.run.checkpoint import read
 from condgen.run.directory import read_sessions, stored_status
 from condgen.run.plan import longer, stored_plan
+from condgen.run.precision import taking
 from condgen.train import Outcome, train
 
 log = logging.getLogger("condgen")
@@ -54,6 +55,7 @@ def go_on(config: dict[str, Any], directory: Path, overrides: list[str]) -> Outc
         CondgenError: the directory's run has other settings.
     """
     before = stored(directory, trust=True)  # compared, not built
+    config = taking(config, before["trainer"].get("precision"))
     if names := differences(before, config):
         raise CondgenError(
             f"{directory} holds a run with another {listed(names)} than this job asks for: condgen resume {directory} goes on "

@@ -32,6 +32,7 @@ from condgen.run.checkpoint import build_model
 from condgen.run.directory import Heartbeat, recorded
 from condgen.run.finetune import start_from
 from condgen.run.messages import announce, conclude, logging_to
+from condgen.run.precision import decided
 from condgen.run.processes import is_first, launch, local_workers, processes
 from condgen.run.scaling import scaled
 from condgen.training.base import GenerativeModel
@@ -80,6 +81,7 @@ def train(
     logging_to(None)
     world, workers = processes(config), local_workers(config)
     run = assemble(config, directory, started, afresh=checkpoint is None)
+    config = run.config
     if run.data.batch_size % world:
         raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {world} processes: take a multiple.")
     held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
@@ -99,6 +101,7 @@ def train(
 
 def assemble(config: Config, directory: Path, started: float, afresh: bool) -> Run:
     """Build data, model and trainer, and so refuse whatever does not fit together; a resumed run is not made ``afresh``."""
+    config = decided(config)
     require_whole(config, "seed", "trainer.max_epochs", "trainer.max_steps", "trainer.log_every_n_steps", "run.threads")
     for name in ("lightning.pytorch", "lightning.fabric"):  # their advice and advertisements
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -11,12 +11,22 @@ os.environ["OMP_NUM_THREADS"] = (
 import pytest
 from command import TINY, Result, condgen, only_run
 
+from condgen.run import precision
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the tests out of the user's cache, the runs that session fixtures make among them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONDGEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_fast_bf16() -> Iterator[None]:
+    """Let ``trainer.precision=auto`` mean 32-true on every machine that runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "fast_bf16", lambda device: (False, f"bf16 is masked on this {device}"))
         yield
 
 

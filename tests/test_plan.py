@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -186,6 +187,19 @@ def test_a_stopped_run_keeps_its_plan_and_equals_one_of_that_length(
     longer = (f"trainer.max_steps={found['steps'] + 3}", "trainer.max_epochs=-1", "run.budget_minutes=null")
     assert condgen("resume", stopped, *longer, cwd=tmp_path).code == 0
     assert checkpoint(stopped)["global_step"] == found["steps"] + 3 and planned(stopped) is None
+
+
+def test_slow_updates_are_told_within_seconds(now: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condgen.run.plan.os.getloadavg", lambda: (1000.0, 0.0, 0.0))
+    quiet = ("callbacks.evaluation.every_epochs=null", "trainer.max_epochs=-1")
+    result = train(tmp_path / "run", *COMMON, *quiet, "trainer.max_steps=30")
+    # Updates of two batches end every 0.2 s: 25 of them within 5 s of the first, which leaves 4 for the run.
+    said = "About 5.0 updates/s in the first 26: the run may end at "
+    assert said in result.err and f"(in {4 * 2 * BATCH:.1f} s)" in result.err, result
+    assert "The machine has more to do than this: load 1000.0 on " in result.err and "should end" not in result.err
+    result = train(tmp_path / "planned", *BUDGET, "run.budget_minutes=2")
+    (guessed,) = re.findall(r"in the first 26: at most (\d+) more fit into the budget; the plan follows", result.err)
+    assert planned(tmp_path / "planned")["steps"] < int(guessed) < 2 * 60 / (2 * BATCH)
 
 
 def test_without_a_budget_the_end_is_predicted(now: list[float], tmp_path: Path) -> None:

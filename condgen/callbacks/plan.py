@@ -15,7 +15,7 @@ from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.progress import planned_batches
 from condgen.callbacks.samples import SampleGrid
 from condgen.errors import CondgenError
-from condgen.run.plan import Plan, at, duration, rate, share_out, stored_plan
+from condgen.run.plan import Plan, at, busy, duration, rate, share_out, stored_plan
 from condgen.training.base import Batch, GenerativeModel
 
 log = logging.getLogger("condgen")
@@ -24,6 +24,8 @@ WARMUP = 20
 """Batches that are not measured: the first are slow, those of a compiled model by minutes, and lazy penalties join later."""
 MEASURED = 100
 """Batches, the warm-up among them, after which a speed is told."""
+EARLY = 5.0
+"""Seconds after the first update, after which slower ones get a first, rough word: MEASURED of them could take an hour."""
 LOOKED = 0.05
 """Share of a budget for which its speed is measured: until MEASURED batches are made, but no longer than twice the share."""
 RESERVE = 0.05
@@ -36,6 +38,8 @@ VALIDATION = 0.5
 
 class Planner(L.Callback):
     """Measure the speed of the first updates, then plan the run into its budget, or, without one, predict its end.
+
+    Where updates are slow a first guess is told within seconds, and the measured one when there have been enough of them.
 
     Given a budget, the plan decides the number of updates and when to evaluate and to draw pictures, in place of
     ``trainer.max_epochs``, ``trainer.max_steps`` and the callbacks' own periods. It is made once and kept in the checkpoint,
@@ -57,10 +61,10 @@ class Planner(L.Callback):
         self.minutes = minutes
         self.plan: Plan | None = None
         self._started = time.monotonic() if started is None else started
-        self._resumed = self._told = False
+        self._resumed = self._told = self._guessed = False
         self._batches = 0  # of this process
         self._step = 0
-        self._first_update: float | None = None
+        self._first_update: tuple[float, int, int] | None = None  # time, update, batch
         self._window: tuple[float, int, int] | None = None  # where measuring began: time, update, batch
         self._batch_end = self._pause = 0.0
         self._epochs = 0  # that ended while measuring
@@ -140,9 +144,12 @@ class Planner(L.Callback):
         if trainer.global_step == self._step:  # several D steps for one of G
             return
         self._step = trainer.global_step
-        self._first_update = self._first_update or now
+        self._first_update = self._first_update or self.mark(trainer)
+        if not self._guessed and now - self._first_update[0] >= EARLY:
+            self._guessed = True
+            self.guess(trainer)
         if self._window is None:
-            if self.agreed(trainer, self._batches >= WARMUP or self.spent(now - self._first_update, LOOKED)):
+            if self.agreed(trainer, self._batches >= WARMUP or self.spent(now - self._first_update[0], LOOKED)):
                 self._window = self.mark(trainer)
         elif self.agreed(trainer, self.enough(now)):
             self._told = True
@@ -179,11 +186,21 @@ class Planner(L.Callback):
         if self.minutes is not None and self.plan is None:
             self.make(trainer, model, seconds / updates, updates, batches)
             return
-        total = planned_batches(trainer)
-        if total is not None:
-            left = (total - trainer.fit_loop.epoch_loop.batch_progress.total.ready) * seconds / batches
+        if (left := remaining(trainer, seconds / batches)) is not None:
             ending = f"the run should end at {at(left)} (in {duration(left)}), evaluation not counted."
-            tell(trainer, f"{rate(updates / seconds)} over {updates:,} updates: {ending}")
+            tell(trainer, f"{rate(updates / seconds)} over {updates:,} updates: {ending}{busy()}")
+
+    def guess(self, trainer: L.Trainer) -> None:
+        """Say what the first updates, slow as they are, let one expect."""
+        assert self._first_update is not None
+        (began, first_update, first_batch), (ended, _, _) = self._first_update, self.mark(trainer)
+        seconds, updates, batches = ended - began, self._step - first_update, self._batches - first_batch
+        said = f"About {rate(updates / seconds)} in the first {updates + 1:,}"
+        if self.minutes is not None and self.plan is None:
+            fitting = max(0.0, self.end - time.monotonic()) * updates / seconds
+            tell(trainer, f"{said}: at most {fitting:,.0f} more fit into the budget; the plan follows.{busy()}")
+        elif (left := remaining(trainer, seconds / batches)) is not None:
+            tell(trainer, f"{said}: the run may end at {at(left)} (in {duration(left)}), evaluation not counted.{busy()}")
 
     # --- planning ---
 
@@ -250,6 +267,12 @@ class Planner(L.Callback):
         """Say what became of the budget."""
         if self.minutes is not None and not self._resumed:
             tell(trainer, f"The run took {(time.monotonic() - self._started) / 60:.2f} of its {self.minutes:g} minutes.")
+
+
+def remaining(trainer: L.Trainer, batch: float) -> float | None:
+    """Return the seconds that what is left of the run takes, if a batch takes ``batch``; None where its end is open."""
+    total = planned_batches(trainer)
+    return None if total is None else (total - trainer.fit_loop.epoch_loop.batch_progress.total.ready) * batch
 
 
 def clock(trainer: L.Trainer) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from condgen.report import write_report
 from condgen.run.plan import longer
+from condgen.run.precision import explain
 from condgen.run.scaling import tell_scale
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def announce(run: "Run", checkpoint: Path | None) -> None:
         run.trainer.world_size,
         run.trainer.strategy.root_device.type,
     )
+    log.info("%s", explain(str(run.trainer.precision), run.trainer.strategy.root_device.type))
     tell_scale(run.config, run.model, run.trainer.world_size)
 
 

@@ -1,5 +1,6 @@
 """The plan of a run that has a budget of minutes: how it is shared out, where it is stored, how it is said."""
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ EVALUATED = 0.1
 """Share of what remains that evaluations may take; one is made in any case."""
 EVALUATIONS = 10
 """How many at most."""
+BUSY = 1.5
+"""Load for each core, averaged over a minute, above which updates wait for others: a run alone makes about one."""
 
 
 @dataclass(frozen=True)
@@ -90,3 +93,9 @@ def duration(seconds: float) -> str:
 def rate(updates: float) -> str:
     """Write a speed, in updates per second or, where these are slow, in seconds."""
     return f"{updates:.1f} updates/s" if updates >= 1 else f"{1 / updates:.1f} s an update"
+
+
+def busy() -> str:
+    """Return a further sentence where other programs use the cores too, and so make updates slow; nothing where none do."""
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    return f" The machine has more to do than this: load {load:.1f} on {cores} cores." if load >= BUSY * cores else ""
