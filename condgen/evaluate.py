@@ -17,15 +17,15 @@ from condgen.config.build import build, conf_dir
 from condgen.config.hydra_app import explain
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
+from condgen.generators.base import Generator
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Evaluator
 from condgen.metrics.features import Features
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save
 from condgen.resume import changed, stored
-from condgen.run.checkpoint import device_of, find, read, restore
+from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.spaces import Images
-from condgen.training.base import GenerativeModel
 
 
 def evaluate(
@@ -60,6 +60,8 @@ def evaluate(
     evaluator = Evaluator(
         build("extractor", config["extractor"]), build("data", config["data"]), config["split"], config["seed"]
     )
+    if content is not None and checkpoint is not None and config["weights"] == "raw":
+        model = restore(content, checkpoint, trust, "raw")
     place = device_of(device)
     evaluator.extractor.to(place)
     metrics = chosen(config["suite"])
@@ -70,7 +72,8 @@ def evaluate(
         weights, knobs, condition, source, step = "given", {}, None, target.stem, None
     else:
         images, features = samples_of(model.to(place), evaluator, config, checkpoint)
-        weights, knobs, condition = model.weights, model.knobs, model.condition
+        knobs, condition = model.sampling, model.condition
+        weights = config["weights"] if has_average(content) else "raw"
         source, step = checkpoint.stem, content["global_step"]
         if likelihood := likelihood_of(model, evaluator, config):
             knobs = knobs | {"likelihood": f"{model.density}-{config['likelihood']}"}
@@ -120,9 +123,7 @@ def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) 
     return dict(config)
 
 
-def samples_of(
-    model: GenerativeModel, evaluator: Evaluator, config: dict[str, Any], checkpoint: Path
-) -> tuple[Tensor, Features]:
+def samples_of(model: Generator, evaluator: Evaluator, config: dict[str, Any], checkpoint: Path) -> tuple[Tensor, Features]:
     """Draw the samples of a trained model that will be measured."""
     if model.condition.classes and model.condition.classes != evaluator.data.condition.classes:
         raise CondgenError(
@@ -133,12 +134,11 @@ def samples_of(
     count = config["samples"] or len(evaluator.part)
     if count < FEWEST:
         raise CondgenError(f"samples={count} are too few: at least {FEWEST} are needed for figures that mean something.")
-    model.averaged = config["weights"] == "ema"
-    model.tune(**config["sampling"])
+    model.set_sampling(**config["sampling"])
     return evaluator.sample(model, evaluator.asked(count))
 
 
-def likelihood_of(model: GenerativeModel, evaluator: Evaluator, config: dict[str, Any]) -> dict[str, float]:
+def likelihood_of(model: Generator, evaluator: Evaluator, config: dict[str, Any]) -> dict[str, float]:
     """Return what a trained model says of real images: those figures that are asked for and that its family has."""
     suite, draws = config["suite"], config["likelihood"]
     wanted = LIKELIHOODS if suite == "all" else [name for name in chosen(suite) if name in LIKELIHOODS]

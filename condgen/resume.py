@@ -11,11 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config.build import check_stored, plain, sentence
 from condgen.errors import CondgenError
-from condgen.run.checkpoint import read
+from condgen.run.checkpoint import read, upgrade
 from condgen.run.directory import read_sessions, stored_status
+from condgen.run.legacy import converted_config
 from condgen.run.plan import longer, stored_plan
 from condgen.run.precision import taking
 from condgen.train import Outcome, train
+from condgen.training.counts import Counts
 
 log = logging.getLogger("condgen")
 
@@ -39,6 +41,8 @@ def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | 
     refuse_unsaid(directory, before, overrides)
     config = relocated(changed(before, overrides), before["run"]["dir"], str(directory))
     path = directory / "checkpoints" / "last.ckpt"
+    if path.is_file() and upgrade(path):
+        log.info("%s was written by condgen 0.1 and is converted; the old one lies beside it.", path)
     if not path.is_file():  # killed before its first checkpoint
         train(config, directory, overrides=overrides, afresh=False)
         return None
@@ -99,7 +103,7 @@ def refuse_unsaid(directory: Path, before: dict[str, Any], overrides: list[str])
     recorded = sessions[-1].get("config") if sessions else None
     if not isinstance(recorded, dict):  # made by an earlier version
         return
-    trained = relocated(recorded, recorded.get("run", {}).get("dir"), before["run"]["dir"])
+    trained = relocated(converted_config(recorded), recorded.get("run", {}).get("dir"), before["run"]["dir"])
     said = tuple(override.partition("=")[0] for override in overrides)
     names = [name for name in differences(trained, before) if not any(f"{name}.".startswith(f"{key}.") for key in said)]
     if names:
@@ -138,6 +142,7 @@ def stored(directory: Path, trust: bool) -> dict[str, Any]:
         raise CondgenError(f"{path} could not be read: it is damaged, or holds more than plain values.") from error
     if not isinstance(config, dict) or not {"run", "trainer", "data", "model", "loss"} <= config.keys():
         raise CondgenError(f"{path} is not a configuration of condgen's.")
+    config = converted_config(config)
     check_stored(config, path, trust)
     return config
 
@@ -168,7 +173,7 @@ def relocated(value: Any, old: str, new: str) -> Any:
 
 def finished(checkpoint: dict[str, Any], trainer: dict[str, Any]) -> bool:
     """Whether a run has reached its number of epochs or updates, or was stopped early by its metric."""
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    counts = Counts(**checkpoint["counts"])
     max_epochs, max_steps = trainer.get("max_epochs") or -1, trainer.get("max_steps", -1)
     stopped = any(state.get("stopped_epoch", 0) > 0 for state in checkpoint["callbacks"].values() if isinstance(state, dict))
-    return stopped or 0 < max_epochs <= epochs or 0 < max_steps <= checkpoint["global_step"]
+    return stopped or 0 < max_epochs <= counts.epochs or 0 < max_steps <= counts.updates

@@ -13,10 +13,10 @@ from condgen.data.pixels import resize
 from condgen.data.tables import Decoding
 from condgen.errors import CondgenError
 from condgen.files import replacing, save_png
+from condgen.generators.base import Generator
 from condgen.reporting.pictures import starts, walk
 from condgen.run.checkpoint import device_of, load
 from condgen.spaces import Images, Space, to_float, to_uint8
-from condgen.training.base import GenerativeModel
 
 
 def write_samples(
@@ -29,7 +29,7 @@ def write_samples(
     trust: bool = False,
     to: str | None = None,
     image: Path | None = None,
-    **knobs: float | str | None,
+    **options: float | str | None,
 ) -> None:
     """Draw ``count`` samples for each condition and write them to ``out``.
 
@@ -38,7 +38,7 @@ def write_samples(
         out: ``*.png`` for a picture (of images a grid, a row for each condition where there are several; of points a scatter
             with a colour for each); ``*.npz`` for ``images``, uint8 (N, H, W, C), or ``points``, float32 (N, 2), and
             ``labels``, what was asked for, (N,); else a folder of numbered PNGs with ``labels.csv``, of images only.
-        condition: see `GenerativeModel.sample`; None for every class.
+        condition: see `Generator.sample`; None for every class.
         count: samples for each condition, or on the way from it to another one.
         seed: the same seed gives the same samples.
         device: where to compute.
@@ -46,7 +46,7 @@ def write_samples(
         to: a second condition, to which the samples of each first one walk, all from the same noise.
         image: a picture to start from, for a model that needs one; it is cropped and resized to the model's size. What the
             model sees of it comes first in a picture of samples, in each row where there are several.
-        **knobs: see `GenerativeModel.tune`.
+        **options: see `Generator.set_sampling`.
 
     Raises:
         CondgenError: no such checkpoint, class or device; a folder that is not empty, or for points.
@@ -56,14 +56,14 @@ def write_samples(
     if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CondgenError(f"--out {out} exists already and is not an empty folder: choose another, nothing was overwritten.")
     model = load(checkpoint, trust).to(device_of(device))
-    model.tune(**knobs)
+    model.set_sampling(**options)
     if not out.suffix and not isinstance(model.space, Images):
         kind = type(model.space).__name__.lower()
         raise CondgenError(f"--out {out}: a folder is for images and {checkpoint} makes {kind}: write {out}.npz or {out}.png.")
     picture = None if image is None else read_picture(image, model.space)
     wanted = model.condition.ask(condition, picture)
     if to is None:
-        asked = model.asked(wanted, count, seed)
+        asked = model.requested(wanted, count, seed)
         samples, names = model.sample(asked, seed=seed).cpu(), model.condition.describe(asked)
     else:
         asked, samples, names = on_the_way(model, wanted, model.condition.ask(to, picture), count, seed)
@@ -77,13 +77,13 @@ def write_samples(
         write_folder(out, to_uint8(samples), names)
 
 
-def after_starts(model: GenerativeModel, asked: Tensor, samples: Tensor, count: int) -> Tensor:
+def after_starts(model: Generator, asked: Tensor, samples: Tensor, count: int) -> Tensor:
     """Return samples (N * count, C, H, W) with, before each ``count`` of them, the image that they start from."""
     rows = samples.view(-1, count, *samples.shape[1:])
     return torch.cat([starts(model, asked.cpu())[::count, None], rows], dim=1).flatten(0, 1)
 
 
-def on_the_way(model: GenerativeModel, first: Tensor, last: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, list[str]]:
+def on_the_way(model: Generator, first: Tensor, last: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, list[str]]:
     """Draw ``count`` samples from each of the conditions ``first`` to that of ``last`` beside it, or to the only one.
 
     Returns:
@@ -93,7 +93,7 @@ def on_the_way(model: GenerativeModel, first: Tensor, last: Tensor, count: int, 
         raise CondgenError(f"--to names {len(last)} conditions and --condition {len(first)}: name one, or as many.")
     if count < 2:
         raise CondgenError("--to needs a --count of at least 2: the first sample and the last.")
-    starts, ends = model.asked(first, seed=seed), model.asked(last.expand(len(first), *last.shape[1:]), seed=seed)
+    starts, ends = model.requested(first, seed=seed), model.requested(last.expand(len(first), *last.shape[1:]), seed=seed)
     walks, mixtures, names = [], [], []
     for start, end in zip(torch.split(starts, 1), torch.split(ends, 1), strict=True):
         shares = torch.linspace(0, 1, count).tolist()

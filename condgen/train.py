@@ -28,14 +28,14 @@ from condgen.config.build import build, sentence
 from condgen.errors import CondgenError, NotMeasured
 from condgen.files import write_text
 from condgen.randomness import mix
-from condgen.run.checkpoint import build_model
 from condgen.run.directory import Heartbeat, recorded
 from condgen.run.finetune import start_from
 from condgen.run.messages import announce, conclude, logging_to
 from condgen.run.precision import decided
 from condgen.run.processes import is_first, launch, local_workers, processes
+from condgen.run.recipe import build_training
 from condgen.run.scaling import scaled
-from condgen.training.base import GenerativeModel
+from condgen.training.base import Training
 
 Config = dict[str, Any]
 Outcome = float | tuple[float | None, ...] | None
@@ -48,7 +48,7 @@ class Run:
 
     config: Config
     data: Any
-    model: GenerativeModel
+    model: Training
     trainer: L.Trainer
     finetuned: str = ""
     """What the run started from, if not from random weights."""
@@ -111,7 +111,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     torch.manual_seed(mix(config["seed"], "weights"))
     data = build("data", config["data"])
     data.setup("fit")
-    model = build_model(
+    model = build_training(
         {
             "model": scaled(config),
             "loss": config["loss"],
@@ -158,14 +158,14 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     return Run(config, data, model, trainer, finetuned)
 
 
-def heartbeat(config: Config, directory: Path, model: GenerativeModel) -> list[L.Callback]:
+def heartbeat(config: Config, directory: Path, model: Training) -> list[L.Callback]:
     """Return what keeps ``status.json``, where the run writes files."""
     objective = config["run"]["objective"] or model.objective or [None]
     metric = objective if isinstance(objective, str) else objective[0]
     return [Heartbeat(directory, metric)] if config["run"]["files"] else []
 
 
-def require_watched(callbacks: list[L.Callback], model: GenerativeModel) -> None:
+def require_watched(callbacks: list[L.Callback], model: Training) -> None:
     """Refuse callbacks that watch a metric which the run does not have."""
     measured = [name for callback in callbacks if isinstance(callback, Evaluation) for name in callback.names]
     for callback in callbacks:

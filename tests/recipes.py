@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from condgen.conditions import ClassLabel, Condition
 from condgen.config.build import conf_dir
-from condgen.run.checkpoint import build_model
+from condgen.run.recipe import build_training
 from condgen.spaces import Images, Space
 
 DIGITS = ClassLabel([str(digit) for digit in range(10)])
@@ -32,7 +32,7 @@ def make_model(
         tree = compose("train", list(overrides))
     recipe = {key: OmegaConf.to_container(tree[key], resolve=True) for key in ("model", "loss")}
     torch.manual_seed(seed)
-    return build_model(recipe | {"condition": condition.config(), "space": (space or Images(shape)).config(), "seed": seed})
+    return build_training(recipe | {"condition": condition.config(), "space": (space or Images(shape)).config(), "seed": seed})
 
 
 def batches(count: int, size: int = 4, shape: tuple[int, ...] = (1, 28, 28), classes: int = 10) -> list[tuple[Tensor, Tensor]]:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from condgen.callbacks.evaluation import Evaluation
 from condgen.errors import CondgenError
 from condgen.files import replacing, write_json
-from condgen.training.base import Batch, GenerativeModel
+from condgen.training.base import Batch, Training
 
 LOOK = 20
 """Batches after which several processes ask each other whether one of them wants to save or to stop."""
@@ -58,7 +58,7 @@ class Checkpoint(LightningCheckpoint):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the model's own objective where no metric was named."""
-        assert isinstance(pl_module, GenerativeModel)
+        assert isinstance(pl_module, Training)
         self.monitor = self.monitor or pl_module.objective
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -158,7 +158,7 @@ def evaluations(trainer: L.Trainer) -> list[Evaluation]:
 def write_metrics(trainer: L.Trainer, best: dict[str, float]) -> None:
     """Write ``metrics.json``: where the run stands, its last losses and metrics, and those of the best checkpoint."""
     model = trainer.lightning_module
-    assert isinstance(model, GenerativeModel)
+    assert isinstance(model, Training)
     losses = {f"train/{name}": value for name, value in model.latest.items()}
     last = losses | metrics(trainer) | {"step": trainer.global_step}
     protocols = {c.protocol.name: c.protocol.stamp() for c in evaluations(trainer) if c.protocol}

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from condgen.errors import CondgenError
 from condgen.metrics.record import Record
-from condgen.training.base import Batch, GenerativeModel
+from condgen.training.base import Batch, Training
 
 log = logging.getLogger("condgen")
 
@@ -123,8 +123,8 @@ class Diagnosis(L.Callback):
         self._step = step
         if step % max(1, trainer.log_every_n_steps):  # type: ignore[attr-defined]
             return
-        assert isinstance(pl_module, GenerativeModel)
-        if scalars := pl_module.vitals():
+        assert isinstance(pl_module, Training)
+        if scalars := pl_module.statistics():
             # Gradients are the same in all processes, the rest become means over them.
             means = trainer.strategy.reduce(torch.stack(list(scalars.values())), reduce_op="mean")
             values = dict(zip(scalars, means.tolist(), strict=True))
@@ -145,7 +145,7 @@ class Diagnosis(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the active units and warn of posterior collapse."""
-        assert isinstance(pl_module, GenerativeModel)
+        assert isinstance(pl_module, Training)
         variance = pl_module.code_variance
         if variance is None or trainer.sanity_checking:
             return
@@ -156,14 +156,14 @@ class Diagnosis(L.Callback):
 
     # --- in evaluation ---
 
-    def on_evaluation(self, trainer: L.Trainer, model: GenerativeModel, record: Record) -> None:
+    def on_evaluation(self, trainer: L.Trainer, model: Training, record: Record) -> None:
         """Judge a measurement; the callback `Evaluation` calls this after each. Two of the same weights count as one."""
         self._evaluation += trainer.global_step != self._evaluated_at
         self._evaluated_at = trainer.global_step
         self.judge_classes(trainer, model, record)
         self.judge_condition(trainer, record)
 
-    def judge_classes(self, trainer: L.Trainer, model: GenerativeModel, record: Record) -> None:
+    def judge_classes(self, trainer: L.Trainer, model: Training, record: Record) -> None:
         """Warn of classes whose samples hardly differ from each other."""
         ratios = record.per_class.get("diversity", [])
         known = [ratio for ratio in ratios if not math.isnan(ratio)]  # not where a class has too few samples
@@ -213,6 +213,6 @@ class Diagnosis(L.Callback):
                 log.warning("At update %d: %s", trainer.global_step, WARNINGS[kind].format(**details))
 
 
-def publish(model: GenerativeModel, values: dict[str, float]) -> None:
+def publish(model: Training, values: dict[str, float]) -> None:
     """Send ``values`` to the loggers, under ``diagnosis/``."""
     model.publish({f"diagnosis/{name}": value for name, value in values.items()})

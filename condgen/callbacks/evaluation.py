@@ -12,6 +12,7 @@ from torch import Tensor
 
 from condgen.data import DataModule
 from condgen.errors import CondgenError
+from condgen.generators.base import BLOCK
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Evaluator
 from condgen.metrics.extractors import Extractor
@@ -20,7 +21,7 @@ from condgen.metrics.protocol import Protocol, thousands
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
 from condgen.run.loggers import show
-from condgen.training.base import BLOCK, Batch, GenerativeModel
+from condgen.training.base import Batch, Training
 
 log = logging.getLogger("condgen")
 
@@ -72,7 +73,7 @@ class Evaluation(L.Callback):
         self.measured_at = 0  # the update
         self._evaluator: Evaluator | None = None
 
-    def check(self, data: DataModule, model: GenerativeModel) -> None:
+    def check(self, data: DataModule, model: Training) -> None:
         """Refuse, before training, an extractor that does not fit; raises CondgenError."""
         if self.extractor:
             self._evaluator = Evaluator(self.extractor, data, "val", self.seed)
@@ -114,7 +115,7 @@ class Evaluation(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure everything once more, with floors and pictures."""
-        assert isinstance(pl_module, GenerativeModel)
+        assert isinstance(pl_module, Training)
         if self._evaluator and self.final and trainer.global_step > 0:
             count = self.final_samples or len(self._evaluator.part)
             self.measure(trainer, pl_module, self._evaluator, self.final, count, final=True)
@@ -123,13 +124,13 @@ class Evaluation(L.Callback):
 
     def measure_often(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         """Measure what is measured during training."""
-        assert isinstance(model, GenerativeModel)
+        assert isinstance(model, Training)
         if self._evaluator:
             record = self.measure(trainer, model, self._evaluator, self.metrics, self.samples)
             self.values, self.protocol = record.named(), record.protocol
             self.measured_at = trainer.global_step
 
-    def rehearse(self, trainer: L.Trainer, model: GenerativeModel) -> tuple[float, float]:
+    def rehearse(self, trainer: L.Trainer, model: Training) -> tuple[float, float]:
         """Return the seconds that one measurement in training and the last one will take. Nothing of it is published."""
         if self._evaluator is None:
             return 0.0, 0.0
@@ -140,7 +141,7 @@ class Evaluation(L.Callback):
     def estimate(
         self,
         trainer: L.Trainer,
-        model: GenerativeModel,
+        model: Training,
         evaluator: Evaluator,
         metrics: Sequence[str],
         count: int,
@@ -154,14 +155,20 @@ class Evaluation(L.Callback):
         seconds = 0.0
         if metrics:
             place = trainer.global_rank, trainer.world_size
-            evaluator.sample(model, evaluator.asked(min(BLOCK, few)), *place)  # compiles, chooses kernels
+            evaluator.sample(model.eval_generator, evaluator.asked(min(BLOCK, few)), *place)  # compiles, chooses kernels
             start = time.monotonic()
-            images, features = evaluator.sample(model, evaluator.asked(few), *place)
+            images, features = evaluator.sample(model.eval_generator, evaluator.asked(few), *place)
             seconds = (time.monotonic() - start) * count / few
         if metrics and trainer.is_global_zero:
             evaluator.prepare(metrics)
             rows = torch.arange(count) * few // count
-            options: Any = {"metrics": metrics, "weights": model.weights, "knobs": model.knobs, "source": "last", "step": None}
+            options: Any = {
+                "metrics": metrics,
+                "weights": model.weights,
+                "knobs": model.eval_generator.sampling,
+                "source": "last",
+                "step": None,
+            }
             options["condition"] = model.condition
             start = time.monotonic()
             record = evaluator.record(images[rows], features[rows], with_floors=False, **options)
@@ -175,7 +182,7 @@ class Evaluation(L.Callback):
     def measure(
         self,
         trainer: L.Trainer,
-        model: GenerativeModel,
+        model: Training,
         evaluator: Evaluator,
         metrics: Sequence[str],
         count: int,
@@ -183,7 +190,9 @@ class Evaluation(L.Callback):
     ) -> Record:
         """Draw ``count`` samples, measure them, publish the figures and tell the other callbacks."""
         start = time.monotonic()
-        images, features = evaluator.sample(model, evaluator.asked(count), trainer.global_rank, trainer.world_size)
+        images, features = evaluator.sample(
+            model.eval_generator, evaluator.asked(count), trainer.global_rank, trainer.world_size
+        )
         record = None
         if trainer.is_global_zero:
             record = evaluator.record(
@@ -192,7 +201,7 @@ class Evaluation(L.Callback):
                 metrics=metrics,
                 with_floors=final,
                 weights=model.weights,
-                knobs=model.knobs,
+                knobs=model.eval_generator.sampling,
                 condition=model.condition,
                 source="last",
                 step=trainer.global_step,
@@ -211,7 +220,7 @@ class Evaluation(L.Callback):
     def finish(
         self,
         trainer: L.Trainer,
-        model: GenerativeModel,
+        model: Training,
         evaluator: Evaluator,
         record: Record,
         images: Tensor,
@@ -219,6 +228,6 @@ class Evaluation(L.Callback):
     ) -> None:
         """Write the last measurement as ``condgen evaluate`` would, and show its pictures to the loggers."""
         folder = Path(trainer.default_root_dir) / "evaluation" / name_of(record)
-        for name, picture in save(folder, record, evaluator, images, features, model).items():
+        for name, picture in save(folder, record, evaluator, images, features, model.eval_generator).items():
             show(trainer.loggers, f"evaluation/{name}", picture, trainer.global_step)
         log.info("%s", table(record))

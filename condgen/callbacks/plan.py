@@ -16,7 +16,7 @@ from condgen.callbacks.progress import planned_batches
 from condgen.callbacks.samples import SampleGrid
 from condgen.errors import CondgenError
 from condgen.run.plan import Plan, at, busy, duration, rate, share_out, stored_plan
-from condgen.training.base import Batch, GenerativeModel
+from condgen.training.base import Batch, Training
 
 log = logging.getLogger("condgen")
 
@@ -91,7 +91,7 @@ class Planner(L.Callback):
 
     def decide(self, trainer: L.Trainer, model: L.LightningModule, plan: Plan | None) -> None:
         """Let the run follow ``plan``; None: it goes on until there is one."""
-        assert isinstance(model, GenerativeModel)
+        assert isinstance(model, Training)
         self.plan, model.planning = plan, plan is None
         trainer.fit_loop.max_epochs = -1
         trainer.fit_loop.epoch_loop.max_steps = plan.steps if plan else -1
@@ -180,7 +180,7 @@ class Planner(L.Callback):
 
     def conclude(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         """End the measuring: plan what is to be planned, else predict."""
-        assert self._window is not None and isinstance(model, GenerativeModel)
+        assert self._window is not None and isinstance(model, Training)
         (began, first_update, first_batch), (ended, _, _) = self._window, self.mark(trainer)
         seconds, updates, batches = ended - began - self._pause, self._step - first_update, self._batches - first_batch
         if self.minutes is not None and self.plan is None:
@@ -204,7 +204,7 @@ class Planner(L.Callback):
 
     # --- planning ---
 
-    def make(self, trainer: L.Trainer, model: GenerativeModel, seconds: float, updates: int, batches: int) -> None:
+    def make(self, trainer: L.Trainer, model: Training, seconds: float, updates: int, batches: int) -> None:
         """Plan the run, keep the plan in a checkpoint and tell it; raises CondgenError if nothing fits into the budget."""
         assert self.minutes is not None
         reserve = 60 * self.minutes * RESERVE + ENDS
@@ -226,7 +226,7 @@ class Planner(L.Callback):
         ending = (plan.steps - plan.made_at) * update + plan.evaluations * evaluation + final
         self.announce(trainer, plan, ending)
 
-    def rehearse(self, trainer: L.Trainer, model: GenerativeModel) -> tuple[float, float]:
+    def rehearse(self, trainer: L.Trainer, model: Training) -> tuple[float, float]:
         """Do once what comes with each evaluation and with the last one; return the seconds of both."""
         evaluation = final = save = 0.0
         for callback in callbacks(trainer):

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from condgen.callbacks.evaluation import Evaluation
 from condgen.errors import CondgenError
-from condgen.training.base import Batch, GenerativeModel
+from condgen.training.base import Batch, Training
 
 
 class Progress(L.Callback):
@@ -65,7 +65,7 @@ class Progress(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the epoch's speed: training steps only, without validation and evaluation."""
-        assert isinstance(pl_module, GenerativeModel)
+        assert isinstance(pl_module, Training)
         seconds = self._last_batch - self._epoch_time - (self._measuring - self._measuring_before)
         if self._epoch_time and seconds > 0:
             pl_module.publish({"speed/images_per_second": self._epoch_images / seconds})
@@ -76,7 +76,7 @@ class Progress(L.Callback):
 
     def show(self, model: L.LightningModule) -> None:
         """Move the bar and write the newest losses behind it."""
-        assert self._bar is not None and isinstance(model, GenerativeModel)
+        assert self._bar is not None and isinstance(model, Training)
         losses = {name: f"{value:.3g}" for name, value in model.latest.items()}
         self._bar.total = planned_images(model.trainer)  # a budget is planned while the run goes on
         self._bar.set_postfix(losses | {"epoch": self._epoch}, refresh=False)

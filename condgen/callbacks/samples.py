@@ -12,7 +12,7 @@ from condgen.files import save_png
 from condgen.reporting.pictures import starts
 from condgen.run.loggers import show
 from condgen.spaces import floating
-from condgen.training.base import Batch, GenerativeModel
+from condgen.training.base import Batch, Training
 
 GAP = 12  # white pixels between the real half and the generated one
 
@@ -66,31 +66,31 @@ class SampleGrid(L.Callback):
         self._drawn_at = trainer.global_step
         if not trainer.is_global_zero:
             return
-        assert isinstance(model, GenerativeModel)
+        assert isinstance(model, Training)
         panels = translations(trainer, model, self.seed) if model.condition.map_shape else self.beside_real(trainer, model)
         gap = torch.full((3, panels[0].shape[1], GAP), 255, dtype=torch.uint8)
         picture = torch.cat([part for panel in panels for part in (gap, panel)][1:], dim=2)
         save_png(Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.png", picture)
         show(trainer.loggers, "samples", picture, trainer.global_step)
 
-    def beside_real(self, trainer: L.Trainer, model: GenerativeModel) -> list[Tensor]:
+    def beside_real(self, trainer: L.Trainer, model: Training) -> list[Tensor]:
         """Return real samples of each condition, and generated ones."""
         every = model.condition.every()
         count, columns = model.space.layout(len(every))
         if self._real is None:
             self._real = model.space.grid(real_samples(trainer, every, count), columns)
-        return [self._real, model.space.grid(model.sample(every, count, seed=self.seed), columns)]
+        return [self._real, model.space.grid(model.eval_generator.sample(every, count, seed=self.seed), columns)]
 
 
-def translations(trainer: L.Trainer, model: GenerativeModel, seed: int) -> list[Tensor]:
+def translations(trainer: L.Trainer, model: Training, seed: int) -> list[Tensor]:
     """Return what the model starts from, what it makes of it, and the real samples: the first ones of the validation part."""
     data = trainer.datamodule  # type: ignore[attr-defined]
     count, columns = model.space.layout(1)
     rows = torch.arange(min(count, len(data.val)))
     conditions = data.encode(data.val, rows)
-    made = model.sample(conditions, seed=seed)
+    made = model.eval_generator.sample(conditions, seed=seed)
     real = floating(data.val.table.images[data.val.rows[rows]])
-    return [model.space.grid(images, columns) for images in (starts(model, conditions), made, real)]
+    return [model.space.grid(images, columns) for images in (starts(model.generator, conditions), made, real)]
 
 
 def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:

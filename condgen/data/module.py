@@ -224,7 +224,7 @@ class DataModule(LightningDataModule):
             drop_last=self.drop_last,
             augment=self.augment,
             vicinity=self.vicinity,
-            position=lambda: (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx + 1) if trainer else (0, 0),
+            position=lambda: trainer.lightning_module.position if trainer else (0, 0),
         )
 
     def val_dataloader(self) -> BatchLoader:

@@ -1,4 +1,4 @@
-"""Second heads of the discriminator, which say what a sample shows, beside the first one, which judges whether it is real.
+"""Second heads of the discriminator, which say what a sample shows, beside the first one, which says whether it is real.
 
     loss of D + weight * (L(real) + L(fake)),        loss of G + generator_weight * L(fake)
 
@@ -42,18 +42,20 @@ class Auxiliary(nn.Module, ABC):
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """Return the loss, a scalar, of samples with features h (B, F) and the conditions (B, ...) that they are of."""
 
-    def of_discriminator(self, h: Tensor, condition: Tensor, fake: Tensor, asked: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return D's losses by name, and the weighted sum that D is charged.
+    def discriminator_losses(
+        self, real_features: Tensor, condition: Tensor, fake_features: Tensor, fake_condition: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return D's losses by name, and their weighted sum.
 
         Args:
-            h: features of real samples, (B, F).
-            condition: theirs, (B, ...).
-            fake: features of generated samples, (B, F).
-            asked: what these were asked for, (B, ...).
+            real_features: D's features of real samples, (B, F).
+            condition: their encoded conditions, (B, ...).
+            fake_features: D's features of generated samples, (B, F).
+            fake_condition: the encoded conditions that these were asked for, (B, ...).
         """
-        losses = {"auxiliary_real": self(h, condition)} if self.of_real else {}
+        losses = {"auxiliary_real": self(real_features, condition)} if self.of_real else {}
         if self.of_fake:
-            losses["auxiliary_fake"] = self(fake, asked)
+            losses["auxiliary_fake"] = self(fake_features, fake_condition)
         return losses, self.weight * torch.stack(list(losses.values())).sum()
 
 

@@ -13,6 +13,7 @@ from condgen.data.pixels import chunks, recolour, resize
 from condgen.data.split import apportion, cut
 from condgen.data.tables import Part
 from condgen.errors import CondgenError
+from condgen.generators.base import BLOCK, Generator, evaluating
 from condgen.metrics.attributes import Judge, with_real
 from condgen.metrics.cas import classification_accuracy_score
 from condgen.metrics.catalogue import ELSEWHERE
@@ -25,7 +26,6 @@ from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, floors, measure
 from condgen.randomness import generator
 from condgen.spaces import Images, floating, to_uint8
-from condgen.training.base import BLOCK, GenerativeModel, evaluating
 
 FEWEST = 100
 """Images below which figures mean nothing."""
@@ -144,7 +144,7 @@ class Evaluator:
         features, outputs = self.extractor(images)
         return self._seen(features, outputs, labels, wanted)
 
-    def sample(self, model: GenerativeModel, rows: Tensor, rank: int = 0, world: int = 1) -> tuple[Tensor, Features]:
+    def sample(self, model: Generator, rows: Tensor, rank: int = 0, world: int = 1) -> tuple[Tensor, Features]:
         """Draw a sample for the condition of each of ``rows`` (N,), and return images, uint8 (N, C, H, W), and their features.
 
         Each of ``world`` processes draws and looks at its own blocks; then all have all of them, in the order of the blocks.
@@ -171,8 +171,8 @@ class Evaluator:
         return torch.cat([images for images, _ in blocks]), Features.cat([features for _, features in blocks])
 
     @torch.inference_mode()
-    def likelihood(self, model: GenerativeModel, draws: int) -> dict[str, float]:
-        """Return means over the real images of the split of what `GenerativeModel.likelihood` says about them."""
+    def likelihood(self, model: Generator, draws: int) -> dict[str, float]:
+        """Return means over the real images of the split of what `Generator.likelihood` says about them."""
         shape = model.space.shape
         data = self.original if self.original.space.shape == shape else self.original.at(shape[1], shape[0])
         part: Part = getattr(data, self.split)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from condgen.files import save_png
+from condgen.generators.base import Generator
 from condgen.metrics.attributes import listed
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
@@ -15,7 +16,6 @@ from condgen.metrics.record import Record, write_record
 from condgen.reporting.charts import confusion_chart
 from condgen.reporting.pictures import condition_interpolation, latent_interpolation, neighbours
 from condgen.spaces import Images, to_float
-from condgen.training.base import GenerativeModel
 
 SIDE = 10
 """Samples in a row and in a column of their picture."""
@@ -39,7 +39,7 @@ def save(
     evaluator: Evaluator,
     images: Tensor,
     features: Features,
-    model: GenerativeModel | None,
+    model: Generator | None,
 ) -> dict[str, Tensor]:
     """Write ``metrics.json`` and the pictures of a measurement into ``folder``, and return the pictures by their names."""
     space = Images(images.shape[1:])

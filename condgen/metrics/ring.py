@@ -13,7 +13,7 @@ from torch import Tensor
 
 from condgen.conditions import Codes
 from condgen.data.sources.ring import Ring
-from condgen.training.base import GenerativeModel
+from condgen.generators.base import Generator
 
 RADIUS = 3.0
 """Standard deviations within which a point belongs to a mode."""
@@ -74,7 +74,7 @@ def named(points: Tensor, codes: Tensor, ring: Ring) -> Tensor:
     return name[codes]
 
 
-def examine(model: GenerativeModel, ring: Ring, count: int = 8000, seed: int = 0) -> Verdict:
+def examine(model: Generator, ring: Ring, count: int = 8000, seed: int = 0) -> Verdict:
     """Judge ``count`` points of ``model``, asked for random conditions; of codes the first category, as `named`.
 
     Codes stand for modes, so they need a ring with a mode for each class.

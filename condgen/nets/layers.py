@@ -94,17 +94,17 @@ class Discriminator(nn.Module, ABC):
     def features(self, x: Tensor, condition: Tensor) -> Tensor:
         """Return what the head judges, (B, head.features)."""
 
-    def judge(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge samples (B, *shape): logits (B,), positive for real, and the features (B, F) that they are of.
+    def logits_and_features(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (B,) of samples (B, *shape), positive for real, and the features (B, F) that these are of.
 
-        One that judges patches gives each sample P logits, (B, P).
+        One that looks at patches gives each sample P logits, (B, P).
         """
         h = self.features(x, condition)
         return self.head(h, condition), h
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Judge samples (B, *shape): logits (B,), positive for real."""
-        return self.judge(x, condition)[0]
+        """Return the logits (B,) of samples (B, *shape), positive for real."""
+        return self.logits_and_features(x, condition)[0]
 
 
 class Hidden(nn.Sequential):

@@ -152,7 +152,7 @@ class PatchDiscriminator(Discriminator):
         h: Tensor = self.layers(beside(both, self.embed(condition).to(x.dtype)))
         return h.flatten(2).mT
 
-    def judge(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def logits_and_features(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Judge images (B, C, H, W): logits of their patches (B, P), and the mean of the patches' features, (B, F)."""
-        logits, h = super().judge(x, condition)
+        logits, h = super().logits_and_features(x, condition)
         return logits, h.mean(1)

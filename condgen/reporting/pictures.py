@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from condgen.generators.base import BLOCK, Generator, evaluating
 from condgen.randomness import generator
 from condgen.spaces import Space, floating
-from condgen.training.base import BLOCK, GenerativeModel, evaluating
 
 NEIGHBOURS = 3
 """Training images that are shown for each generated sample."""
@@ -24,13 +24,13 @@ THIN, WIDE = 6, 18
 """White pixels between a sample and its neighbours, and between one group of them and the next."""
 
 
-def starts(model: GenerativeModel, conditions: Tensor) -> Tensor:
+def starts(model: Generator, conditions: Tensor) -> Tensor:
     """Return the images, (N, C, H, W), that samples for encoded ``conditions`` start from; what is unknown is grey."""
     channels = model.space.shape[0]
     return model.condition.map(conditions)[:, :channels].expand(-1, channels, -1, -1)
 
 
-def latent_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor | None:
+def latent_interpolation(model: Generator, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor | None:
     """Walk from one latent to another at a fixed condition: jumps and dead zones on the way betray a memorized training set.
 
     Each class has a row, and all walk between the same two latents, so that within a column only the class differs; where
@@ -47,16 +47,16 @@ def latent_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int =
     """
     if model.condition.map_shape is not None:
         return None
-    every = model.asked(seed=seed)
+    every = model.requested(seed=seed)
     asked = spread(every, rows) if len(every) > 1 else every.expand(rows, *every.shape[1:])
     walks = 1 if len(every) > 1 else rows
-    first, last = model.prior(2 * walks, generator(seed, "latent interpolation")).chunk(2)  # (walks, ...) each
+    first, last = model.latents(2 * walks, generator(seed, "latent interpolation")).chunk(2)  # (walks, ...) each
     z = torch.stack([slerp(first, last, t) for t in torch.linspace(0, 1, steps).tolist()], dim=1)  # (walks, steps, ...)
     z = z.expand(len(asked), *z.shape[1:]).flatten(0, 1)
     return model.space.grid(decode(model, z, asked.repeat_interleave(steps, dim=0)), steps)
 
 
-def condition_interpolation(model: GenerativeModel, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor | None:
+def condition_interpolation(model: Generator, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor | None:
     """Walk from each class to the next at one fixed latent, by mixing their vectors: what does a class change?
 
     Of attributes the first walks, and what is left open is the same everywhere.
@@ -81,10 +81,10 @@ def condition_interpolation(model: GenerativeModel, *, rows: int = 10, steps: in
     return model.space.grid(torch.cat(walks), steps)
 
 
-def walk(model: GenerativeModel, first: Tensor, last: Tensor, steps: int, seed: int = 0) -> Tensor:
+def walk(model: Generator, first: Tensor, last: Tensor, steps: int, seed: int = 0) -> Tensor:
     """Draw ``steps`` samples (steps, *shape) at one latent, on the way between two encoded conditions (1, ...)."""
     on_the_way = [model.condition.between(first, last, t) for t in torch.linspace(0, 1, steps).tolist()]
-    z = model.prior(1, generator(seed, "class interpolation"))
+    z = model.latents(1, generator(seed, "class interpolation"))
     return decode(model, z.expand(steps, *z.shape[1:]), torch.cat(on_the_way))
 
 
@@ -142,7 +142,7 @@ def slerp(first: Tensor, last: Tensor, t: float) -> Tensor:
 
 
 @torch.inference_mode()
-def decode(model: GenerativeModel, z: Tensor, condition: Tensor) -> Tensor:
+def decode(model: Generator, z: Tensor, condition: Tensor) -> Tensor:
     """Decode latents (N, ...), one for each encoded condition or mixture of classes (N, ...), a block at a time."""
     with evaluating(model):
         blocks = zip(torch.split(z, BLOCK), torch.split(condition, BLOCK), strict=True)

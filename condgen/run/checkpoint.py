@@ -1,14 +1,21 @@
 """Reading checkpoints: safely, and back into a model that samples without its data."""
 
+import shutil
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from condgen.config.build import build, check_stored
+from condgen.config.build import check_stored
 from condgen.errors import CondgenError
-from condgen.training.base import GenerativeModel
+from condgen.files import replacing
+from condgen.generators.base import Generator
+from condgen.run.legacy import converted_checkpoint
+from condgen.run.recipe import KEYS, build_generator
+
+AVERAGE = "ema.average"
+"""Where a checkpoint has the average of the generator, under its names."""
 
 
 def find(path: str | Path) -> Path:
@@ -43,23 +50,23 @@ def read(path: Path) -> dict[str, Any]:
         raise CondgenError(f"{path} could not be read as a checkpoint: it is damaged or cut short.") from error
     if not isinstance(checkpoint, dict) or not {"condgen", "state_dict"} <= checkpoint.keys():
         raise CondgenError(f"{path} is not a checkpoint of condgen's.")
-    return checkpoint
+    return converted_checkpoint(checkpoint)
 
 
-def build_model(recipe: dict[str, Any]) -> GenerativeModel:
-    """Build the model that ``recipe`` describes: plain dicts ``model``, ``loss``, ``condition``, ``space`` and the seed."""
-    model = build(
-        "model",
-        recipe["model"],
-        space=build("space", recipe["space"]),
-        condition=build("condition", recipe["condition"]),
-        loss=build("loss", recipe["loss"]),
-        seed=recipe["seed"],
-    )
-    if not isinstance(model, GenerativeModel):
-        raise CondgenError(f"model must be a GenerativeModel, not {type(model).__name__}.")
-    model.recipe = recipe
-    return model
+def upgrade(path: Path) -> bool:
+    """Rewrite a checkpoint of condgen 0.1 under today's names, and keep it beside; return whether it was one.
+
+    Raises:
+        CondgenError: it is damaged, or cannot be written.
+    """
+    old = torch.load(path, map_location="cpu", weights_only=True)
+    new = converted_checkpoint(old)
+    if new is old:
+        return False
+    shutil.copyfile(path, path.with_name(f"{path.stem}-0.1.ckpt"))
+    with replacing(path) as temporary:
+        torch.save(new, temporary)
+    return True
 
 
 def device_of(name: str) -> torch.device:
@@ -70,29 +77,37 @@ def device_of(name: str) -> torch.device:
         raise CondgenError(f"--device {name} is not available here: use cpu.") from error
 
 
-def load(path: str | Path, trust: bool = False) -> GenerativeModel:
-    """Load a trained model, on the CPU and in eval mode, ready to ``sample``.
+def load(path: str | Path, trust: bool = False, weights: str = "ema") -> Generator:
+    """Load a trained generator, on the CPU and in eval mode, ready to ``sample``.
 
     Args:
         path: a checkpoint, or a run directory (its best checkpoint, else its last).
         trust: accept targets beyond condgen's classes and torch's layers and optimizers; only for files you made.
+        weights: "ema", averages over the training where the run kept them, or "raw", those of the last update.
 
     Raises:
         CondgenError: no checkpoint, a damaged one, or one that names foreign code.
     """
     path = find(path)
-    return restore(read(path), path, trust)
+    return restore(read(path), path, trust, weights)
 
 
-def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False) -> GenerativeModel:
-    """Return the trained model in a ``checkpoint`` that was read from ``path``; see `load`."""
+def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights: str = "ema") -> Generator:
+    """Return the trained generator in a ``checkpoint`` that was read from ``path``; see `load`."""
     recipe = checkpoint["condgen"]
-    if not isinstance(recipe, dict) or not {"model", "loss", "condition", "space", "seed"} <= recipe.keys():
+    if not isinstance(recipe, dict) or not recipe.keys() >= KEYS:
         raise CondgenError(f"{path} does not say which model it holds.")
     check_stored(recipe, path, trust)
-    model = build_model(recipe)
+    generator = build_generator(recipe)
+    prefix = f"{AVERAGE}." if weights == "ema" and has_average(checkpoint) else "generator."
+    state = {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)}
     try:
-        model.load_state_dict(checkpoint["state_dict"])
+        generator.load_state_dict(state)
     except RuntimeError as error:
         raise CondgenError(f"The weights in {path} do not fit the model that it describes.") from error
-    return model.eval()
+    return generator.eval()
+
+
+def has_average(checkpoint: dict[str, Any]) -> bool:
+    """Whether the run kept an average of its generator's weights."""
+    return any(name.startswith(f"{AVERAGE}.") for name in checkpoint["state_dict"])

@@ -179,7 +179,7 @@ class Heartbeat(L.Callback):
 
     def beat(self, trainer: L.Trainer, **more: Any) -> None:
         """Write where the run stands."""
-        batches, steps = planned_batches(trainer), getattr(trainer.lightning_module, "discriminator_steps", 1)
+        batches, steps = planned_batches(trainer), getattr(trainer.lightning_module, "batches_per_update", 1)
         chosen = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
         metric = self.metric or (chosen.monitor if chosen else None)
         best = chosen.best.get(metric) if chosen and metric else None

@@ -10,8 +10,8 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from condgen.errors import CondgenError
 from condgen.run.checkpoint import find, read
 
-AVERAGE, ORIGINALS = "ema.network.", ("generator.", "network.")
-"""Where a run that kept an average has it in its checkpoint, and what it is an average of, by the family."""
+AVERAGE, ORIGINAL = "ema.average.", "generator."
+"""Where a run that kept an average has it in its checkpoint, and what it is an average of."""
 
 
 def start_from(model: nn.Module, path: str | Path) -> str:
@@ -32,7 +32,7 @@ def start_from(model: nn.Module, path: str | Path) -> str:
     content = read(file)
     found: dict[str, Tensor] = content["state_dict"]
     if not any(name.startswith(AVERAGE) for name in found):
-        found = found | {AVERAGE + n.partition(".")[2]: t for n, t in found.items() if n.startswith(ORIGINALS)}
+        found = found | {AVERAGE + n.partition(".")[2]: t for n, t in found.items() if n.startswith(ORIGINAL)}
     wanted = weights_of(model)
     fitting = {name: found[name] for name, tensor in wanted.items() if name in found and found[name].shape == tensor.shape}
     if not fitting:

@@ -1,30 +1,32 @@
-"""Exponential moving average of a network's weights, kept for sampling."""
+"""Exponential moving average of a generator's weights, kept for validation and sampling."""
 
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
+from condgen.generators.base import Generator
+
 
 class EMA(nn.Module):
-    """A frozen copy of ``network`` in eval mode whose parameters follow the original's average.
+    """A frozen copy of a generator in eval mode whose parameters follow the original's average.
 
     After update number n the weight of the past is min(decay, (1 + n) / (10 + n)), so that the first, random weights are
     forgotten quickly. Buffers (running statistics) are copied as they are.
 
     Args:
-        network: what is averaged.
+        generator: what is averaged.
         decay: weight of the past in [0, 1); 0 keeps no past at all.
     """
 
-    def __init__(self, network: nn.Module, decay: float):
+    def __init__(self, generator: Generator, decay: float):
         super().__init__()
-        self.network = deepcopy(network).eval().requires_grad_(False)
+        self.average: Generator = deepcopy(generator).eval().requires_grad_(False)
         self.decay = decay
         # Listed once: walking through the modules would take as long as the averaging.
-        self._average: list[Tensor] = list(self.network.parameters())
-        self._newest: list[Tensor] = list(network.parameters())
-        self._buffers_of = (list(self.network.buffers()), list(network.buffers()))
+        self._average: list[Tensor] = list(self.average.parameters())
+        self._newest: list[Tensor] = list(generator.parameters())
+        self._buffer_pairs = (list(self.average.buffers()), list(generator.buffers()))
 
     def train(self, mode: bool = True) -> "EMA":
         """Stay in eval mode, whatever the module around it does."""
@@ -32,8 +34,8 @@ class EMA(nn.Module):
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the network's weights after its update number ``step`` (1, 2, ...)."""
+        """Take in the generator's weights after its update number ``step`` (1, 2, ...)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._average, self._newest, 1 - decay)
-        for mine, theirs in zip(*self._buffers_of, strict=True):
+        for mine, theirs in zip(*self._buffer_pairs, strict=True):
             mine.copy_(theirs)

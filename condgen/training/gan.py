@@ -2,13 +2,11 @@
 
     min_G max_D  E_{x, c ~ data} log D(x, c) + E_{z ~ N(0, I), c} log(1 - D(G(z, c), c))
 
-G and D take turns. What replaces the two logarithms is the loss's business, how c enters is the networks', what else D has to
-heed the regularizers'.
+What replaces the two logarithms is the loss's business, how c enters is the networks', what else a player has to heed the
+regularizers'. Who is updated when, and on which samples, is decided in `condgen.training.alternation`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,285 +15,238 @@ from torch.optim import Optimizer
 
 from condgen.augment.diffaugment import DiffAugment
 from condgen.conditions import Condition
+from condgen.generators.gan import GANGenerator
 from condgen.losses.adversarial import AdversarialLoss
 from condgen.losses.auxiliary import Auxiliary
-from condgen.losses.paired import PairedLoss
-from condgen.losses.regularizers import Regularizer, Turn
-from condgen.randomness import generator as keyed_generator
+from condgen.losses.regularizers import DiscriminatorStep, Regularizer
 from condgen.spaces import Space
-from condgen.training.base import BLOCK, Batch, GenerativeModel, MakeOptimizer, check_optimizer
-from condgen.training.ema import EMA
-from condgen.training.game import Game, mean_of, require_grad, vitals
-from condgen.training.gan_checks import (
-    check_augment,
-    check_choices,
-    check_discriminator,
-    check_regularizers,
-    check_start,
-    check_terms,
-)
-from condgen.training.sampling import measure_statistics
-from condgen.training.schedules import Schedule, set_rates
-from condgen.training.updates import clip
+from condgen.training.alternation import Alternation, MicroBatch, Player
+from condgen.training.base import Batch, MakeOptimizer, Training, check_optimizer
+from condgen.training.gan_checks import check_augment, check_discriminator, check_loss, check_regularizers, check_start
+from condgen.training.gan_statistics import gan_statistics
+from condgen.training.options import Options
 
 
-class GAN(GenerativeModel):
-    """A (conditional) GAN.
+class GAN(Training):
+    """The training of a (conditional) GAN.
 
     Args:
         space: what a sample is.
         condition: what can be asked for.
-        loss: the two players' objectives.
-        generator: makes G from (latent, condition, space); G(z, c) is a batch of samples.
+        loss: the two players' losses.
+        generator: makes G from (space, condition), see `GANGenerator`.
         discriminator: makes D from (condition, space), see `condgen.nets.layers.Discriminator`.
-        latent: length of the noise z ~ N(0, I).
         generator_optimizer: makes G's optimizer from its parameters.
         discriminator_optimizer: makes D's optimizer from its parameters.
-        discriminator_steps: updates of D, each on a new batch, for each update of G.
-        order: which player moves first on a batch that both move on.
-        reuse_fake: both players see the same generated batch; False draws a new one for the second player.
-        fake_condition: generated samples are asked for the conditions of the real ``batch``, or for ``random`` ones.
-        ema: weight of the past in the average of G that is sampled from; 0 samples from G itself.
+        alternation: who is updated when, and on what; None: the defaults of `Alternation`.
         auxiliary: makes a second head of D from (features, condition), which says what a sample shows; None: none.
-        terms: what is added to G's loss, by names under which it is recorded: distances to the real ``batch``.
-        regularizers: what is added to D's loss, likewise.
-        discriminator_augment: changes all samples that D sees, real and generated, in both players' turns; None: nothing.
-        accumulate: pieces that a batch is worked through in, one after the other: less memory, the same gradients (but for
-            batch norm, which sees a piece at a time).
-        gradient_clip: largest norm of each player's gradients; None: any.
-        decay: factor of both learning rates by the share of the training that is over; None: they stay.
-        channels_last: keep images and weights of convolutions in this memory format, which some hardware prefers.
-        compile: compile G and D (torch.compile); the first steps are slow, the rest faster. Or one of its modes, such as
-            "reduce-overhead" (CUDA graphs).
-        expects: the shape that the model was published for; None takes any.
+        regularizers: terms in the losses of D and of G, by names under which they are recorded.
+        discriminator_augment: changes all samples that D sees, real and generated, in both players' updates; None: nothing.
+        options: what every family can be told; None: the defaults of `Options`.
         seed: decides every random number of the training.
+
+    Raises:
+        CondgenError: parts that cannot be, or cannot be together.
     """
 
-    KNOBS = (*GenerativeModel.KNOBS, "standing")
+    generator: GANGenerator
 
     def __init__(
         self,
         space: Space,
         condition: Condition,
         loss: AdversarialLoss,
-        generator: Callable[..., nn.Module],
+        generator: Callable[..., GANGenerator],
         discriminator: Callable[..., nn.Module],
-        latent: int,
         generator_optimizer: MakeOptimizer,
         discriminator_optimizer: MakeOptimizer,
-        discriminator_steps: int = 1,
-        order: Literal["discriminator_first", "generator_first"] = "discriminator_first",
-        reuse_fake: bool = True,
-        fake_condition: Literal["batch", "random"] = "batch",
-        ema: float = 0.0,
+        alternation: Alternation | None = None,
         auxiliary: Callable[..., Auxiliary] | None = None,
-        terms: Mapping[str, PairedLoss | None] | None = None,
         regularizers: Mapping[str, Regularizer | None] | None = None,
         discriminator_augment: DiffAugment | None = None,
-        accumulate: int = 1,
-        gradient_clip: float | None = None,
-        decay: Schedule | None = None,
-        channels_last: bool = False,
-        compile: bool | str = False,
-        expects: Sequence[int] | None = None,
+        options: Options | None = None,
         seed: int = 0,
     ):
-        super().__init__(space, condition, expects, seed)
-        check_choices(loss, latent, discriminator_steps, order, fake_condition, ema, accumulate, gradient_clip)
+        super().__init__(space, condition, options, seed)
         self.automatic_optimization = False
-        self.loss = loss
-        self.latent = latent
-        self.generator = generator(latent=latent, condition=condition, space=space)
+        self.loss = check_loss(loss)
+        self.alternation = alternation or Alternation()
+        self.batches_per_update = self.alternation.discriminator_steps
+        self.generator = generator(space=space, condition=condition)
         self.discriminator = check_discriminator(discriminator(condition=condition, space=space), condition)
         self.auxiliary = auxiliary(features=self.discriminator.head.features, condition=condition) if auxiliary else None
-        self._judges = [*self.discriminator.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
-        # One pass over real and generated samples together is faster, unless batch norm would mix their statistics.
-        self._joint = not any(isinstance(module, _BatchNorm) for module in self.discriminator.modules())
-        self.terms = check_terms(terms or {}, fake_condition)
-        self.regularizers = check_regularizers(regularizers or {}, loss, self.discriminator)
+        self.regularizers = check_regularizers(regularizers or {}, loss, self.discriminator, self.alternation)
         self.augment = check_augment(discriminator_augment, loss, space)
-        check_start(condition, fake_condition, self.regularizers, self.augment)
-        self.accumulate = accumulate
-        self.gradient_clip = gradient_clip
-        self.decay = decay
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
-        if channels_last:
-            self.to(memory_format=torch.channels_last)
-        self.ema = EMA(self.generator, ema) if ema else None
+        check_start(condition, self.alternation, self.regularizers, self.augment)
         self.generator_optimizer = check_optimizer("generator_optimizer", generator_optimizer)
         self.discriminator_optimizer = check_optimizer("discriminator_optimizer", discriminator_optimizer)
-        self.discriminator_steps = self.batches_per_update = discriminator_steps
-        self.generator_first = order == "generator_first"
-        self.reuse_fake = reuse_fake
-        self.fake_condition = fake_condition
-        self._logits: tuple[Tensor, Tensor] | None = None
-        self.judge = self.discriminator.judge
-        if compile:  # G in place: wrapping it would rename every key of the checkpoint
-            mode = compile if isinstance(compile, str) else None
-            self.generator.compile(mode=mode)
-            self.judge = torch.compile(self.judge, mode=mode)
+        self._d_parameters = [*self.discriminator.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
+        # One pass over real and generated samples together is faster, unless batch norm would mix their statistics.
+        self._joint = not any(isinstance(module, _BatchNorm) for module in self.discriminator.modules())
+        self._logits: tuple[Tensor, Tensor] | None = None  # of D's last update, for `statistics`
+        self.keep_average()
+        self.discriminate = self.discriminator.logits_and_features
+        if self.options.compile:
+            self.options.compiled(self.generator.network)
+            self.discriminate = torch.compile(self.discriminate, mode=self.options.compile_mode)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """G's optimizer, then D's."""
-        return [self.generator_optimizer(self.generator.parameters()), self.discriminator_optimizer(self._judges)]
+        return [self.generator_optimizer(self.generator.parameters()), self.discriminator_optimizer(self._d_parameters)]
+
+    # --- a training step ---
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One update of D and, after every ``discriminator_steps`` batches, one of G."""
-        if self.decay:
-            set_rates(self.optimizers(use_pl_optimizer=False), self.decay(self.progress()))  # type: ignore[arg-type]
-        players = [self.discriminator_step]
-        if (self.trainer.fit_loop.total_batch_idx + 1) % self.discriminator_steps == 0:
-            players.insert(0 if self.generator_first else 1, self.generator_step)
-        shared = self.accumulate == 1 and self.reuse_fake and len(players) == 2
-        games = list(self.games(batch, "noise", batch_idx, for_generator=True)) if shared else None
-        values: dict[str, Tensor] = {}
-        for place, player in enumerate(players):
-            purpose = "noise" if place == 0 or self.reuse_fake else "second noise"
-            own = self.games(batch, purpose, batch_idx, for_generator=player == self.generator_step)
-            values |= player(games or own)
-        self.record(**values)
+        """Update D, and G after every ``discriminator_steps`` batches (Goodfellow et al. 2014, algorithm 1)."""
+        self.set_rates()
+        update = {"discriminator": self.update_discriminator, "generator": self.update_generator}
+        losses: dict[str, Tensor] = {}
+        for player, micro_batches in self.alternate(batch):
+            losses |= update[player](micro_batches)
+        self.record(**losses)
 
-    def games(self, batch: Batch, purpose: str, batch_idx: int, for_generator: bool) -> Iterator[Game]:
-        """Generate beside each piece of the batch as many samples, only now that it is asked for."""
-        x, condition = batch[0].contiguous(memory_format=self.format) if batch[0].dim() == 4 else batch[0], batch[1]
-        size = len(x)
-        z = self.rows(self.prior, size, purpose, batch_idx)
-        asked = condition
-        if self.fake_condition == "random":
-            asked = self.rows(self.condition.draw, size, purpose + " condition", batch_idx)
-        ends = sorted({size * i // self.accumulate for i in range(self.accumulate + 1)})
-        for rows in (slice(*pair) for pair in pairwise(ends)):
-            with torch.set_grad_enabled(for_generator):
-                fake = self.condition.finish(self.generator(z[rows], asked[rows]), asked[rows])  # as `sample` does
-            yield Game(rows, size, x[rows], condition[rows], fake, asked[rows])
+    def discriminator_loss(self, b: MicroBatch) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
+        """Return D's loss, its parts by name, and D's logits of real and of generated samples."""
+        fake = b.fake.detach().to(b.real.dtype)  # under autocast G's samples are bf16, and so would penalties on them be
+        x, x_fake = self.augmented(b, b.real, "real"), self.augmented(b, fake, "fake")
+        (real_logits, real_features), (fake_logits, fake_features) = self.discriminate_both(x, x_fake, b)
+        loss = self.loss.discriminator_loss(real_logits, fake_logits)
+        parts = {"loss_d": loss}
+        if self.auxiliary:
+            found, extra = self.auxiliary.discriminator_losses(real_features, b.condition, fake_features, b.fake_condition)
+            parts, loss = parts | found, loss + extra
+        if self.regularizers.of_discriminator:
+            found, penalty = self.regularizers.penalties(self.step(b, fake, real_logits, fake_logits))
+            parts, loss = parts | found, loss + penalty
+        return loss, parts, (real_logits.detach(), fake_logits.detach())
 
-    def discriminator_step(self, games: Iterable[Game]) -> dict[str, Tensor]:
-        """Update D once and return its loss, and what else is to be recorded."""
+    def generator_loss(self, b: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return G's loss and its parts by name. Real samples matter only to a paired loss and to distances."""
+        real_logits = self.discriminate(self.augmented(b, b.real, "paired"), b.condition)[0] if self.loss.paired else None
+        fake_logits, features = self.discriminate(self.augmented(b, b.fake, "generator"), b.fake_condition)
+        loss = self.loss.generator_loss(fake_logits, real_logits)
+        parts = {"loss_g": loss}
+        if self.auxiliary:
+            parts["auxiliary_g"] = shown = self.auxiliary(features, b.fake_condition)
+            loss = loss + self.auxiliary.generator_weight * shown
+        if self.regularizers.of_generator:
+            found, distance = self.regularizers.distances(b.fake, b.real)
+            parts, loss = parts | found, loss + distance
+        return loss, parts
+
+    def update_discriminator(self, micro_batches: Iterable[MicroBatch]) -> dict[str, Tensor]:
+        """Update D once and return its losses."""
         # The raw optimizer: only what the wrapper steps counts as an update, so that the step axis is G's.
         optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
         optimizer.zero_grad()
-        values, logits = [], []
-        for game in games:
-            objective, found, judged = self.discriminator_objective(game)
-            self.manual_backward(objective * game.share if self.accumulate > 1 else objective)
-            values.append((game.share, found))
-            logits.append(judged)
-        clip(self._judges, self.gradient_clip)
+        losses, logits = [], []
+        for b in micro_batches:
+            loss, parts, both = self.discriminator_loss(b)
+            self.manual_backward(loss * b.share)
+            losses.append((b.share, parts))
+            logits.append(both)
+        self.clip(self._d_parameters)
         optimizer.step()
-        real, fake = (torch.cat(column) for column in zip(*logits, strict=True))
-        self._logits = real, fake  # for `vitals`
-        found = mean_of(values)
-        if self.augment is not None:
-            margin, size = real - (self.loss.undecided or 0.0), len(real) * self.trainer.world_size
-            found |= self.augment.adapt(margin, self.trainer.fit_loop.total_batch_idx, self.mean, size)
-        return found
+        real_logits, fake_logits = (torch.cat(column) for column in zip(*logits, strict=True))
+        self._logits = real_logits, fake_logits
+        return mean_of(losses) | self.adapt(real_logits)
 
-    def discriminator_objective(self, game: Game) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
-        """Return what D lowers, its parts by name, and D's logits of real and generated samples, without gradient."""
-        fake = game.fake.detach().to(game.x.dtype)  # under autocast G's samples are bf16, and so would penalties on them be
-        seen, seen_fake = self.seen(game, game.x, "real"), self.seen(game, fake, "fake")
-        if self._joint:
-            judged = self.judge(torch.cat([seen, seen_fake]), torch.cat([game.condition, game.asked]))
-            (real_logits, fake_logits), (h, fake_h) = (both.chunk(2) for both in judged)
-        else:
-            (real_logits, h), (fake_logits, fake_h) = self.judge(seen, game.condition), self.judge(seen_fake, game.asked)
-        objective = loss = self.loss.discriminator_loss(real_logits, fake_logits)
-        values = {"loss_d": loss}
-        if self.auxiliary:
-            losses, charge = self.auxiliary.of_discriminator(h, game.condition, fake_h, game.asked)
-            values, objective = values | losses, objective + charge
-        if self.regularizers:
-            penalties, penalty = self.regularizers(self.turn(game, fake, real_logits, fake_logits))
-            values, objective = values | penalties, objective + penalty
-        return objective, values, (real_logits.detach(), fake_logits.detach())
+    def update_generator(self, micro_batches: Iterable[MicroBatch]) -> dict[str, Tensor]:
+        """Update G once, and its average, and return its losses."""
+        optimizer = self.optimizers()[0]  # type: ignore[index]
+        optimizer.zero_grad()
+        losses = []
+        require_grad(self._d_parameters, False)  # D's own gradients are not needed: a third of its backward pass saved
+        for b in micro_batches:
+            loss, parts = self.generator_loss(b)
+            self.manual_backward(loss * b.share)
+            losses.append((b.share, parts))
+        require_grad(self._d_parameters, True)
+        self.clip(self.generator.parameters())
+        optimizer.step()
+        self.count_update()
+        return mean_of(losses)
 
-    def turn(self, game: Game, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Turn:
-        """Return what the regularizers may look at in this turn of D."""
-        return Turn(
-            number=self.trainer.fit_loop.total_batch_idx,
-            real=game.x,
-            condition=game.condition,
+    # --- what a step stands on ---
+
+    def alternate(self, batch: Batch) -> Iterator[tuple[Player, Iterable[MicroBatch]]]:
+        """Return who is updated on a batch, in order, each with its micro-batches."""
+        players = self.alternation.players(self.counts.index)
+        shared = self.alternation.micro_batches == 1 and self.alternation.reuse_fake and len(players) == 2
+        both = list(self.micro_batches(batch, "noise", with_gradient=True)) if shared else []
+        for place, player in enumerate(players):
+            purpose = "noise" if place == 0 or self.alternation.reuse_fake else "second noise"
+            yield player, both or self.micro_batches(batch, purpose, with_gradient=player == "generator")
+
+    def micro_batches(self, batch: Batch, purpose: str, with_gradient: bool) -> Iterator[MicroBatch]:
+        """Generate beside each piece of the batch as many samples, only now that they are asked for."""
+        x, condition = batch
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=self.options.memory_format)
+        z = self.rows(self.generator.latents, len(x), purpose)
+        fake_condition = condition
+        if self.alternation.fake_condition == "random":
+            fake_condition = self.rows(self.condition.draw, len(x), purpose + " condition")
+        for rows in self.alternation.pieces(len(x)):
+            with torch.set_grad_enabled(with_gradient):
+                fake = self.generator(z[rows], fake_condition[rows])
+            yield MicroBatch(rows, len(x), x[rows], condition[rows], fake, fake_condition[rows])
+
+    def discriminate_both(self, x: Tensor, x_fake: Tensor, b: MicroBatch) -> Iterable[tuple[Tensor, Tensor]]:
+        """Return D's logits and features of real samples, then those of generated ones."""
+        if not self._joint:
+            return self.discriminate(x, b.condition), self.discriminate(x_fake, b.fake_condition)
+        both = self.discriminate(torch.cat([x, x_fake]), torch.cat([b.condition, b.fake_condition]))
+        return zip(*(part.chunk(2) for part in both), strict=True)
+
+    def step(self, b: MicroBatch, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> DiscriminatorStep:
+        """Return what the regularizers of D may look at in this update."""
+        return DiscriminatorStep(
+            index=self.counts.index,
+            real=b.real,
+            condition=b.condition,
             fake=fake,
-            asked=game.asked,
+            fake_condition=b.fake_condition,
             real_logits=real_logits,
             fake_logits=fake_logits,
-            judge=lambda x, condition: self.judge(self.seen(game, x, "real"), condition)[0],
-            judge_eagerly=lambda x, condition: self.discriminator(self.seen(game, x, "real"), condition),
-            uniform=lambda purpose, draws: self.uniform(game, draws, purpose),
+            discriminator=lambda x, condition: self.discriminate(self.augmented(b, x, "real"), condition)[0],
+            eager_discriminator=lambda x, condition: self.discriminator(self.augmented(b, x, "real"), condition),
+            uniform=lambda purpose, draws: self.uniform(b, draws, purpose),
             mean=self.mean,
         )
 
-    def generator_step(self, games: Iterable[Game]) -> dict[str, Tensor]:
-        """Update G once, and its average, and return its loss. Real samples matter only to a paired loss."""
-        optimizer = self.optimizers()[0]  # type: ignore[index]
-        optimizer.zero_grad()
-        values = []
-        require_grad(self._judges, False)  # D's own gradients are not needed: a third of its backward pass saved
-        for game in games:
-            paired = self.judge(self.seen(game, game.x, "paired"), game.condition)[0] if self.loss.paired else None
-            logits, h = self.judge(self.seen(game, game.fake, "generator"), game.asked)
-            objective = loss = self.loss.generator_loss(logits, paired)
-            found = {"loss_g": loss}
-            if self.auxiliary:
-                found["auxiliary_g"] = shown = self.auxiliary(h, game.asked)
-                objective = loss + self.auxiliary.generator_weight * shown
-            if self.terms:
-                distances, charge = self.terms(game.fake, game.x)
-                found, objective = found | distances, objective + charge
-            self.manual_backward(objective * game.share if self.accumulate > 1 else objective)
-            values.append((game.share, found))
-        require_grad(self._judges, True)
-        clip(self.generator.parameters(), self.gradient_clip)
-        optimizer.step()
-        if self.ema:
-            self.ema.update(self.global_step)
-        return mean_of(values)
-
-    def seen(self, game: Game, x: Tensor, purpose: str) -> Tensor:
+    def augmented(self, b: MicroBatch, x: Tensor, purpose: str) -> Tensor:
         """Return samples as D gets to see them."""
         if self.augment is None:
             return x
-        augmented: Tensor = self.augment(x, self.uniform(game, self.augment.draws, "augment " + purpose))
-        return augmented
+        changed: Tensor = self.augment(x, self.uniform(b, self.augment.draws, "augment " + purpose))
+        return changed
 
-    def uniform(self, game: Game, draws: int, purpose: str) -> Tensor:
-        """Draw uniform numbers (B, draws) for this game: its rows of those that are drawn for the whole batch."""
-        batch = self.trainer.fit_loop.batch_idx
-        drawn = self.rows(lambda count, stream: torch.rand(count, draws, generator=stream), game.size, purpose, batch)
-        return drawn[game.rows]
+    def adapt(self, real_logits: Tensor) -> dict[str, Tensor]:
+        """Let the augmentation follow how D stands; return what is to be recorded of it."""
+        if self.augment is None:
+            return {}
+        margin, size = real_logits - (self.loss.undecided or 0.0), len(real_logits) * self.trainer.world_size
+        return self.augment.adapt(margin, self.counts.index, self.mean, size)
 
-    def vitals(self) -> dict[str, Tensor]:
-        """Return how the game stood in the last updates of both players."""
+    def uniform(self, b: MicroBatch, draws: int, purpose: str) -> Tensor:
+        """Draw uniform numbers (B, draws) for a micro-batch: its rows of those that are drawn for the whole batch."""
+        return self.rows(lambda count, stream: torch.rand(count, draws, generator=stream), b.size, purpose)[b.rows]
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Return how the players stood in their last updates."""
         assert self._logits is not None
-        return vitals(self.generator, self.discriminator, self.loss, *self._logits)
+        return gan_statistics(self.generator, self.discriminator, self.loss, *self._logits)
 
-    @property
-    def weights(self) -> str:
-        """ "ema" where an average of G is kept and wanted, else "raw"."""
-        return "ema" if self.ema and self.averaged else "raw"
 
-    def prior(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw z ~ N(0, I), (count, latent)."""
-        return torch.randn(count, self.latent, generator=generator)
+def mean_of(losses: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """Return the means of named scalars over the pieces of a batch, each with its share."""
+    if len(losses) == 1:
+        return losses[0][1]
+    return {name: torch.stack([share * parts[name].detach() for share, parts in losses]).sum() for name in losses[0][1]}
 
-    def decode(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Return G(z, c), by default of the average of G where one is kept."""
-        samples: Tensor = self.sampler(z, condition)
-        return samples
 
-    @property
-    def sampler(self) -> nn.Module:
-        """G, or its average where one is kept and wanted."""
-        return self.ema.network if self.ema and self.averaged else self.generator
-
-    def tune(self, **knobs: float | str | None) -> None:
-        """See `GenerativeModel.tune`; batch norm's statistics are measured here, at the truncation that is asked for."""
-        super().tune(**knobs)
-        if batches := self.knobs.get("standing"):
-
-            def forward(i: int) -> None:
-                stream = keyed_generator(self.seed, "standing statistics", i)
-                self.draw(self.condition.draw(BLOCK, stream).to(self.device), stream)
-
-            self.eval()
-            measure_statistics(self.sampler, batches, forward)
+def require_grad(parameters: list[nn.Parameter], required: bool) -> None:
+    """Switch the gradients of all ``parameters`` on or off."""
+    for parameter in parameters:
+        parameter.requires_grad = required

@@ -10,11 +10,10 @@ from condgen.augment.diffaugment import ADA, DiffAugment
 from condgen.conditions import Codes, Condition, Embedding
 from condgen.errors import CondgenError
 from condgen.losses.adversarial import AdversarialLoss
-from condgen.losses.paired import PairedLoss, Terms
-from condgen.losses.regularizers import Regularizer, Regularizers
+from condgen.losses.regularizers import DiscriminatorRegularizer, GeneratorRegularizer, Regularizer, Regularizers
 from condgen.nets.layers import Discriminator
 from condgen.spaces import Space
-from condgen.training.updates import check_updates
+from condgen.training.alternation import Alternation
 
 
 def contains(network: nn.Module, kind: type[nn.Module]) -> bool:
@@ -22,29 +21,14 @@ def contains(network: nn.Module, kind: type[nn.Module]) -> bool:
     return any(isinstance(module, kind) for module in network.modules())
 
 
-def check_choices(
-    loss: object,
-    latent: int,
-    discriminator_steps: int,
-    order: str,
-    fake_condition: str,
-    ema: float,
-    accumulate: int,
-    gradient_clip: float | None,
-) -> None:
-    """Refuse values out of their range."""
+def check_loss(loss: object) -> AdversarialLoss:
+    """Return it; refuse what is no adversarial loss."""
     if not isinstance(loss, AdversarialLoss):
         raise CondgenError(
             f"A GAN needs an adversarial loss and {type(loss).__name__} is none: choose loss=bce, minimax, lsgan, hinge, "
             "wasserstein or relativistic."
         )
-    if latent < 1 or discriminator_steps < 1 or accumulate < 1:
-        raise CondgenError("model.latent, model.discriminator_steps and model.accumulate must be at least 1.")
-    if order not in ("discriminator_first", "generator_first"):
-        raise CondgenError(f"model.order must be discriminator_first or generator_first, not {order}.")
-    if fake_condition not in ("batch", "random"):
-        raise CondgenError(f"model.fake_condition must be batch or random, not {fake_condition}.")
-    check_updates(ema, gradient_clip)
+    return loss
 
 
 def check_discriminator(network: nn.Module, condition: Condition) -> Discriminator:
@@ -61,28 +45,18 @@ def check_discriminator(network: nn.Module, condition: Condition) -> Discriminat
     return network
 
 
-def check_terms(given: Mapping[str, object], fake_condition: str) -> Terms:
-    """Return those that are not None; refuse what is none, and any where no real sample has a generated one's condition."""
-    chosen = {name: term for name, term in given.items() if term is not None}
-    for name, term in chosen.items():
-        if not isinstance(term, PairedLoss):
-            raise CondgenError(f"model.terms.{name} is a {type(term).__name__}, not a loss of condgen.losses.paired.")
-        if fake_condition != "batch":
-            raise CondgenError(
-                f"model.terms.{name} compares generated samples with the real ones of the same conditions: set "
-                "model.fake_condition=batch."
-            )
-    return Terms(chosen)  # type: ignore[arg-type]
-
-
-def check_start(condition: Condition, fake_condition: str, regularizers: Regularizers, augment: DiffAugment | None) -> None:
+def check_start(
+    condition: Condition, alternation: Alternation, regularizers: Regularizers, augment: DiffAugment | None
+) -> None:
     """Refuse what changes samples and not the images that they start from, and to draw such images at random."""
     if condition.map_shape is None:
         return
-    if fake_condition == "random":
-        raise CondgenError("A condition that is an image cannot be drawn at random: set model.fake_condition=batch.")
-    for name, regularizer in regularizers.items():
-        if isinstance(regularizer, Regularizer) and regularizer.changes_samples:
+    if alternation.fake_condition == "random":
+        raise CondgenError(
+            "A condition that is an image cannot be drawn at random: set model.alternation.fake_condition=batch."
+        )
+    for name, regularizer in regularizers.of_discriminator.items():
+        if regularizer.changes_samples:
             raise CondgenError(
                 f"model.regularizers.{name} changes samples and not the images that they were made of: set "
                 f"model.regularizers.{name}=null."
@@ -94,22 +68,32 @@ def check_start(condition: Condition, fake_condition: str, regularizers: Regular
         )
 
 
-def check_regularizers(given: Mapping[str, object], loss: AdversarialLoss, discriminator: nn.Module) -> Regularizers:
-    """Return those that are not None; refuse what this D cannot have, and a D that needs one and has none."""
-    chosen = {name: regularizer for name, regularizer in given.items() if regularizer is not None}
-    for name, regularizer in chosen.items():
+def check_regularizers(
+    given: Mapping[str, object], loss: AdversarialLoss, discriminator: nn.Module, alternation: Alternation
+) -> Regularizers:
+    """Return those that are not None; refuse what these players cannot have, and a D that needs one and has none."""
+    chosen: dict[str, Regularizer] = {}
+    for name, regularizer in given.items():
+        if regularizer is None:
+            continue
         if not isinstance(regularizer, Regularizer):
             raise CondgenError(f"model.regularizers.{name} is a {type(regularizer).__name__}, not a regularizer.")
-        if regularizer.of_slope and contains(discriminator, _BatchNorm):
+        if isinstance(regularizer, GeneratorRegularizer) and alternation.fake_condition != "batch":
+            raise CondgenError(
+                f"model.regularizers.{name} compares generated samples with the real ones of the same conditions: set "
+                "model.alternation.fake_condition=batch."
+            )
+        needs_gradient = isinstance(regularizer, DiscriminatorRegularizer) and regularizer.needs_gradient
+        if needs_gradient and contains(discriminator, _BatchNorm):
             raise CondgenError(
                 f"model.regularizers.{name} needs D's gradient by each sample, and batch norm in D mixes the samples: take it "
                 f"out of model.discriminator, or set model.regularizers.{name}=null."
             )
-    regularizers = Regularizers(chosen)  # type: ignore[arg-type]
-    bounded = regularizers.bound_slope or contains(discriminator, _SpectralNorm)
-    if loss.unbounded and not bounded:
+        chosen[name] = regularizer
+    regularizers = Regularizers(chosen)
+    if loss.unbounded and not (regularizers.bounds_gradient or contains(discriminator, _SpectralNorm)):
         raise CondgenError(
-            f"The {type(loss).__name__} loss can be lowered forever by a steeper D: bound its slope with "
+            f"The {type(loss).__name__} loss can be lowered forever by a steeper D: bound its gradient with "
             "regularizer=gp, or with spectral norm in its layers."
         )
     return regularizers

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from condgen.training.game import vitals
 from recipes import fit, make_model, weights
 from torch import nn
 
@@ -10,7 +11,6 @@ from condgen.conditions import ClassLabel, Colorize, Edges, Inpaint, Together
 from condgen.errors import CondgenError
 from condgen.losses.regularizers import slope
 from condgen.randomness import generator as keyed_generator
-from condgen.training.game import vitals
 
 PETS = ClassLabel(["frog", "ship", "toad"])
 GREY = (1, 28, 28)

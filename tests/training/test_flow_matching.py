@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from command import condgen
+from condgen.training.ode import integrate
 from recipes import batches, fit, make_model, same, weights
 from scipy import stats
 from test_resume import assert_same, outcome
@@ -16,7 +17,6 @@ from condgen.conditions import ClassLabel, Inpaint, NoCondition
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import Points
-from condgen.training.ode import integrate
 from condgen.training.times import LogitNormal, Uniform, stratified
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from command import condgen
+from condgen.training.sampling import truncated
 from recipes import batches, fit, make_model, same, weights
 from test_resume import assert_same, outcome
 
@@ -17,7 +18,6 @@ from condgen.errors import CondgenError
 from condgen.nets.invertible import ActNorm
 from condgen.randomness import generator
 from condgen.spaces import Images, Points, to_float, to_uint8
-from condgen.training.sampling import truncated
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 TINY = ("model=glow", "model.network.steps=[1,2]", "model.network.fine.width=8", "model.network.coarse.width=16")

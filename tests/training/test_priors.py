@@ -4,13 +4,13 @@ from functools import partial
 
 import pytest
 import torch
+from condgen.training.priors import FlowPrior, GaussianPrior, Prior, StandardNormal
 from recipes import DIGITS, make_model
 from torch.distributions import Independent, Normal, kl_divergence
 
 from condgen.conditions import ClassLabel, NoCondition, OneHot
 from condgen.errors import CondgenError
 from condgen.losses.likelihood import log_normal
-from condgen.training.priors import FlowPrior, GaussianPrior, Prior, StandardNormal
 
 TWO = ClassLabel(["a", "b"])
 

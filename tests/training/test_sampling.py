@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 from command import condgen
+from condgen.training.sampling import truncated
 from recipes import batches, fit, make_model
 from scipy import stats
 
 from condgen.errors import CondgenError
 from condgen.randomness import generator
-from condgen.training.sampling import truncated
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

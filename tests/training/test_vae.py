@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from condgen.training.priors import GaussianPrior
 from recipes import DIGITS, batches, fit, make_model, same, weights
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
@@ -12,7 +13,6 @@ from condgen.conditions import OneHot
 from condgen.errors import CondgenError
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.spaces import Images, Points
-from condgen.training.priors import GaussianPrior
 from condgen.training.vae import VAE
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

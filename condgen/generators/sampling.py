@@ -1,4 +1,4 @@
-"""How a trained model is sampled otherwise than it was trained: narrower noise, batch norm's statistics measured anew."""
+"""Sampling options: which there are, narrower noise, batch norm's statistics measured anew."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -9,18 +9,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from condgen.errors import CondgenError
 
-KNOBS = {"truncation": float, "temperature": float, "standing": int, "guidance": float, "steps": int, "sampler": str}
-"""Everything that some family can be sampled with, see `GenerativeModel.tune`."""
+OPTIONS = {"truncation": float, "temperature": float, "standing": int, "guidance": float, "steps": int, "solver": str}
+"""Everything that some family can be sampled with, see `Generator.set_sampling`."""
 
 
-def check_knob(name: str, value: object) -> None:
-    """Raise CondgenError if ``value`` is none for the knob ``name``: names, and positive numbers, some of them whole."""
-    if KNOBS[name] is str:
+def check_option(name: str, value: object) -> None:
+    """Raise CondgenError if ``value`` is none for the option ``name``: names, and positive numbers, some of them whole."""
+    if OPTIONS[name] is str:
         if not isinstance(value, str):
             raise CondgenError(f"{name} must be a name, not {value}.")
     elif not isinstance(value, (int, float)) or not value > 0 or not isfinite(value):
         raise CondgenError(f"{name} must be a positive number, not {value}.")
-    elif KNOBS[name] is int and not isinstance(value, int):
+    elif OPTIONS[name] is int and not isinstance(value, int):
         raise CondgenError(f"{name} must be a whole number, not {value}.")
 
 
@@ -52,7 +52,7 @@ def measure_statistics(network: nn.Module, batches: int, forward: Callable[[int]
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not norms:
-        raise CondgenError("standing measures batch norm's statistics, and this model's generator has no batch norm.")
+        raise CondgenError("standing measures batch norm's statistics, and this generator has no batch norm.")
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -1,0 +1,158 @@
+"""The contract of a generator: what a run leaves behind, and all that the outside world uses of it.
+
+A generator is a plain module. It knows its space, its condition and its sampling options, and needs no trainer, no
+discriminator and no metric to draw samples.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from condgen.conditions import Condition
+from condgen.errors import CondgenError
+from condgen.generators.sampling import check_option, truncated
+from condgen.randomness import generator as keyed_generator
+from condgen.spaces import Space
+
+BLOCK = 250
+"""Samples drawn at a time. Each block has a random stream of its own, so neither memory nor processes decide what is drawn."""
+
+
+class Generator(nn.Module, ABC):
+    """A conditional generator: latents and encoded conditions in, samples out.
+
+    Args:
+        space: what a sample is.
+        condition: what can be asked for.
+    """
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ("truncation", "temperature")
+    """The sampling options that `set_sampling` takes."""
+
+    def __init__(self, space: Space, condition: Condition):
+        super().__init__()
+        self.space = space
+        self.condition = condition
+        self.defaults: dict[str, Any] = {}
+        """How samples are drawn unless something else is asked for, by sampling option."""
+        self.sampling: dict[str, Any] = {}
+        """How samples are drawn now, by sampling option; figures name it."""
+
+    # --- what a family decides ---
+
+    @abstractmethod
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw ``count`` latents (count, ...) on the CPU with ``generator``."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Turn latents (B, ...) into samples (B, *shape), one for each encoded condition (B, ...)."""
+
+    def check_sampling(self, sampling: Mapping[str, Any]) -> None:
+        """Refuse sampling options that this generator cannot follow; raises CondgenError."""
+
+    @property
+    def density(self) -> str | None:
+        """What `likelihood` is of: "levels", the 256 of each pixel, or "bits", pixels drawn black or white; None: nothing."""
+        return None
+
+    def likelihood(self, x: Tensor, condition: Tensor, stream: torch.Generator, draws: int) -> dict[str, Tensor]:
+        """Return how likely real samples are, where there is a `density`, in eval mode and without gradients.
+
+        Args:
+            x: samples (B, *shape), as in a batch.
+            condition: encoded conditions (B, ...).
+            stream: a CPU generator for whatever is drawn.
+            draws: how many times noise is drawn for each sample, where a bound is tightened by it.
+
+        Returns:
+            Values (B,) by the names in `condgen.metrics.catalogue.LIKELIHOODS`: nats, or bits per dimension.
+        """
+        raise NotImplementedError(f"A {type(self).__name__} has no likelihood.")
+
+    # --- sampling ---
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the weights are on."""
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+
+    def set_sampling(self, **options: float | str | None) -> None:
+        """Decide how samples are drawn from now on; an option that is None or left out has its default.
+
+        Args:
+            truncation: bound of the normal noise, in standard deviations: smaller gives better samples that differ less.
+            temperature: factor of the noise.
+            standing: number of batches of 250 samples over which batch norm's statistics are measured anew (GANs).
+            guidance: scale of classifier-free guidance; 1 is none.
+            steps: number of steps of the ODE solver.
+            solver: name of the ODE solver.
+
+        Raises:
+            CondgenError: this family has no such option, or the value cannot be.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        for name in given:
+            if name not in self.OPTIONS:
+                has = f"it has {', '.join(self.OPTIONS)}" if self.OPTIONS else "it has no sampling options"
+                raise CondgenError(f"A {type(self).__name__} cannot be sampled with {name}: {has}.")
+        chosen = self.defaults | given
+        for name, value in chosen.items():
+            check_option(name, value)
+        self.check_sampling(chosen)
+        self.sampling = {name: value for name, value in chosen.items() if (name, value) != ("guidance", 1)}  # that is none
+
+    def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
+        """Generate one sample (B, *shape) for each encoded condition (B, ...), with noise from the CPU ``generator``."""
+        z = self.latents(len(condition), generator)
+        if "truncation" in self.sampling:
+            z = truncated(z, self.sampling["truncation"])
+        samples = self.decode(z.to(self.device) * self.sampling.get("temperature", 1.0), condition)
+        return self.condition.finish(samples, condition)
+
+    def sample(
+        self, condition: Any = None, count: int = 1, *, seed: int = 0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Generate ``count`` samples for each condition, in eval mode.
+
+        Args:
+            condition: a class index or name, a text like ``"0-9"`` or ``"digit=3,colour=red"``, a list of these, or encoded
+                conditions (N, ...); None asks for every class (for nothing, where the generator is unconditional).
+            count: samples for each condition.
+            seed: the same seed gives the same samples, whatever the number of processes.
+            generator: a CPU generator that is used instead of ``seed``.
+
+        Returns:
+            (N * count, *space.shape) on the generator's device; those of one condition lie together.
+        """
+        blocks = torch.split(self.requested(condition, count, seed), BLOCK)
+        return torch.cat([self.sample_block(i, block, seed, generator) for i, block in enumerate(blocks)])
+
+    def requested(self, condition: Any = None, count: int = 1, seed: int = 0) -> Tensor:
+        """Return the encoded conditions (N * count, ...) for which `sample` draws: what a user leaves open is drawn too."""
+        if count < 1:
+            raise CondgenError(f"count must be at least 1, not {count}.")
+        encoded = self.condition.ask(None) if condition is None else self.condition.encode(condition)
+        return self.condition.fill(encoded.repeat_interleave(count, dim=0), keyed_generator(seed, "condition"))
+
+    @torch.inference_mode()
+    def sample_block(self, index: int, condition: Tensor, seed: int, generator: torch.Generator | None = None) -> Tensor:
+        """Generate block ``index`` of what `sample` would, for its encoded conditions (at most `BLOCK`, ...)."""
+        with evaluating(self):
+            return self.draw(condition.to(self.device), generator or keyed_generator(seed, "sample", index))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put every module in eval mode, and each back into its own mode afterwards."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

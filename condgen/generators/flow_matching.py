@@ -1,0 +1,91 @@
+"""The generator of flow matching (Lipman et al. 2023): a velocity field that carries noise to samples.
+
+A sample is the end at t = 1 of dx/dt = v(x, t, c) from noise x_0 ~ N(0, I). Where c was dropped at times in training, for a
+null, the velocity can be guided: v_w = v(x, t, null) + w (v(x, t, c) - v(x, t, null)) (Ho & Salimans 2022, equation 6, with w
+for 1 + w).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condgen.conditions import Condition
+from condgen.errors import CondgenError
+from condgen.generators.base import Generator
+from condgen.generators.ode import SOLVERS, integrate
+from condgen.spaces import Space
+
+
+class FlowMatchingGenerator(Generator):
+    """A (conditional) velocity field, followed by an ODE solver.
+
+    Args:
+        space: what a sample is.
+        condition: what can be asked for.
+        network: makes v from (condition, space); v(x, t, c, dropped) is a batch of velocities, with times t (B,) and bool (B,).
+        condition_dropout: probability with which a condition is dropped in training; 0: samples cannot be guided.
+        solver: how the path is followed: euler, midpoint or heun.
+        steps: number of steps of the solver.
+        guidance: scale w of classifier-free guidance; 1 for none.
+    """
+
+    OPTIONS = (*Generator.OPTIONS, "guidance", "steps", "solver")
+
+    def __init__(
+        self,
+        space: Space,
+        condition: Condition,
+        network: Callable[..., nn.Module],
+        condition_dropout: float = 0.1,
+        solver: str = "heun",
+        steps: int = 10,
+        guidance: float = 1.0,
+    ):
+        super().__init__(space, condition)
+        if not 0 <= condition_dropout < 1:
+            raise CondgenError(
+                f"model.generator.condition_dropout must lie in [0, 1), not {condition_dropout}; 0 drops nothing."
+            )
+        self.network = network(condition=condition, space=space)
+        self.condition_dropout = condition_dropout
+        self.defaults = {"solver": solver, "steps": steps, "guidance": guidance}
+        self.set_sampling()
+
+    def check_sampling(self, sampling: Mapping[str, Any]) -> None:
+        """Refuse an unknown solver, and guidance where no null was trained."""
+        if sampling["solver"] not in SOLVERS:
+            raise CondgenError(f"solver must be {', '.join(SOLVERS)}, not {sampling['solver']}.")
+        if sampling.get("guidance", 1) == 1:
+            return
+        if not self.condition.width and self.condition.map_shape is None:
+            raise CondgenError("guidance compares samples with and without a condition, and this model is unconditional.")
+        if not self.condition_dropout:
+            raise CondgenError(
+                "guidance needs a model that was trained without its condition too: this one has "
+                "model.generator.condition_dropout=0."
+            )
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw x_0 ~ N(0, I), (count, *shape)."""
+        return torch.randn(count, *self.space.shape, generator=generator)
+
+    def decode(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Follow the field from noise (B, *shape) to samples of the same shape, within [-1, 1]."""
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            return self.guided(x, torch.full((len(x),), t, device=x.device, dtype=x.dtype), condition)
+
+        return integrate(velocity, z, int(self.sampling["steps"]), str(self.sampling["solver"])).clamp(-1, 1)
+
+    def guided(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """Return the velocities that samples follow, at x (B, *shape), t (B,), for encoded conditions (B, ...)."""
+        kept = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        scale = self.sampling.get("guidance", 1)
+        if scale == 1:
+            velocity: Tensor = self.network(x, t, condition, kept)
+            return velocity
+        both = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([condition] * 2), torch.cat([kept, ~kept]))
+        conditional, null = both.chunk(2)
+        return torch.lerp(null, conditional, scale)

@@ -1,0 +1,58 @@
+"""The generator of a GAN (Goodfellow et al. 2014; conditional: Mirza & Osindero 2014): x = G(z, c), z ~ N(0, I)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from condgen.conditions import Condition
+from condgen.errors import CondgenError
+from condgen.generators.base import BLOCK, Generator
+from condgen.generators.sampling import measure_statistics
+from condgen.randomness import generator as keyed_generator
+from condgen.spaces import Space
+
+
+class GANGenerator(Generator):
+    """One pass through a network.
+
+    Args:
+        space: what a sample is.
+        condition: what can be asked for.
+        network: makes G from (latent, condition, space); G(z, c) is a batch of samples.
+        latent: length of the noise z.
+    """
+
+    OPTIONS = (*Generator.OPTIONS, "standing")
+
+    def __init__(self, space: Space, condition: Condition, network: Callable[..., nn.Module], latent: int):
+        super().__init__(space, condition)
+        if latent < 1:
+            raise CondgenError(f"model.generator.latent must be at least 1, not {latent}.")
+        self.latent = latent
+        self.network = network(latent=latent, condition=condition, space=space)
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Return G(z, c) (B, *shape), with what the condition fixes of a sample."""
+        return self.condition.finish(self.network(z, condition), condition)
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw z ~ N(0, I), (count, latent)."""
+        return torch.randn(count, self.latent, generator=generator)
+
+    def decode(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Return G(z, c)."""
+        samples: Tensor = self.network(z, condition)
+        return samples
+
+    def set_sampling(self, **options: float | str | None) -> None:
+        """See `Generator.set_sampling`; ``standing`` measures batch norm's statistics here, at the truncation asked for."""
+        super().set_sampling(**options)
+        if batches := self.sampling.get("standing"):
+
+            def forward(i: int) -> None:
+                stream = keyed_generator(0, "standing statistics", i)
+                self.draw(self.condition.draw(BLOCK, stream).to(self.device), stream)
+
+            self.eval()
+            measure_statistics(self.network, batches, forward)

@@ -1,0 +1,80 @@
+"""How a GAN's two players take turns, and the micro-batches that they move on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from condgen.errors import CondgenError
+
+Player = Literal["discriminator", "generator"]
+Order = Literal["discriminator_first", "generator_first"]
+FakeCondition = Literal["batch", "random"]
+
+
+@dataclass(frozen=True)
+class Alternation:
+    """The order of the updates (Goodfellow et al. 2014, algorithm 1).
+
+    Attributes:
+        discriminator_steps: updates of D, each on a new batch, for each update of G.
+        order: which player is updated first on a batch that updates both.
+        reuse_fake: both players see the same generated batch; False draws a new one for the second player.
+        fake_condition: generated samples are asked for the conditions of the real ``batch``, or for ``random`` ones.
+        micro_batches: pieces that a batch is worked through in, whose gradients are accumulated: less memory, the same
+            gradients (but for batch norm, which sees a piece at a time).
+    """
+
+    discriminator_steps: int = 1
+    order: Order = "discriminator_first"
+    reuse_fake: bool = True
+    fake_condition: FakeCondition = "batch"
+    micro_batches: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values out of their range."""
+        for name in ("discriminator_steps", "micro_batches"):
+            if getattr(self, name) < 1:
+                raise CondgenError(f"model.alternation.{name} must be at least 1, not {getattr(self, name)}.")
+        for name, choices in (("order", get_args(Order)), ("fake_condition", get_args(FakeCondition))):
+            if getattr(self, name) not in choices:
+                raise CondgenError(f"model.alternation.{name} must be {' or '.join(choices)}, not {getattr(self, name)}.")
+
+    def players(self, index: int) -> list[Player]:
+        """Return who is updated on batch number ``index`` of the run, in order."""
+        if (index + 1) % self.discriminator_steps:
+            return ["discriminator"]
+        return ["generator", "discriminator"] if self.order == "generator_first" else ["discriminator", "generator"]
+
+    def pieces(self, size: int) -> Iterator[slice]:
+        """Return the rows of the micro-batches of a batch of ``size`` samples."""
+        ends = sorted({size * i // self.micro_batches for i in range(self.micro_batches + 1)})
+        return (slice(*pair) for pair in pairwise(ends))
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """A batch, or one of the pieces that it is worked through in.
+
+    Attributes:
+        rows: its place in this process's batch.
+        size: samples in that whole batch.
+        real: samples of the data (B, *shape).
+        condition: their encoded conditions (B, ...).
+        fake: generated samples (B, *shape); with a gradient to G where G is updated on them.
+        fake_condition: the encoded conditions that the generated samples were asked for (B, ...).
+    """
+
+    rows: slice
+    size: int
+    real: Tensor
+    condition: Tensor
+    fake: Tensor
+    fake_condition: Tensor
+
+    @property
+    def share(self) -> float:
+        """Its share of the batch, in (0, 1]."""
+        return len(self.real) / self.size

@@ -1,0 +1,73 @@
+"""What the training of every family can be told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from condgen.errors import CondgenError
+from condgen.spaces import Space
+from condgen.training.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the networks of any family are trained.
+
+    Attributes:
+        ema: weight of the past in the exponential moving average of the generator, which is validated and sampled from, in
+            [0, 1); 0 keeps no average.
+        gradient_clip: largest norm of each optimizer's gradients; None clips nothing.
+        warmup: updates over which the learning rates grow linearly from 0.
+        decay: factor of the learning rates by the share of the training that is over; None leaves them as they are.
+        channels_last: keep images and the weights of convolutions in this memory format, which some hardware prefers.
+        compile: compile the networks (torch.compile), so that the first steps are slow and the rest faster; or one of its
+            modes, such as "reduce-overhead" (CUDA graphs).
+        expects: shape of the samples that the recipe was published for, as (C, H, W); None takes any.
+    """
+
+    ema: float = 0.0
+    gradient_clip: float | None = None
+    warmup: int = 0
+    decay: Schedule | None = None
+    channels_last: bool = False
+    compile: bool | str = False
+    expects: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values out of their range."""
+        if not 0 <= self.ema < 1:
+            raise CondgenError(f"model.options.ema must lie in [0, 1), not {self.ema}; 0 switches the average off.")
+        if self.gradient_clip is not None and self.gradient_clip <= 0:
+            raise CondgenError(f"model.options.gradient_clip must be positive, not {self.gradient_clip}; null clips nothing.")
+        if self.warmup < 0:
+            raise CondgenError(f"model.options.warmup must be at least 0 updates, not {self.warmup}.")
+
+    def check(self, space: Space) -> None:
+        """Refuse samples of another shape than the recipe was published for; raises CondgenError."""
+        if self.expects is None or tuple(self.expects) == space.shape:
+            return
+        wanted, given = ("x".join(map(str, shape)) for shape in (self.expects, space.shape))
+        if len(self.expects) != len(space.shape):
+            kind = type(space).__name__.lower()
+            raise CondgenError(f"This model was published for {wanted} images and the data give {kind}: set model=gan_points.")
+        raise CondgenError(
+            f"This model was published for {wanted} images and the data give {given}: set data.image_size={self.expects[-1]} "
+            f"data.channels={self.expects[0]}, or model.options.expects=null to train it on {given}."
+        )
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The memory format of images."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @property
+    def compile_mode(self) -> str | None:
+        """The mode of torch.compile; None for its default."""
+        return self.compile if isinstance(self.compile, str) else None
+
+    def compiled(self, *networks: nn.Module) -> None:
+        """Compile ``networks`` in place, where that is asked for: wrapped, they would get other names in the checkpoint."""
+        for network in networks if self.compile else ():
+            network.compile(mode=self.compile_mode)
