@@ -85,7 +85,7 @@ def over(directory: Path, checkpoint: dict[str, Any], config: dict[str, Any]) ->
                 f"run.budget_minutes={config['run']['budget_minutes']} comes too late: the run is planned for {plan.minutes:g} "
                 f"minutes, {plan.steps:,} updates; {more} would let it go on without a plan."
             )
-    if not finished(checkpoint, trainer):
+    if not finished(checkpoint, trainer) or stored_status(directory).get("state") != "done":  # killed before its end
         return None
     return f"The run in {directory} is finished (update {step}); {more} would go on with it."
 

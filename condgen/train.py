@@ -30,6 +30,7 @@ from condgen.files import write_text
 from condgen.randomness import mix
 from condgen.run.directory import Heartbeat, recorded
 from condgen.run.finetune import start_from
+from condgen.run.loop import install
 from condgen.run.messages import announce, conclude, logging_to
 from condgen.run.precision import decided
 from condgen.run.processes import is_first, launch, local_workers, processes
@@ -150,6 +151,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
             )
     except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
+    install(trainer)
     if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
         raise CondgenError(
             "trainer.sync_batchnorm=true needs GPUs, torch has no synchronized batch norm on CPUs: leave it out."

@@ -21,6 +21,9 @@ LOOK = 20
 class Checkpoint(LightningCheckpoint):
     """Keep ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt`` in the run directory, and ``metrics.json`` beside them.
 
+    What is due after the last batch of an epoch is saved when the epoch is complete, its validation and evaluation included:
+    a run that goes on from there repeats none of them and skips none.
+
     Args:
         every_epoch: save at the end of each epoch, after validation.
         every_steps: save after that many updates (of the generator, for a GAN); None for never.
@@ -46,6 +49,7 @@ class Checkpoint(LightningCheckpoint):
         self.monitor, self.mode = monitor, mode
         self.best: dict[str, float] = {}
         self._saved = False
+        self._due = self._better = False  # at the end of this epoch
         self._saved_at, self._saved_step = time.monotonic(), -1
 
     def state_dict(self) -> dict[str, Any]:
@@ -78,16 +82,21 @@ class Checkpoint(LightningCheckpoint):
         better = any(evaluation.measured_at == step for evaluation in evaluations(trainer)) and self.judge(trainer)
         if self.every_minutes and (trainer.world_size == 1 or batch_idx % LOOK == 0):
             due |= agree(trainer, time.monotonic() - self._saved_at > 60 * self.every_minutes)
-        if due or better:
+        assert isinstance(pl_module, Training)
+        if pl_module.epoch_over:
+            self._due, self._better = self._due or due, self._better or better
+        elif due or better:
             self.save(trainer, best=better)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note whether this epoch is the best, and save."""
-        better = self.judge(trainer)
-        complete = trainer.fit_loop.epoch_loop.batch_progress.current.ready >= trainer.num_training_batches
+        assert isinstance(pl_module, Training)
+        better = self.judge(trainer) or self._better
+        complete = pl_module.counts.batch == 0
         # A run that max_steps ended within an epoch was saved after its last batch, from where it could go on.
-        if better or (self.every_epoch and complete):
+        if better or self._due or (self.every_epoch and complete):
             self.save(trainer, best=better)
+        self._due = self._better = False
 
     def judge(self, trainer: L.Trainer) -> bool:
         """Return whether the newest metrics are better than any before, and note them if they are."""

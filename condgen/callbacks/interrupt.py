@@ -10,7 +10,7 @@ import lightning as L
 from condgen.callbacks.checkpoint import LOOK, Checkpoint, agree
 from condgen.errors import CondgenError
 from condgen.run.slurm import Requeue, job_id
-from condgen.training.base import Batch
+from condgen.training.base import Batch, Training
 
 log = logging.getLogger("condgen")
 
@@ -67,9 +67,13 @@ class Interrupt(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Save and leave, on all processes together."""
-        if trainer.world_size > 1 and batch_idx % LOOK:
-            return
+        """Save and leave, on all processes together; after the last batch of an epoch, when that is complete."""
+        assert isinstance(pl_module, Training)
+        if not pl_module.epoch_over and (trainer.world_size == 1 or batch_idx % LOOK == 0):
+            self.act(trainer)
+
+    def act(self, trainer: L.Trainer) -> None:
+        """Save and leave if any process received a signal."""
         if not agree(trainer, bool(self._received)):
             return
         saved = "nothing was saved (no checkpoint callback)."
@@ -82,6 +86,10 @@ class Interrupt(L.Callback):
             return
         signum = self._received or signal.SIGTERM
         raise Interrupted(f"Stopped by {signal.Signals(signum).name} after update {trainer.global_step}; {saved}", signum)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save and leave between two epochs."""
+        self.act(trainer)
 
     def leave(self, trainer: L.Trainer) -> None:
         """Let Slurm start this job again, if it asked for that, on all processes together."""

@@ -89,6 +89,7 @@ class CSV(Logger):
         super().__init__()
         self.path = Path(directory) / "metrics.csv"
         self._columns: list[str] = []
+        self._newest: dict[str, str] = {}  # of a resumed run, as it stands in the file
 
     @property
     def name(self) -> str:
@@ -109,12 +110,17 @@ class CSV(Logger):
         if rows:
             self._columns = list(rows[0])
             # A row that the kill cut short has no step that could be compared: it goes too.
-            self._write([row for row in rows if (row["step"] or "").isdecimal() and int(row["step"]) <= step])
+            kept = [row for row in rows if (row["step"] or "").isdecimal() and int(row["step"]) <= step]
+            self._newest = {name: value for name, value in kept[-1].items() if value} if kept else {}
+            self._write(kept)
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append a row, under a longer header if it brings a new metric."""
         row: dict[str, Any] = {"step": step, **metrics}
+        if {name: str(value) for name, value in row.items()} == self._newest:  # a killed run repeats its last evaluation
+            return
+        self._newest = {}
         if not self._columns or not row.keys() <= set(self._columns):
             rows = self._read()
             self._columns = list(dict.fromkeys([*self._columns, *(rows[0] if rows else []), *row]))

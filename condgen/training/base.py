@@ -122,6 +122,11 @@ class Training(L.LightningModule, ABC):
         """The epoch and the batch in it that come next: where the training's loader begins."""
         return self.counts.epochs, self.counts.batch
 
+    @property
+    def epoch_over(self) -> bool:
+        """Whether the present batch is the last of its epoch."""
+        return self.counts.batch >= self.trainer.num_training_batches
+
     def on_train_start(self) -> None:
         """Between two epochs a resumed run begins the next one as an undisturbed run would."""
         if self.counts.batch == 0:
@@ -139,7 +144,7 @@ class Training(L.LightningModule, ABC):
     def on_train_epoch_end(self) -> None:
         """Log the last losses; the epoch counts unless the run ends within it."""
         self.flush()
-        if self.counts.batch >= self.trainer.num_training_batches:
+        if self.epoch_over:
             self.counts.end_epoch()
 
     def count_update(self) -> None:

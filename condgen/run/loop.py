@@ -1,0 +1,28 @@
+"""Lightning's training loop, which also ends a run that was killed between its last update and its end."""
+
+import lightning as L
+from lightning.pytorch.loops.fit_loop import _FitLoop
+
+
+class FitLoop(_FitLoop):
+    """A fit loop that runs the hooks of a run's end although no update is left.
+
+    Lightning returns at once where a checkpoint has reached the limits, and a run that was killed in its last evaluation would
+    never have one.
+    """
+
+    def run(self) -> None:
+        """Train until the limits are reached, and end the run."""
+        self.setup_data()
+        if self.skip and self.is_resuming:
+            self.on_run_start()
+            self.on_run_end()
+        else:
+            super().run()
+
+
+def install(trainer: L.Trainer) -> None:
+    """Let ``trainer`` fit by this loop."""
+    own, before = FitLoop(trainer, min_epochs=trainer.min_epochs, max_epochs=trainer.max_epochs), trainer.fit_loop
+    own.epoch_loop = before.epoch_loop
+    trainer.fit_loop = own
