@@ -108,7 +108,7 @@ class Discriminator(nn.Module, ABC):
 
 
 class Hidden(nn.Sequential):
-    """Linear layers of the given widths, each followed by [norm] [dropout] activation.
+    """Linear layers of the given widths, each followed by its norm and dropout, where it has them, and an activation.
 
     Args:
         widths: sizes of input and layers.
