@@ -13,6 +13,7 @@ MODULES = {
     "condgen.losses.diffaugment.": "condgen.augment.diffaugment.",
     "condgen.data.augment.": "condgen.augment.images.",
     "condgen.models.priors.": "condgen.generators.priors.",
+    "condgen.loggers.": "condgen.run.loggers.",
 }
 """Where classes have moved, the longest prefix first to match."""
 GENERATORS = {
@@ -99,8 +100,9 @@ def converted_config(config: Config) -> Config:
     if not is_old_model(config.get("model", {})):
         return config
     model = converted_model(config["model"])
+    source = {key: value for key, value in config["data"].items() if key not in ("archive", "path", "root", "file", "columns")}
     new = moved({("extractor" if key == "metrics" else key): value for key, value in config.items()})
-    return {**new, "model": model}
+    return {**new, "model": model, "data": moved(source)}
 
 
 def converted_checkpoint(checkpoint: Config) -> Config:
