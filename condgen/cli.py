@@ -31,12 +31,15 @@ def train(context: typer.Context) -> None:
 def resume(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as trainer.max_epochs=40.")] = None,
+    source: Annotated[str, typer.Option("--from", help="The checkpoint to go on from: last or best.")] = "last",
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
 ) -> None:
     """Go on with a run that was stopped, killed or is to be longer."""
     from condgen.resume import resume as go_on
 
-    message = go_on(run.resolve(), overrides or [], trust)
+    if source not in ("last", "best"):
+        raise CondgenError(f"--from must be last or best, not {source}.")
+    message = go_on(run.resolve(), overrides or [], trust, source)
     if message:
         typer.echo(message)
 

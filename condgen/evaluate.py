@@ -65,6 +65,8 @@ def evaluate(
     place = device_of(device)
     evaluator.extractor.to(place)
     metrics = chosen(config["suite"])
+    if not config["suite"]:
+        raise CondgenError("suite= names no metric: give suite=all, or a list such as suite=[fid,label_accuracy].")
     likelihood: dict[str, float] = {}
     if content is None or model is None or checkpoint is None:
         images, labels = read_images(target, evaluator)

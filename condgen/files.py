@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,11 @@ from torch import Tensor
 
 from condgen.errors import CondgenError
 
+TEMPORARY = ".condgen-tmp"
+"""How the names of unfinished files end; what stands before cannot be guessed."""
+UMASK = os.umask(0o022)
+os.umask(UMASK)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -20,9 +26,13 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         CondgenError: the file system refused (disk full, no permission); the old file is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path  # until there is one
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}."[:200], suffix=TEMPORARY, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        temporary.chmod(0o666 & ~UMASK)  # as any other file
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -31,7 +41,14 @@ def replacing(path: Path) -> Iterator[Path]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
         raise CondgenError(f"{path} could not be written ({reason}); what was there before is kept.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary != path:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writes have left below ``folder``, which nobody else may be writing to."""
+    for left in folder.rglob(f".*{TEMPORARY}"):
+        left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

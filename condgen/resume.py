@@ -21,14 +21,18 @@ from condgen.training.counts import Counts
 
 log = logging.getLogger("condgen")
 
+PLACES = ("directory", "save_dir", "dir", "log_dir", "root_dir")
+"""What arguments of loggers are called that say where files are written."""
 
-def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | None:
+
+def resume(directory: Path, overrides: list[str], trust: bool = False, source: str = "last") -> str | None:
     """Continue the run in ``directory`` to the same bits as if it had never stopped (CPU, same processes and threads).
 
     Args:
         directory: a run directory.
         overrides: changes such as ``trainer.max_epochs=40``.
         trust: accept foreign targets in the stored configuration.
+        source: the checkpoint to go on from, "last" or "best".
 
     Returns:
         A sentence if the run is finished already and nothing was done.
@@ -40,7 +44,10 @@ def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | 
     before = stored(directory, trust)
     refuse_unsaid(directory, before, overrides)
     config = relocated(changed(before, overrides), before["run"]["dir"], str(directory))
-    path = directory / "checkpoints" / "last.ckpt"
+    if not trust:
+        require_own_places(config, directory)
+    path = directory / "checkpoints" / f"{source}.ckpt"
+    refuse_missing(directory, path)
     if path.is_file() and upgrade(path):
         log.info("%s was written by condgen 0.1 and is converted; the old one lies beside it.", path)
     if not path.is_file():  # killed before its first checkpoint
@@ -50,6 +57,29 @@ def resume(directory: Path, overrides: list[str], trust: bool = False) -> str | 
         return message
     train(config, directory, path, overrides=overrides)
     return None
+
+
+def refuse_missing(directory: Path, path: Path) -> None:
+    """Refuse to go on from a checkpoint that is not there, unless the run was killed before its first; raises CondgenError."""
+    others = sorted(one.name for one in path.parent.glob("*.ckpt"))
+    if path.is_file() or not (others or (directory / "metrics.json").exists() or path.stem == "best"):
+        return
+    there = f"there {'is' if len(others) == 1 else 'are'} {', '.join(others)}" if others else "there is no other"
+    hint = f"condgen resume {directory} --from best goes on from that" if "best.ckpt" in others else "put it back"
+    raise CondgenError(f"{path} is missing and nothing was changed: {there}; {hint}.")
+
+
+def require_own_places(config: dict[str, Any], directory: Path) -> None:
+    """Refuse loggers of a stored configuration that would write outside the run; raises CondgenError."""
+    home = directory.resolve()
+    for name, node in (config.get("logger") or {}).items():
+        for key in PLACES:
+            place = node.get(key) if isinstance(node, dict) else None
+            if isinstance(place, str) and not (home / place).resolve().is_relative_to(home):
+                raise CondgenError(
+                    f"{directory / 'config.yaml'} lets logger.{name}.{key} write to {place}, outside the run; if you trust the "
+                    "file, pass --trust."
+                )
 
 
 def go_on(config: dict[str, Any], directory: Path, overrides: list[str]) -> Outcome:

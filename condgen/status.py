@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from condgen.errors import CondgenError
+from condgen.reporting.tables import printable
 
 LOCK = ".lock"
 """A file in the run directory, held by the process that trains there, whose time is its last sign of life."""
@@ -80,6 +81,7 @@ def show(folder: Path) -> str:
     common = set.intersection(*(set(run.overrides) for run in runs))
     rows = [["run", "state", "progress", "best", "expected end", "settings", "notes"]]
     rows += [row(run, folder, [one for one in run.overrides if one not in common]) for run in runs]
+    rows = [[printable(text) for text in line] for line in rows]
     widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in rows]
     counts = [f"{sum(run.state == state for run in runs)} {state}" for state in STATES if any(r.state == state for r in runs)]

@@ -26,10 +26,12 @@ from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.plan import Planner
 from condgen.config.build import build, sentence
 from condgen.errors import CondgenError, NotMeasured
-from condgen.files import write_text
+from condgen.files import remove_leftovers, write_text
 from condgen.randomness import mix
+from condgen.run.checkpoint import read
 from condgen.run.directory import Heartbeat, recorded
 from condgen.run.finetune import start_from
+from condgen.run.fitting import require_fitting
 from condgen.run.loop import install
 from condgen.run.messages import announce, conclude, logging_to
 from condgen.run.precision import decided
@@ -85,12 +87,15 @@ def train(
     config = run.config
     if run.data.batch_size % world:
         raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {world} processes: take a multiple.")
+    if checkpoint:
+        require_fitting(run.model, read(checkpoint), checkpoint)
     held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if config["run"]["files"] and is_first():
         afresh = checkpoint is None if afresh is None else afresh
         held = recorded(directory, config, list(overrides), run.trainer.strategy.root_device, afresh)
     with held:
         if config["run"]["files"] and is_first():
+            remove_leftovers(directory)
             write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         if workers > 1:
             if not config["run"]["threads"]:

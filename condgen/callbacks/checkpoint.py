@@ -138,6 +138,7 @@ def folder(trainer: L.Trainer) -> Path:
 def link(source: Path, target: Path) -> None:
     """Let ``target`` be ``source`` as it is now, at no cost where the file system has hard links."""
     with replacing(target) as temporary:
+        temporary.unlink()
         try:
             os.link(source, temporary)
         except OSError:

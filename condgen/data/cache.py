@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condgen.errors import CondgenError
+from condgen.files import replacing
 
 Pixels = NDArray[np.uint8]
 Fill = Callable[[Pixels], None]
 """Writes images into the array (N, C, H, W) that it is given, a few at a time."""
 
+CHECKS = ".blake2b"
+"""Ending of the file beside a packed one that holds its hash."""
 log = logging.getLogger(__name__)
 
 
@@ -77,7 +80,7 @@ def keep(name: str, shape: tuple[int, ...], fill: Fill, memory_share: float, *, 
     file = folder() / f"{name}.npy"
     try:
         with locked(file):
-            if not file.exists():
+            if not _intact(file, shape):
                 _pack(file, shape, fill)
     except OSError as error:
         problem = f"The cache folder {folder()} cannot be used ({error.strerror or error})"
@@ -98,17 +101,41 @@ def _in_memory(shape: tuple[int, ...], fill: Fill) -> Tensor:
     return torch.from_numpy(pixels)
 
 
+def _digest(file: Path) -> str:
+    """Hash a file's content, 32 hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _intact(file: Path, shape: tuple[int, ...]) -> bool:
+    """Tell whether a packed file is there and is what was written; one that is not is told and will be made again."""
+    if not file.exists():
+        return False
+    try:
+        fits = np.load(file, mmap_mode="r").shape == shape
+        if fits and file.with_suffix(CHECKS).read_text(encoding="ascii") == _digest(file):
+            return True
+    except (OSError, ValueError, EOFError):
+        pass
+    log.warning("The cache file %s is damaged, or of an earlier version: it is made again.", file)
+    return False
+
+
 def _pack(file: Path, shape: tuple[int, ...], fill: Fill) -> None:
     """Write the file whole or not at all; the caller holds its lock."""
     room = shutil.disk_usage(file.parent).free
     if room < math.prod(shape):  # a full disk would kill the process: a mapped write cannot fail politely
         raise OSError(f"{math.prod(shape) / 1e9:.1f} GB needed, {room / 1e9:.1f} GB free")
     draft = file.with_suffix(".tmp")
+    checks = file.with_suffix(CHECKS)
     try:
         pixels = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
         fill(pixels)
         pixels.flush()
+        checks.unlink(missing_ok=True)
         draft.replace(file)
+        with replacing(checks) as temporary:
+            temporary.write_text(_digest(file), encoding="ascii")
         log.info("Packed %d images into %s (once).", shape[0], file)
     finally:
         draft.unlink(missing_ok=True)

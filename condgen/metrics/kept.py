@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -31,23 +32,45 @@ def fingerprint(part: Part) -> str:
 def cached(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the tensors of the cache file ``name``, computed now or in an earlier run, by one process at a time.
 
-    Raises:
-        CondgenError: the file is damaged.
+    A file that is damaged, by its own hash, is made again.
     """
     file = cache.folder() / "metrics" / f"{name}.safetensors"
     try:
         with cache.locked(file):
-            if file.exists():
-                return safetensors.torch.load_file(file)
-            tensors = compute()
+            if (known := intact(file)) is not None:
+                return known
+            tensors = {key: value.contiguous() for key, value in compute().items()}
             try:
                 with replacing(file) as temporary:
-                    safetensors.torch.save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+                    safetensors.torch.save_file(tensors, temporary, metadata={"hash": digest_of(tensors)})
             except CondgenError as error:
                 log.warning("%s Every run will have to compute it anew.", error)
             return tensors
-    except SafetensorError as error:
-        raise CondgenError(f"The cache file {file} is damaged: delete it, it will be made again.") from error
     except OSError as error:
         log.warning("The cache folder %s cannot be used (%s): every run will have to compute features.", cache.folder(), error)
         return compute()
+
+
+def intact(file: Path) -> dict[str, Tensor] | None:
+    """Return the tensors of a cache file, None where there is none or a damaged one."""
+    if not file.exists():
+        return None
+    try:
+        tensors = safetensors.torch.load_file(file)
+        with safetensors.safe_open(file, "pt") as content:
+            stored = (content.metadata() or {}).get("hash")
+    except (SafetensorError, OSError, ValueError):
+        stored, tensors = None, {}
+    if stored is not None and stored == digest_of(tensors):
+        return tensors
+    log.warning("The cache file %s is damaged, or of an earlier version: it is made again.", file)
+    return None
+
+
+def digest_of(tensors: dict[str, Tensor]) -> str:
+    """Hash names, shapes and values, 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key in sorted(tensors):
+        digest.update(f"{key} {tensors[key].dtype} {tuple(tensors[key].shape)}".encode())
+        digest.update(tensors[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,31 @@ class Record:
 def write_record(path: Path, record: Record) -> None:
     """Write ``record`` as JSON, whole or not at all; a figure that is not a number becomes null."""
     write_json(path, {"quality": [finite(asdict(record))]})
+
+
+def add_record(path: Path, record: Record) -> None:
+    """Write ``record``, with the figures that an earlier measurement of the same weights under the same protocol has beyond it.
+
+    One of other weights is not lost either: it is moved to ``metrics-STEP.json`` beside it.
+    """
+    try:
+        known = read_records(path) if path.is_file() else []
+    except CondgenError:  # damaged: nothing to keep
+        known = []
+    for old in known:
+        if (old.protocol, old.source, old.step) == (record.protocol, record.source, record.step):
+            record = joined(old, record)
+        else:
+            write_record(path.with_name(f"{path.stem}-{old.step}{path.suffix}"), old)
+    write_record(path, record)
+
+
+def joined(old: Record, new: Record) -> Record:
+    """Return ``new`` with what only ``old`` has."""
+    figures = {name: getattr(old, name) | getattr(new, name) for name in ("figures", "floors", "per_class", "attributes")}
+    names = dict.fromkeys([*old.baselines, *new.baselines])
+    baselines = {name: old.baselines.get(name, {}) | new.baselines.get(name, {}) for name in names}
+    return replace(new, **figures, baselines=baselines, confusion=new.confusion or old.confusion)
 
 
 def read_records(path: Path) -> list[Record]:

@@ -12,7 +12,7 @@ from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.features import Features
 from condgen.metrics.protocol import SAMPLING, thousands
-from condgen.metrics.record import Record, write_record
+from condgen.metrics.record import Record, add_record
 from condgen.reporting.charts import confusion_chart
 from condgen.reporting.pictures import condition_interpolation, latent_interpolation, neighbours
 from condgen.spaces import Images, to_float
@@ -60,7 +60,7 @@ def save(
         pictures |= {name: picture for name, picture in drawn.items() if picture is not None}
     for name, picture in pictures.items():
         save_png(folder / f"{name}.png", picture)
-    write_record(folder / "metrics.json", record)
+    add_record(folder / "metrics.json", record)
     return pictures
 
 

@@ -1,7 +1,8 @@
 """Reading checkpoints: safely, and back into a model that samples without its data."""
 
 import shutil
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePath
 from pickle import UnpicklingError
 from typing import Any
 
@@ -43,7 +44,14 @@ def read(path: Path) -> dict[str, Any]:
         CondgenError: it is damaged, not condgen's, or contains anything but tensors and plain values.
     """
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as records:
+                damaged = records.testzip()
+            if damaged is not None:
+                raise CondgenError(f"{path} is damaged: the checksum of {PurePath(damaged).name} in it is wrong.")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except CondgenError:
+        raise
     except UnpicklingError as error:
         raise CondgenError(f"{path} was refused: it is no checkpoint, or holds more than tensors and plain values.") from error
     except Exception as error:  # on arbitrary bytes its parsers raise whatever they stumble over
@@ -105,6 +113,9 @@ def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights
         generator.load_state_dict(state)
     except RuntimeError as error:
         raise CondgenError(f"The weights in {path} do not fit the model that it describes.") from error
+    for name, tensor in generator.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CondgenError(f"The weights {name} in {path} are not all finite numbers: nothing can be sampled with them.")
     return generator.eval()
 
 
