@@ -319,7 +319,7 @@ def test_model_with_attributes(model, some, attempt, tiny_data, tmp_path):
 
 
 def test_networks_that_take_any_shape_train_on_points(attempt, tiny_data, tmp_path):
-    overrides = ["experiment=none", *tiny_data["ring"], "model=cvae_mlp", "model.expects=null"]
+    overrides = ["experiment=none", *tiny_data["ring"], "model=cvae_mlp", "model.options.expects=null"]
     assert "discretized" in refused(attempt([*overrides, "loss=gaussian", "loss.discretized=true"]), tmp_path)
     trained_and_samples(attempt([*overrides, "loss=gaussian"]), tmp_path, (2,))
 

@@ -71,7 +71,7 @@ def test_accuracy_loss_and_deviation(loss, logits, accuracies):
     model = make_model("model=cgan_mlp", f"loss={loss}")
     fit(model, batches(1))
     real, fake = model._logits = tuple(map(torch.tensor, logits))
-    vitals = {name: value.item() for name, value in model.vitals().items()}
+    vitals = {name: value.item() for name, value in model.statistics().items()}
     assert (vitals["accuracy_real"], vitals["accuracy_fake"]) == accuracies
     assert vitals["logit_deviation"] == pytest.approx(torch.cat([real, fake]).double().std().item(), rel=1e-6)
     chance = {"bce": 2 * math.log(2), "lsgan": 0.5}[loss]
@@ -80,12 +80,12 @@ def test_accuracy_loss_and_deviation(loss, logits, accuracies):
 
 @pytest.mark.parametrize("order", ["discriminator_first", "generator_first"])
 def test_gradients_are_those_of_the_last_updates(order):
-    model = make_model("model=cgan_mlp", f"model.order={order}", "model.discriminator_optimizer.lr=0")
+    model = make_model("model=cgan_mlp", f"model.alternation.order={order}", "model.discriminator_optimizer.lr=0")
     model.generator_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=1.0)  # a step is its gradient
     before = [parameter.detach().clone() for parameter in model.generator.parameters()]
     fit(model, batches(1))
     moved = [a - b for a, b in zip(before, model.generator.parameters(), strict=True)]
-    vitals = model.vitals()
+    vitals = model.statistics()
     norm = math.sqrt(sum(step.double().square().sum().item() for step in moved))
     assert vitals["gradient_norm_g"].item() == pytest.approx(norm, rel=1e-3) and norm > 0
     assert vitals["gradient_ratio"].item() == pytest.approx(norm / vitals["gradient_norm_d"].item(), rel=1e-3)
@@ -95,7 +95,7 @@ def test_a_loss_without_a_boundary_has_no_accuracies():
     model = make_model("model=cgan_mlp")
     model.loss.undecided = None
     fit(model, batches(1))
-    assert list(model.vitals()) == list(GAME[:4])
+    assert list(model.statistics()) == list(GAME[:4])
 
 
 def test_the_variance_of_the_codes():
@@ -112,7 +112,12 @@ def test_the_variance_of_the_codes():
 
 def test_curves_of_a_gan(tmp_path: Path) -> None:
     """Three D steps for each of G: 24 batches are eight updates, of which every second is looked at, once."""
-    more = ("model=cgan_mlp", "model.discriminator_steps=3", "trainer.max_epochs=2", "trainer.limit_train_batches=12")
+    more = (
+        "model=cgan_mlp",
+        "model.alternation.discriminator_steps=3",
+        "trainer.max_epochs=2",
+        "trainer.limit_train_batches=12",
+    )
     run(tmp_path / "run", *more, "trainer.log_every_n_steps=2")
     for name in GAME:
         found = curve(tmp_path / "run", name)
@@ -154,7 +159,12 @@ def test_a_run_without_diagnosis_ends_with_the_same_weights(model: str, tmp_path
 
 def test_a_run_that_was_stopped_has_the_same_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped right where it looks, and in the middle of D's steps after that."""
-    more = ("model=cgan_mlp", "model.discriminator_steps=3", "trainer.max_epochs=1", "trainer.limit_train_batches=24")
+    more = (
+        "model=cgan_mlp",
+        "model.alternation.discriminator_steps=3",
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=24",
+    )
     more = (*more, "trainer.log_every_n_steps=2", "trainer.limit_val_batches=0")
     run(tmp_path / "whole", *more)
     after_batch = Interrupt.on_train_batch_end

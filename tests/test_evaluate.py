@@ -102,7 +102,7 @@ def test_an_unconditional_model_has_no_figures_of_classes(run_condgen: Run, tmp_
 
 
 def test_a_model_that_knows_likelihoods_is_asked_for_those_of_real_images(run_condgen: Run, tmp_path: Path) -> None:
-    tiny = ("model=cvae_mlp", "model.decode_condition=false", "loss=bernoulli", "trainer.limit_train_batches=2")
+    tiny = ("model=cvae_mlp", "model.generator.decode_condition=false", "loss=bernoulli", "trainer.limit_train_batches=2")
     options = ("experiment=none", "trainer=cpu", "trainer.max_epochs=1", "callbacks.evaluation=null")
     assert run_condgen("train", *options, *tiny, "loss.binarize=true", "hydra.run.dir=bits").code == 0
     command = ("evaluate", "bits", "samples=100", "split=val", "likelihood=3", "suite=[elbo,iwae]", "--out", "out")

@@ -13,7 +13,7 @@ from torchvision.io import decode_image
 import condgen
 from condgen.spaces import to_float, to_uint8
 
-SMALL = ("experiment=none", "model=pix2pix", "model.generator.width=8", "model.discriminator.width=8", *TINY)
+SMALL = ("experiment=none", "model=pix2pix", "model.generator.network.width=8", "model.discriminator.width=8", *TINY)
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from condgen.nets.mlp import MLPDecoder, MLPGenerator
 from condgen.reporting.charts import confusion_chart, curves_chart, needs_log, read_curves, running_mean
 from condgen.reporting.pictures import condition_interpolation, latent_interpolation, nearest_rows, neighbours, slerp, spread
 from condgen.spaces import Images, to_float, to_uint8
-from condgen.training.base import GenerativeModel
+from condgen.training.base import Training
 
 SPACE = Images((1, 28, 28))
 
 
-class Plain(GenerativeModel):
+class Plain(Training):
     """Decodes by a linear map of latent and class, with a dropout that must be off."""
 
     def __init__(self, classes: int = 10):

@@ -18,13 +18,13 @@ from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.interrupt import Interrupt
 from condgen.config import hydra_app
 from condgen.run.plan import share_out
-from condgen.training.base import GenerativeModel
+from condgen.training.base import Training
 
 FID = "quality/fid/mnist-cnn/val-100"
 COMMON = (
     "experiment=none",
     "model=cgan_mlp",
-    "model.discriminator_steps=2",
+    "model.alternation.discriminator_steps=2",
     "trainer=cpu",
     "trainer.limit_train_batches=45",  # in updates: epochs end between two of G, and while speed is measured
     "trainer.log_every_n_steps=10",
@@ -50,7 +50,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(plan, "ENDS", 0.0)
     monkeypatch.setattr(hydra_app, "time", fake)
     monkeypatch.setattr("condgen.train.time", fake)
-    batch_start, measure = GenerativeModel.on_train_batch_start, Evaluation.measure
+    batch_start, measure = Training.on_train_batch_start, Evaluation.measure
 
     def slow_batch(self: Any, *arguments: Any) -> None:
         seconds[0] += BATCH
@@ -67,7 +67,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seconds[0] += EVALUATION
         return EVALUATION, 0.0
 
-    monkeypatch.setattr(GenerativeModel, "on_train_batch_start", slow_batch)
+    monkeypatch.setattr(Training, "on_train_batch_start", slow_batch)
     monkeypatch.setattr(Evaluation, "measure", slow_measure)
     monkeypatch.setattr(Evaluation, "rehearse", rehearse)
     return seconds
@@ -134,7 +134,7 @@ def test_what_is_shared_out_fills_the_time_and_no_more(left: float, update: floa
 
 
 def test_a_run_plans_itself_into_its_budget(now: list[float], tmp_path: Path) -> None:
-    rate = "model.decay={_target_: condgen.training.schedules.Linear}"
+    rate = "model.options.decay={_target_: condgen.training.schedules.Linear}"
     result = train(tmp_path / "run", *BUDGET, rate, "trainer.max_epochs=1", "trainer.max_steps=7")
     found = planned(tmp_path / "run")
     assert 0.85 * 30 < now[0] - 1000 <= 30

@@ -81,7 +81,7 @@ def test_two_processes_train_what_one_trains(model: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "model",
     [
-        ("model=cgan_mlp", "auxiliary=acgan", "model.accumulate=2"),
+        ("model=cgan_mlp", "auxiliary=acgan", "model.alternation.micro_batches=2"),
         (
             "model=cgan_mlp",
             "auxiliary=infogan",

@@ -44,8 +44,8 @@ COMMON = (
     "data.augment=[{_target_: condgen.augment.images.Crop, padding: 2}]",
 )
 RUNS = {
-    "gan": (*COMMON, "model=cgan_conv", "model.discriminator.dropout=0.3", "model.fake_condition=random"),
-    "vae": (*COMMON, "model=cvae_conv", "model.warmup=45", "model.encoder.dropout=0.3"),
+    "gan": (*COMMON, "model=cgan_conv", "model.discriminator.dropout=0.3", "model.alternation.fake_condition=random"),
+    "vae": (*COMMON, "model=cvae_conv", "model.kl_warmup=45", "model.generator.encoder.dropout=0.3"),
 }
 
 

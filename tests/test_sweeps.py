@@ -34,7 +34,7 @@ from condgen.sweeps.charts import Scale
 from condgen.sweeps.results import Objective, direction_of
 
 SEARCH = ("train", "--multirun", "hydra/sweeper=optuna", "experiment=none", "model=cvae_mlp", "hydra.sweeper.minimize=val/loss")
-BETA, LATENT = "model.beta=tag(log,interval(0.1,10))", "model.latent=int(interval(2,9))"
+BETA, LATENT = "model.beta=tag(log,interval(0.1,10))", "model.generator.latent=int(interval(2,9))"
 Fake = Callable[..., list[dict[str, Any]]]
 
 
@@ -80,7 +80,13 @@ def states(root: Path) -> list[str]:
 
 def test_trials_get_their_settings_and_folders(run_condgen, fake, tmp_path):
     configs = fake(bowl)
-    space = [BETA, LATENT, "data.batch_size=range(8,33,8)", "model.warmup=0,100", "model.decode_condition=choice(true,false)"]
+    space = [
+        BETA,
+        LATENT,
+        "data.batch_size=range(8,33,8)",
+        "model.kl_warmup=0,100",
+        "model.generator.decode_condition=choice(true,false)",
+    ]
     result = run_condgen(*SEARCH, *space, "hydra.sweeper.n_trials=4")
     assert result.code == 0, result
     assert states(tmp_path) == ["COMPLETE"] * 4
@@ -464,7 +470,7 @@ def test_a_killed_search_ends_with_as_many_trials_as_asked_for(tmp_path):
         *("train", "--multirun", "hydra/sweeper=optuna", "experiment=none", "model=cgan_mlp", f"hydra.sweeper.minimize={fid}"),
         *(
             "model.generator_optimizer.lr=tag(log,interval(1e-4,1e-2))",
-            "model.latent=choice(16,64)",
+            "model.generator.latent=choice(16,64)",
             "hydra.sweeper.n_trials=12",
         ),
         *("trainer.max_epochs=1", "trainer.limit_train_batches=40", "callbacks.evaluation.samples=500"),

@@ -42,7 +42,12 @@ def test_a_non_finite_window_is_not_saved(run_condgen: Callable[..., Result], tm
 
 def test_curves_count_updates_of_the_generator(run_condgen: Callable[..., Result], tmp_path: Path) -> None:
     """Two D steps for each of G: six batches are three updates, in every curve, picture and file."""
-    overrides = ("model=cgan_mlp", "model.discriminator_steps=2", "trainer.max_epochs=2", "trainer.log_every_n_steps=2")
+    overrides = (
+        "model=cgan_mlp",
+        "model.alternation.discriminator_steps=2",
+        "trainer.max_epochs=2",
+        "trainer.log_every_n_steps=2",
+    )
     result = run_condgen("train", f"hydra.run.dir={tmp_path / 'run'}", *SHORT, *overrides)
     assert result.code == 0, result
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
