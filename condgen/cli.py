@@ -22,7 +22,7 @@ def condgen() -> None:
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(context: typer.Context) -> None:
     """Train a model: condgen train [GROUP=CHOICE | KEY=VALUE ...]; see condgen train --help."""
-    from condgen.config.hydra_app import run_hydra
+    from condgen.jobs import run_hydra
 
     run_hydra(context.args)
 
@@ -158,6 +158,6 @@ def answer_shell(arguments: list[str]) -> None:
             print(" ".join(name for name in SUBCOMMANDS if typing_subcommand and name.startswith(typed)))
             return
         os.environ["COMP_LINE"] = line.replace(" train", "", 1)
-    from condgen.config.hydra_app import run_hydra
+    from condgen.jobs import run_hydra
 
     run_hydra([argument for argument in arguments if argument != "train"])

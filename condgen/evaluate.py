@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from condgen.config.build import build, conf_dir
-from condgen.config.hydra_app import explain
+from condgen.config.compose import explain
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator

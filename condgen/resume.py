@@ -43,7 +43,7 @@ def resume(directory: Path, overrides: list[str], trust: bool = False, source: s
     """
     before = stored(directory, trust)
     refuse_unsaid(directory, before, overrides)
-    config = relocated(changed(before, overrides), before["run"]["dir"], str(directory))
+    config = relocated(changed(before, overrides), before["paths"]["output_dir"], str(directory))
     if not trust:
         require_own_places(config, directory)
     path = directory / "checkpoints" / f"{source}.ckpt"
@@ -133,7 +133,8 @@ def refuse_unsaid(directory: Path, before: dict[str, Any], overrides: list[str])
     recorded = sessions[-1].get("config") if sessions else None
     if not isinstance(recorded, dict):  # made by an earlier version
         return
-    trained = relocated(converted_config(recorded), recorded.get("run", {}).get("dir"), before["run"]["dir"])
+    recorded = converted_config(recorded)
+    trained = relocated(recorded, recorded["paths"]["output_dir"], before["paths"]["output_dir"])
     said = tuple(override.partition("=")[0] for override in overrides)
     names = [name for name in differences(trained, before) if not any(f"{name}.".startswith(f"{key}.") for key in said)]
     if names:

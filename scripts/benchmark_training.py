@@ -78,7 +78,7 @@ def configuration(model: str, batches: int, directory: Path, trainer: str, *extr
         "callbacks.evaluation=null",  # and do not measure samples
         f"trainer.limit_train_batches={batches}",
     ]
-    overrides += [f"run.name={model}", f"run.dir={directory}", *extra]
+    overrides += [f"run.name={model}", f"paths.output_dir={directory}", *extra]
     overrides += [] if model.startswith("cvae") else ["model.ema=0.999"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         tree = compose("train", overrides)

@@ -61,7 +61,7 @@ def measure(recipe: str, overrides: list[str], batch: int) -> dict[str, float]:
         f"data.batch_size={batch}",
     ]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        tree = compose("train", [f"experiment={recipe}", *overrides, *short, "run.dir=."], return_hydra_config=False)
+        tree = compose("train", [f"experiment={recipe}", *overrides, *short, "paths.output_dir=."], return_hydra_config=False)
     tree.run.name = recipe
     config = OmegaConf.to_container(tree, resolve=True)
     assert isinstance(config, dict)

@@ -88,7 +88,7 @@ def learn(loss: str, conditioning: str, *overrides: str, seed: int = 0, shuffled
     chosen = [f"loss={loss}", f"seed={seed}", f"trainer.max_steps={UPDATES}", *LOSSES[loss], *CONDITIONINGS[conditioning]]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        tree = compose("train", [*BASE, "run.name=ring", "run.dir=.", *chosen, *overrides])
+        tree = compose("train", [*BASE, "run.name=ring", "paths.output_dir=.", *chosen, *overrides])
     config: Any = OmegaConf.to_container(tree, resolve=True)
     run = assemble(config, Path(), time.monotonic(), afresh=True)
     if shuffled:

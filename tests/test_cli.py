@@ -118,7 +118,7 @@ def test_a_run_directory_repeats_itself(vae_run, run_condgen, tmp_path):
     """config.yaml is all that is needed: the same weights, bit for bit."""
     config = yaml.safe_load((vae_run / "config.yaml").read_text())
     again = tmp_path / "again"
-    config["run"]["dir"] = str(again)
+    config["paths"]["output_dir"] = str(again)
     train(config | {"logger": {}, "callbacks": {"checkpoint": config["callbacks"]["checkpoint"]}}, again)
     first, second = (condgen.load(run / "checkpoints" / "last.ckpt").state_dict() for run in (vae_run, again))
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -129,7 +129,7 @@ def test_train_returns_the_best_validation_loss(tmp_path):
     GlobalHydra.instance().clear()
     overrides = ["experiment=none", "model=cvae_mlp", *TINY, "trainer.max_epochs=3", "logger=csv", "model.optimizer.lr=0.03"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = plain(compose("train", [*overrides, "run.name=test", f"run.dir={tmp_path}"]))
+        config = plain(compose("train", [*overrides, "run.name=test", f"paths.output_dir={tmp_path}"]))
     returned = train(config, tmp_path)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
@@ -152,7 +152,7 @@ def test_multirun_gives_each_job_its_seed_and_its_directory(run_condgen, tmp_pat
     assert [run.name for run in runs] == ["0", "1"] and runs[0].parent == runs[1].parent
     models = [condgen.load(run) for run in runs]
     assert [model.seed for model in models] == [0, 1]
-    assert [yaml.safe_load((run / "config.yaml").read_text())["run"]["dir"] for run in runs] == [str(run) for run in runs]
+    assert [yaml.safe_load((run / "config.yaml").read_text())["paths"]["output_dir"] for run in runs] == [str(run) for run in runs]
     first, second = (torch.cat([p.flatten() for p in model.parameters()]) for model in models)
     assert not torch.equal(first, second)
 

@@ -142,7 +142,7 @@ def test_a_recipe_repeated_with_another_seed_is_the_same_run(experiment, tmp_pat
     for seed in (0, 1):
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            overrides = [f"experiment={experiment}", f"seed={seed}", "run.name=test", f"run.dir={tmp_path}/{seed}"]
+            overrides = [f"experiment={experiment}", f"seed={seed}", "run.name=test", f"paths.output_dir={tmp_path}/{seed}"]
             config = plain(compose("train", overrides))
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         runs.append(read_run(tmp_path / "config.yaml"))

@@ -16,7 +16,6 @@ from command import Result, condgen
 from condgen.callbacks import plan
 from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.interrupt import Interrupt
-from condgen.config import hydra_app
 from condgen.run.plan import share_out
 from condgen.training.base import Training
 
@@ -48,7 +47,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     fake = SimpleNamespace(monotonic=lambda: seconds[0], **shown)
     monkeypatch.setattr(plan, "time", fake)
     monkeypatch.setattr(plan, "ENDS", 0.0)
-    monkeypatch.setattr(hydra_app, "time", fake)
+    monkeypatch.setattr("condgen.jobs.time", fake)
     monkeypatch.setattr("condgen.train.time", fake)
     batch_start, measure = Training.on_train_batch_start, Evaluation.measure
 

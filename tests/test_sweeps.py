@@ -96,7 +96,7 @@ def test_trials_get_their_settings_and_folders(run_condgen, fake, tmp_path):
         assert 0.1 <= model["beta"] <= 10 and model["latent"] in range(2, 10) and model["warmup"] in (0, 100)
         assert config["data"]["batch_size"] in (8, 16, 24, 32) and isinstance(model["decode_condition"], bool)
         assert trial.value == bowl(config)
-        assert config["run"]["dir"] == str(tmp_path / "outputs/none/search" / str(number))
+        assert config["paths"]["output_dir"] == str(tmp_path / "outputs/none/search" / str(number))
         assert config["callbacks"]["checkpoint"]["monitor"] == "val/loss"
     assert len({config["model"]["beta"] for config in configs}) == 4
 
@@ -170,7 +170,7 @@ def test_the_searches_of_conf(name, run_condgen, fake, tmp_path):
 
 def test_failed_and_infinite_trials_count_and_the_search_goes_on(run_condgen, fake, tmp_path):
     def objective(config: dict[str, Any]) -> float:
-        number = int(Path(config["run"]["dir"]).name)
+        number = int(Path(config["paths"]["output_dir"]).name)
         if number == 1:
             raise CondgenError("losses stopped being finite.")
         if number == 2:

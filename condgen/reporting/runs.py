@@ -68,7 +68,7 @@ def read_run(path: Path) -> Run | None:
         raise CondgenError(f"{path} could not be read as the configuration of a run: it is damaged.") from error
     if not isinstance(config, dict) or "seed" not in config or not isinstance(config.get("run"), dict):
         return None
-    own = str(config["run"].get("dir"))
+    own = str(config.get("paths", config["run"]).get("output_dir"))
     settings, seeds = {}, {}
     for key, value in flatten({name: part for name, part in config.items() if name not in ("run", "logger")}):
         if key.rpartition(".")[2] != "seed":

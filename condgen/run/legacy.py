@@ -102,7 +102,9 @@ def converted_config(config: Config) -> Config:
     model = converted_model(config["model"])
     source = {key: value for key, value in config["data"].items() if key not in ("archive", "path", "root", "file", "columns")}
     new = moved({("extractor" if key == "metrics" else key): value for key, value in config.items()})
-    return {**new, "model": model, "data": moved(source)}
+    run = {key: value for key, value in new["run"].items() if key != "dir"}
+    paths = {"data_dir": None, "log_dir": "outputs", "output_dir": new["run"].get("dir")}
+    return {**new, "model": model, "data": moved(source), "run": run, "paths": paths}
 
 
 def converted_checkpoint(checkpoint: Config) -> Config:

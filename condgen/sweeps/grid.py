@@ -12,6 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from condgen.errors import CondgenError
+from condgen.sweeps import folder
 
 log = logging.getLogger("hydra")
 
@@ -38,7 +39,8 @@ class GridSweeper(BasicSweeper):
     """Run every combination; write ``sweep.md``, ``sweep.csv`` and TensorBoard's HParams, even where jobs failed."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember the results."""
+        """Fix the folder, and remember the results."""
+        folder.fix(config)
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         assert self.launcher is not None
         self.recording = self.launcher = Recording(self.launcher)  # type: ignore[assignment]

@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from condgen.errors import CondgenError, NotMeasured
+from condgen.sweeps import folder
 from condgen.sweeps.results import Objective
 from condgen.sweeps.space import Space, example, split, written
 
@@ -75,6 +76,7 @@ class OptunaSweeper(Sweeper):
             raise CondgenError("Pruning needs a single objective: take hydra/sweeper/pruner=none, or leave one metric out.")
         if min(self.n_trials, self.n_jobs) < 1:
             raise CondgenError("hydra.sweeper.n_trials and hydra.sweeper.n_jobs must be at least 1.")
+        folder.fix(config)
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
         self.folder = Path(config.hydra.sweep.dir).absolute()

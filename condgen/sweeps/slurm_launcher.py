@@ -41,7 +41,7 @@ class Job:
 
     def __call__(self) -> JobReturn:
         """Run, and return what came of it."""
-        setbase("1.3")  # as `condgen.config.hydra_app.run_hydra` does
+        setbase("1.3")  # as `condgen.jobs.run_hydra` does
         setup_globals()  # Hydra's resolvers
         result = run_job(self.task, self.config, "hydra.sweep.dir", "hydra.sweep.subdir", self.context)
         if result.status == JobStatus.FAILED:

@@ -1,25 +1,24 @@
-"""``condgen train``: Hydra composes the configuration, `condgen.train` does the work."""
+"""``condgen train`` on the command line: Hydra composes a configuration for each run, `condgen.train` does the work."""
 
 import contextlib
-import difflib
 import logging
 import os
-import re
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from condgen.config.build import conf_dir, plain, sentence
+from condgen.config.build import conf_dir, plain
+from condgen.config.compose import explain, with_recipe
 from condgen.errors import CondgenError
 from condgen.run.processes import is_first, place, stamp
 from condgen.run.slurm import restarted
@@ -34,7 +33,7 @@ def run_hydra(arguments: list[str]) -> None:
         CondgenError: a choice or a key that does not exist, in one sentence.
     """
     refuse_sweep(arguments)
-    sys.argv = [sys.argv[0], *arguments]
+    sys.argv = [sys.argv[0], *with_recipe(arguments)]
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through instead of printing them over many lines
     try:
@@ -72,6 +71,10 @@ def task(tree: DictConfig) -> Any:
         if job.mode == RunMode.RUN and "n_trials" in job.sweeper:
             raise CondgenError("hparams_search=... and hydra/sweeper=optuna search over many runs: add --multirun.")
         config, overrides = plain(tree), list(job.overrides.task)
+        if config["extras"]["ignore_warnings"]:
+            warnings.simplefilter("ignore")
+        if config["extras"]["print_config"] and is_first():
+            print(yaml.safe_dump(config, sort_keys=False))
         from condgen.resume import go_on
         from condgen.run.directory import refuse_occupied
         from condgen.train import train
@@ -108,50 +111,3 @@ def remove_empty(directory: Path) -> None:
             if Path.cwd() not in parent.parents:
                 return
             parent.rmdir()
-
-
-def explain(error: Exception) -> str:
-    """Say in one sentence what Hydra found wrong with the command line."""
-    text = " ".join(str(part) for part in (error, error.__cause__ or ""))
-    if match := re.search(r"Could not find '([^/']+(?:/[^/']+)*)/([^/']+)'", text):
-        group, choice = match.groups()
-        if (group, choice) == ("hydra/launcher", "joblib"):
-            return "hydra/launcher=joblib needs its plugin: pip install 'condgen[sweep]'."
-        known = choices(group)
-        return f"{group}={choice} does not exist: choose one of {', '.join(known)}{hint(choice, known)}."
-    if match := re.search(r"Could not override '([^']+)'", text):
-        key = match[1]
-        known = sorted({*groups(), *known_keys()})
-        return f"Unknown key {key!r}: condgen train --cfg job shows all keys{hint(key, known)}; +{key}=... would add it."
-    return f"The command line was not understood ({sentence(error)[:-1]}): write GROUP=CHOICE or KEY=VALUE."
-
-
-def hint(word: str, known: list[str]) -> str:
-    """Return `` (did you mean ...?)`` if something known is close."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def groups() -> list[str]:
-    """Return the names of the configuration groups."""
-    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
-
-
-def choices(group: str) -> list[str]:
-    """Return what can be chosen in a group."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.name.startswith("_"))
-
-
-def known_keys() -> list[str]:
-    """Return the dotted keys of the default configuration."""
-
-    def walk(node: Any, prefix: str) -> list[str]:
-        if not isinstance(node, dict):
-            return [prefix]
-        return [key for name, child in node.items() for key in walk(child, f"{prefix}.{name}" if prefix else str(name))]
-
-    with contextlib.suppress(Exception):
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return walk(OmegaConf.to_container(compose("train")), "")
-    return []

@@ -1,0 +1,87 @@
+"""Composition: what the command line or a caller chooses in conf/ becomes one tree; mistakes are answered in a sentence."""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from condgen.config.build import conf_dir, sentence
+
+RECIPE = "experiment=mnist_quick"
+"""What a run is that nobody chose anything for."""
+
+
+def run_name(choices: Mapping[str, str], overrides: Sequence[str]) -> str:
+    """Return what a run is called: as its recipe, else as its data and its model; what a sweep varies is left out.
+
+    Args:
+        choices: the choice in each group.
+        overrides: the command line.
+    """
+    varied = {group for group, _, value in (str(override).partition("=") for override in overrides) if re.search("[,(]", value)}
+    if choices["experiment"] != "none" and "experiment" not in varied:
+        return choices["experiment"]
+    named = [] if "experiment" in varied else [choices[group] for group in ("data", "model") if group not in varied]
+    return "-".join(named) or "sweep"
+
+
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def with_recipe(arguments: Sequence[str]) -> list[str]:
+    """Return ``arguments`` and, where they choose neither recipe nor data nor model, the recipe of everybody's first run."""
+    chosen = any(re.match(r"(experiment|data|model)=", argument) for argument in arguments)
+    completing = {"-sc", "--shell-completion"} & set(arguments)
+    return [*arguments] if chosen or completing else [*arguments, RECIPE]
+
+
+def explain(error: Exception) -> str:
+    """Say in one sentence what Hydra found wrong with the command line."""
+    text = " ".join(str(part) for part in (error, error.__cause__ or ""))
+    if match := re.search(r"Could not find '([^/']+(?:/[^/']+)*)/([^/']+)'", text):
+        group, choice = match.groups()
+        if (group, choice) == ("hydra/launcher", "joblib"):
+            return "hydra/launcher=joblib needs its plugin: pip install 'condgen[sweep]'."
+        known = choices(group)
+        return f"{group}={choice} does not exist: choose one of {', '.join(known)}{hint(choice, known)}."
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        known = sorted({*groups(), *known_keys()})
+        return f"Unknown key {key!r}: condgen train --cfg job shows all keys{hint(key, known)}; +{key}=... would add it."
+    return f"The command line was not understood ({sentence(error)[:-1]}): write GROUP=CHOICE or KEY=VALUE."
+
+
+def hint(word: str, known: list[str]) -> str:
+    """Return `` (did you mean ...?)`` if something known is close."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def groups() -> list[str]:
+    """Return the names of the configuration groups."""
+    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
+
+
+def choices(group: str) -> list[str]:
+    """Return what can be chosen in a group."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.name.startswith("_"))
+
+
+def known_keys() -> list[str]:
+    """Return the dotted keys of the default configuration."""
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return [prefix]
+        return [key for name, child in node.items() for key in walk(child, f"{prefix}.{name}" if prefix else str(name))]
+
+    with contextlib.suppress(Exception):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return walk(OmegaConf.to_container(compose("train")), "")
+    return []
