@@ -128,7 +128,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     )
     weights = config["run"].get("finetune") if afresh else None
     finetuned = start_from(model, weights) if weights else ""
-    callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if node]
+    callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if chosen(node)]
     for callback in callbacks:
         if hasattr(callback, "check"):
             callback.check(data, model)
@@ -163,6 +163,11 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
         )
     planner.refuse(trainer)
     return Run(config, data, model, trainer, finetuned)
+
+
+def chosen(node: Config | None) -> bool:
+    """Whether a callback's node is one; a recipe sets keys also of a callback that callbacks=none leaves out."""
+    return node is not None and "_target_" in node
 
 
 def heartbeat(config: Config, directory: Path, model: Training) -> list[L.Callback]:

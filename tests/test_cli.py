@@ -140,7 +140,7 @@ def test_train_returns_the_best_validation_loss(tmp_path):
 
 
 def test_debug_leaves_no_files(run_condgen, tmp_path):
-    result = run_condgen("train", "trainer=debug", "data.batch_size=4", "model=cgan_mlp")
+    result = run_condgen("train", "debug=default", "data.batch_size=4", "model=cgan_mlp")
     assert result.code == 0 and "Trained 2 updates" in result.err, result
     assert not list(tmp_path.iterdir())
 
@@ -152,7 +152,9 @@ def test_multirun_gives_each_job_its_seed_and_its_directory(run_condgen, tmp_pat
     assert [run.name for run in runs] == ["0", "1"] and runs[0].parent == runs[1].parent
     models = [condgen.load(run) for run in runs]
     assert [model.seed for model in models] == [0, 1]
-    assert [yaml.safe_load((run / "config.yaml").read_text())["paths"]["output_dir"] for run in runs] == [str(run) for run in runs]
+    assert [yaml.safe_load((run / "config.yaml").read_text())["paths"]["output_dir"] for run in runs] == [
+        str(run) for run in runs
+    ]
     first, second = (torch.cat([p.flatten() for p in model.parameters()]) for model in models)
     assert not torch.equal(first, second)
 

@@ -39,7 +39,8 @@ def settings(seed: int, directory: Path, **changes: object) -> dict:
     model = {"_target_": "condgen.training.gan.GAN", "latent": 64, "generator": {"width": 32}}
     config = {
         "seed": seed,
-        "run": {"name": "digits", "dir": str(directory), "threads": None},
+        "run": {"name": "digits", "threads": None},
+        "paths": {"output_dir": str(directory)},
         "data": {"batch_size": 64, "split_seed": 0, "seed": seed},
         "model": model,
         "callbacks": {"samples": {"seed": 0}, "report": {"folder": f"{directory}/report"}},

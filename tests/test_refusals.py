@@ -107,7 +107,7 @@ def test_a_damaged_image_is_named(run_condgen, tmp_path):
 
 def test_a_refused_job_does_not_hide_in_a_sweep(run_condgen):
     """The other jobs run, the command fails."""
-    result = run_condgen("train", "--multirun", "trainer=debug", "data.batch_size=4", "model=cgan_mlp", "loss=bernoulli,bce")
+    result = run_condgen("train", "--multirun", "debug=default", "data.batch_size=4", "model=cgan_mlp", "loss=bernoulli,bce")
     assert result.code == 1 and "Traceback" not in result.err, result
     assert "A GAN needs an adversarial loss" in result.err and "Trained 2 updates" in result.err
 

@@ -67,7 +67,7 @@ def bowl(config: dict[str, Any]) -> float:
 
 
 def trials_in(root: Path, name: str = "search") -> list[optuna.trial.FrozenTrial]:
-    storage = studies.open_storage(f"sqlite:///{root}/outputs/none/{name}/study.db")
+    storage = studies.open_storage(f"sqlite:///{root}/outputs/mnist-cvae_mlp/{name}/study.db")
     return optuna.load_study(study_name=name, storage=storage).get_trials()
 
 
@@ -96,7 +96,7 @@ def test_trials_get_their_settings_and_folders(run_condgen, fake, tmp_path):
         assert 0.1 <= model["beta"] <= 10 and model["latent"] in range(2, 10) and model["warmup"] in (0, 100)
         assert config["data"]["batch_size"] in (8, 16, 24, 32) and isinstance(model["decode_condition"], bool)
         assert trial.value == bowl(config)
-        assert config["paths"]["output_dir"] == str(tmp_path / "outputs/none/search" / str(number))
+        assert config["paths"]["output_dir"] == str(tmp_path / "outputs/mnist-cvae_mlp/search" / str(number))
         assert config["callbacks"]["checkpoint"]["monitor"] == "val/loss"
     assert len({config["model"]["beta"] for config in configs}) == 4
 
@@ -123,7 +123,7 @@ def test_two_objectives(run_condgen, fake, tmp_path):
     assert result.code == 0, result
     assert configs[0]["run"]["objective"] == ["val/loss", label]
     assert [trial.values for trial in trials_in(tmp_path)] == [[bowl(c), min(1.0, c["model"]["beta"])] for c in configs]
-    folder = tmp_path / "outputs/none/search"
+    folder = tmp_path / "outputs/mnist-cvae_mlp/search"
     table = (folder / "sweep.md").read_text()
     least = min(trials_in(tmp_path), key=lambda trial: trial.values[0])
     assert label in table and "Beaten by none" in table and f"**{least.number}**" in table
@@ -181,7 +181,7 @@ def test_failed_and_infinite_trials_count_and_the_search_goes_on(run_condgen, fa
     result = run_condgen(*SEARCH, BETA, "hydra.sweeper.n_trials=5")
     assert result.code == 0 and "a defect" in result.out + result.err, result
     assert states(tmp_path) == ["COMPLETE", "FAIL", "FAIL", "FAIL", "COMPLETE"]
-    assert "3 failed" in (tmp_path / "outputs/none/search/sweep.md").read_text()
+    assert "3 failed" in (tmp_path / "outputs/mnist-cvae_mlp/search/sweep.md").read_text()
     assert "ZeroDivisionError" in trials_in(tmp_path)[2].user_attrs["error"]
 
 
@@ -333,7 +333,7 @@ def test_a_metric_that_no_run_has_ends_the_search(run_condgen, fake, tmp_path):
 
 
 def study_url(root: Path) -> str:
-    return f"sqlite:///{root}/outputs/none/search/study.db"
+    return f"sqlite:///{root}/outputs/mnist-cvae_mlp/search/study.db"
 
 
 def test_an_unknown_quality_metric_is_refused_before_training(run_condgen):
@@ -363,7 +363,7 @@ def test_a_grid_leaves_a_table(run_condgen, fake, tmp_path):
         "train", "--multirun", "experiment=none", "model=cvae_mlp", "run.objective=val/loss", "model.beta=4,2", "seed=0,1"
     )
     assert result.code == 1 and "This one cannot work." in result.out + result.err, result
-    (folder,) = (tmp_path / "outputs/none").iterdir()
+    (folder,) = (tmp_path / "outputs/mnist-cvae_mlp").iterdir()
     lines = (folder / "sweep.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
     assert cells[0] == ["runs", "model.beta", "state", "best val/loss", "val/loss"]
@@ -387,7 +387,7 @@ def test_tensorboard_shows_the_settings(run_condgen, fake, tmp_path):
     fake(bowl)
     assert run_condgen(*SEARCH, BETA, LATENT, "hydra.sweeper.n_trials=2").code == 0
     for trial in trials_in(tmp_path):
-        folder = tmp_path / "outputs/none/search" / str(trial.number) / "tensorboard"
+        folder = tmp_path / "outputs/mnist-cvae_mlp/search" / str(trial.number) / "tensorboard"
         events = EventAccumulator(str(folder))
         events.Reload()
         plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
@@ -433,7 +433,7 @@ def test_real_runs_that_a_pruner_ends(run_condgen, tmp_path):
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     assert pruned and all(trial.params["model.beta"] == "1000" and list(trial.intermediate_values) == [1] for trial in pruned)
     for trial in trials:
-        folder = tmp_path / "outputs/none/search" / str(trial.number)
+        folder = tmp_path / "outputs/mnist-cvae_mlp/search" / str(trial.number)
         best = json.loads((folder / "metrics.json").read_text())["best"]
         assert (folder / "checkpoints/best.ckpt").is_file() and (folder / "report.html").is_file()
         assert trial.value == pytest.approx(best["val/loss"])
@@ -490,7 +490,7 @@ def test_a_killed_search_ends_with_as_many_trials_as_asked_for(tmp_path):
     assert all(after[number].values == before[number].values for number in done)
     left = [trial for trial in after if trial.state != TrialState.COMPLETE]
     assert len(left) <= 1 and all(studies.WITHDRAWN in trial.user_attrs for trial in left)
-    folder = tmp_path / "outputs/none/search"
+    folder = tmp_path / "outputs/mnist-cvae_mlp/search"
     assert (folder / "sweep.md").read_text().count("\n| ") == 2 + 12
     assert all((folder / name).is_file() for name in ("sweep.csv", "history.png", "importances.png", "parallel.png"))
 

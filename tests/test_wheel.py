@@ -52,6 +52,6 @@ def test_it_trains_where_nothing_else_is(wheel, tmp_path):
     condgen = tmp_path / "venv" / "bin" / "condgen"
     help_text = run(condgen, "--help", cwd=empty)
     assert help_text.returncode == 0 and "train" in help_text.stdout, help_text
-    trained = run(condgen, "train", "trainer=debug", cwd=empty)
+    trained = run(condgen, "train", "debug=default", cwd=empty)
     assert trained.returncode == 0 and "Trained 2 updates" in trained.stderr, trained.stderr
     assert not list(empty.iterdir())

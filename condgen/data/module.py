@@ -216,11 +216,12 @@ class DataModule(LightningDataModule):
         """Return the loader that training goes through, from where the trainer stands."""
         trainer = self.trainer
         world = trainer.world_size if trainer else 1
+        overfits = bool(trainer and trainer.overfit_batches)  # type: ignore[attr-defined]  # to the same few batches
         if not self.drop_last and len(self.train) % self.batch_size % world:
             raise CondgenError(f"data.drop_last=false leaves a last batch that {world} processes cannot share: set it true.")
         return self._loader(
             self.train,
-            shuffle=True,
+            shuffle=not overfits,
             drop_last=self.drop_last,
             augment=self.augment,
             vicinity=self.vicinity,

@@ -9,11 +9,14 @@ from typing import Any
 import yaml
 
 from condgen.errors import CondgenError
+from condgen.run.legacy import converted_config
 
 TELLING = ("model", "loss", "data", "condition", "trainer")
 """Where runs are told apart first."""
 MOST = 3
 """Settings that a label shows at most, if fewer tell the runs apart."""
+APART = ("run", "paths", "logger", "extras")
+"""What does not tell runs apart: where they lie and what they say."""
 Identity = tuple[str, tuple[tuple[str, str], ...]]
 """A run's name and settings: equal for repetitions of one run with other seeds."""
 
@@ -68,9 +71,10 @@ def read_run(path: Path) -> Run | None:
         raise CondgenError(f"{path} could not be read as the configuration of a run: it is damaged.") from error
     if not isinstance(config, dict) or "seed" not in config or not isinstance(config.get("run"), dict):
         return None
-    own = str(config.get("paths", config["run"]).get("output_dir"))
+    config = converted_config(config)
+    own = str(config.get("paths", {}).get("output_dir"))
     settings, seeds = {}, {}
-    for key, value in flatten({name: part for name, part in config.items() if name not in ("run", "logger")}):
+    for key, value in flatten({name: part for name, part in config.items() if name not in APART}):
         if key.rpartition(".")[2] != "seed":
             settings[key] = value.replace(own, "RUN") if value.startswith(own) else value
         elif not key.startswith("callbacks."):  # callbacks watch: their seeds decide pictures and subsets, not weights

@@ -54,6 +54,8 @@ def announce(run: "Run", checkpoint: Path | None) -> None:
 
 def conclude(run: "Run", directory: Path, best: dict[str, float], seconds: float) -> None:
     """Say how it ended, with its ``best`` metrics, and where everything lies."""
+    if run.config["trainer"].get("profiler"):
+        log.info("%s", run.trainer.profiler.summary())  # type: ignore[attr-defined]
     log.info("Trained %d updates in %.0f s.", run.trainer.global_step, seconds)
     for metric, value in (best or run.model.latest).items():
         log.info("  %-24s %.5g", metric, value)
