@@ -30,7 +30,7 @@ WARNINGS = {
     ),
     "posterior_collapse": (
         "posterior collapse: {active} of {latent} latent units depend on the sample, and the decoder does without the others. "
-        "Try a smaller model.beta, a model.warmup of some thousand updates, or a smaller model.latent."
+        "Try a smaller model.beta, a model.kl_warmup of some thousand updates, or a smaller model.generator.latent."
     ),
     "class_collapse": (
         "collapse of {collapsed} of {classes} classes: in the worst, {name}, samples differ from each other by {ratio:.0%} of "

@@ -157,9 +157,11 @@ class FlowPrior(Prior):
     ):
         super().__init__()
         if latent < 2:
-            raise CondgenError("A coupling needs a code of two parts: set model.latent to at least 2, or prior=gaussian.")
+            raise CondgenError(
+                "A coupling needs a code of two parts: set model.generator.latent to at least 2, or prior=gaussian."
+            )
         if couplings < 1 or bound <= 0:
-            raise CondgenError("model.prior: couplings must be at least 1 and bound positive.")
+            raise CondgenError("model.generator.prior: couplings must be at least 1 and bound positive.")
         self.embed = embedding_of(condition, embedding)
         self.couplings = nn.ModuleList(Coupling(latent, self.embed.width, hidden, bound) for _ in range(couplings))
 

@@ -207,7 +207,9 @@ class ConvDecoder(nn.Module):
     ):
         super().__init__()
         if extra:
-            raise CondgenError("A convolutional decoder cannot decode the label too: set model.decode_condition=false.")
+            raise CondgenError(
+                "A convolutional decoder cannot decode the label too: set model.generator.decode_condition=false."
+            )
         self.embed = embedding_of(condition, embedding)
         self.up = Upsampler(latent + self.embed.width, space, width, depth, norm, residual)
 

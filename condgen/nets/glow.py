@@ -132,13 +132,13 @@ def check_sides(space: Space, steps: Sequence[int]) -> tuple[int, int, int]:
     if not isinstance(space, Images):
         raise CondgenError(f"Glow needs images, not {type(space).__name__.lower()}: set model=flow_points.")
     if not steps or min(steps) < 1:
-        raise CondgenError(f"model.network.steps={list(steps)} must give each level at least one step.")
+        raise CondgenError(f"model.generator.network.steps={list(steps)} must give each level at least one step.")
     channels, height, width = space.shape
     unit = 2 ** len(steps)
     if height % unit or width % unit:
         raise CondgenError(
             f"Glow with {len(steps)} levels needs sides that are multiples of {unit}, not {height}x{width}: set "
-            "data.image_size to one, or give model.network.steps fewer levels."
+            "data.image_size to one, or give model.generator.network.steps fewer levels."
         )
     return channels, height, width
 

@@ -217,8 +217,9 @@ def groups_of(cardinality: int | Sequence[int] | None, inside: Sequence[int]) ->
     for count, width in zip(groups, inside, strict=True):
         if width % count:
             raise CondgenError(
-                f"cardinality={count}, of model.generator or model.discriminator, does not divide the {width} channels inside "
-                f"a block (expansion times width): give a divisor of {width}, or null for groups of about {GROUP} channels."
+                f"cardinality={count}, of model.generator.network or model.discriminator, does not divide the {width} "
+                f"channels inside a block (expansion times width): give a divisor of {width}, or null "
+                f"for groups of about {GROUP} channels."
             )
     return groups
 
@@ -228,8 +229,8 @@ def per_stage(key: str, value: int | Sequence[int], count: int) -> list[int]:
     values = [value] * count if isinstance(value, int) else list(value)
     if len(values) != count or min(values) < 1:
         raise CondgenError(
-            f"{key}={value}, of model.generator or model.discriminator, must be one positive number or {count} of them, one "
-            "for each size that the images have inside the network."
+            f"{key}={value}, of model.generator.network or model.discriminator, must be one positive number or {count} of "
+            "them, one for each size that the images have inside the network."
         )
     return values
 

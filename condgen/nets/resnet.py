@@ -193,8 +193,8 @@ def widths_of(width: int | Sequence[int], count: int) -> list[int]:
     widths = [width] * count if isinstance(width, int) else list(width)
     if len(widths) != count or min(widths) < 1:
         raise CondgenError(
-            f"width={widths}, of model.generator or model.discriminator, must be one positive number or {count} of them: for a "
-            "generator of the seed and each block, for a discriminator of each block."
+            f"width={widths}, of model.generator.network or model.discriminator, must be one positive number or {count} of "
+            "them: for a generator of the seed and each block, for a discriminator of each block."
         )
     return widths
 
@@ -215,8 +215,8 @@ def attentions(widths: Sequence[int], sizes: Sequence[int], attention: int | Non
         place = max(range(len(sizes)), key=lambda i: (sizes[i] <= attention, sizes[i]))  # the first of the largest that fit
         if sizes[place] > attention:
             raise CondgenError(
-                f"attention={attention}, of model.generator or model.discriminator, is below the sides of the images after its "
-                f"blocks, {', '.join(map(str, sizes))}: give one of these, or null."
+                f"attention={attention}, of model.generator.network or model.discriminator, is below the sides of the images "
+                f"after its blocks, {', '.join(map(str, sizes))}: give one of these, or null."
             )
     return nn.ModuleList(SelfAttention(width) if i == place else nn.Identity() for i, width in enumerate(widths))
 

@@ -168,12 +168,14 @@ def check_sides(space: Space, widths: Sequence[int], blocks: int, patch: int) ->
     if not isinstance(space, Images):
         raise CondgenError(f"A U-Net needs images, not {type(space).__name__.lower()}: set model=flow_points.")
     if not widths or min(widths) < 1 or blocks < 1 or patch < 1:
-        raise CondgenError(f"model.network: widths={list(widths)}, blocks={blocks} and patch={patch} must all be at least 1.")
+        raise CondgenError(
+            f"model.generator.network: widths={list(widths)}, blocks={blocks} and patch={patch} must all be at least 1."
+        )
     channels, *size = space.shape
     unit = patch * 2 ** (len(widths) - 1)
     if size[0] % unit or size[1] % unit:
         raise CondgenError(
-            f"A U-Net with model.network.patch={patch} and {len(widths)} widths needs sides that are multiples of {unit}, not "
-            f"{size[0]}x{size[1]}: set data.image_size to one, patch to 1, or fewer widths."
+            f"A U-Net with model.generator.network.patch={patch} and {len(widths)} widths needs sides that are multiples of "
+            f"{unit}, not {size[0]}x{size[1]}: set data.image_size to one, patch to 1, or fewer widths."
         )
     return channels, max(size) // patch

@@ -34,7 +34,9 @@ def initialize(network: nn.Module, init: str | None) -> None:
     if init is None:
         return
     if init not in STARTS:
-        raise CondgenError(f"init, of model.generator or model.discriminator, must be {', '.join(STARTS)} or null, not {init}.")
+        raise CondgenError(
+            f"init, of model.generator.network or model.discriminator, must be {', '.join(STARTS)} or null, not {init}."
+        )
     for module in network.modules():
         if isinstance(module, LAYERS) and module.weight.any():
             STARTS[init](module.weight)

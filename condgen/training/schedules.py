@@ -22,7 +22,7 @@ class Schedule(ABC):
 
     def __init__(self, start: float = 0.0, end: float = 0.0):
         if not (0 <= start < 1 and 0 <= end <= 1):
-            raise CondgenError(f"model.decay: start lies in [0, 1) and end in [0, 1], not {start} and {end}.")
+            raise CondgenError(f"model.options.decay: start lies in [0, 1) and end in [0, 1], not {start} and {end}.")
         self.start, self.end = start, end
 
     def __call__(self, progress: float) -> float:
