@@ -8,12 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.data.decode import Picture, decode, opacity
-from condgen.data.pixels import resize
-from condgen.data.tables import Decoding
 from condgen.errors import CondgenError
 from condgen.files import replacing, save_png
 from condgen.generators.base import Generator
+from condgen.images import Picture, decode, opacity, resize
 from condgen.reporting.pictures import starts, walk
 from condgen.run.checkpoint import device_of, load
 from condgen.spaces import Images, Space, to_float, to_uint8
@@ -115,7 +113,7 @@ def read_picture(path: Path, space: Space) -> Tensor:
     if not path.is_file():
         raise CondgenError(f"--image {path} is not a file.")
     picture = Picture(str(path), path.read_bytes)
-    colours = to_float(decode(picture, Decoding(space.shape[1], space.shape[0])))
+    colours = to_float(decode(picture, space.shape[1], space.shape[0]))
     if (alpha := opacity(picture)) is None:
         return colours
     return torch.cat([colours, to_float(resize(alpha[None], space.shape[1])[0])])

@@ -113,17 +113,18 @@ def test_a_pickle_inside_an_intact_archive(run, marker, run_condgen, tmp_path):
     all_commands_refuse(run_condgen, run, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["model", "generator"])
+@pytest.mark.parametrize("key", ["generator", "activation"])
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_hostile_configuration_in_a_checkpoint(name, key, run, marker, run_condgen):
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     recipe = checkpoint["condgen"]
     node = hostile(name, marker)
-    if key == "model":
-        recipe["model"] = node
+    if key == "generator":
+        recipe["model"]["generator"] = node
     else:  # deep inside, in a list
-        recipe["model"]["generator"]["activation"] = [recipe["model"]["generator"]["activation"], {"deeper": [node]}]
+        network = recipe["model"]["generator"]["network"]
+        network["activation"] = [network["activation"], {"deeper": [node]}]
     torch.save(checkpoint, path)
     assert "--trust" in refused(lambda: condgen.load(path))
     assert "--trust" in run_condgen("sample", path, "--condition", "3", "--out", "a.png").sentence()
@@ -176,7 +177,7 @@ def test_trust_accepts_a_foreign_layer_in_a_checkpoint(run, run_condgen, tmp_pat
     path = run / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     foreign = {"_target_": "torchvision.ops.StochasticDepth", "_partial_": True, "p": 0.5, "mode": "row"}
-    checkpoint["condgen"]["model"]["generator"]["activation"] = foreign
+    checkpoint["condgen"]["model"]["generator"]["network"]["activation"] = foreign
     torch.save(checkpoint, path)
     arguments = ("sample", path, "--condition", "3", "--out", "a.png")
     assert "torchvision.ops.StochasticDepth" in run_condgen(*arguments).sentence() and not (tmp_path / "a.png").exists()

@@ -197,7 +197,7 @@ def test_a_checkpoint_of_something_else(run_condgen, tmp_path):
 
 def test_weights_that_do_not_fit(run_condgen, gan_run, tmp_path):
     checkpoint = torch.load(gan_run / "checkpoints" / "last.ckpt", weights_only=True)
-    checkpoint["condgen"]["model"]["latent"] += 1
+    checkpoint["condgen"]["model"]["generator"]["latent"] += 1
     torch.save(checkpoint, tmp_path / "other.ckpt")
     assert "do not fit" in run_condgen("sample", "other.ckpt", "--out", "a.png").sentence()
 

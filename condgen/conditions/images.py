@@ -10,9 +10,7 @@ from torch import Tensor
 
 from condgen.conditions.base import Condition
 from condgen.errors import CondgenError
-
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
+from condgen.images import LUMA
 
 
 class ImageCondition(Condition):

@@ -1,62 +1,18 @@
 """From image files to one tensor: decoded by a few threads, checked, and packed into the cache."""
 
-import io
 import os
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from condgen.data import cache
-from condgen.data.pixels import recolour, resize
 from condgen.data.tables import Decoding
 from condgen.errors import CondgenError
+from condgen.images import Picture, decode
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error, zipfile.BadZipFile)
-"""What Pillow and zipfile raise on files that are damaged."""
 CHUNK = 256
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image file, in a folder or in an archive: its name for messages and how to read its bytes."""
-
-    name: str
-    read: Callable[[], bytes]
-
-
-def decode(picture: Picture, decoding: Decoding) -> Tensor:
-    """Decode one picture to uint8 (C, H, W).
-
-    Raises:
-        CondgenError: the file is damaged, or holds more than 8 bits a channel.
-    """
-    try:
-        with Image.open(io.BytesIO(picture.read())) as image:
-            mode = image.mode
-            pixels = np.array(image.convert("L" if mode in ("1", "L", "LA") else "RGB"))  # (H, W) or (H, W, 3)
-    except BROKEN as error:
-        raise CondgenError(f"{picture.name} is not a readable image, it is corrupt or truncated ({error}).") from None
-    if mode[0] in "IF":
-        raise CondgenError(f"{picture.name} has more than 8 bits a channel (mode {mode}): convert it to 8 bits.")
-    planes = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
-    return resize(recolour(planes[None], decoding.channels), decoding.image_size)[0]
-
-
-def opacity(picture: Picture) -> Tensor | None:
-    """Return how opaque a picture is, uint8 (1, H, W); None where it is opaque everywhere by its kind."""
-    with Image.open(io.BytesIO(picture.read())) as image:
-        if "A" not in image.getbands() and "transparency" not in image.info:
-            return None
-        return torch.from_numpy(np.array(image.convert("RGBA"))[:, :, 3])[None]
 
 
 def decode_all(stem: str, identity: object, pictures: Sequence[Picture], decoding: Decoding) -> Tensor:
@@ -71,11 +27,12 @@ def decode_all(stem: str, identity: object, pictures: Sequence[Picture], decodin
     Raises:
         CondgenError: a picture is damaged, or differs from the first one in size or colour.
     """
-    first = decode(pictures[0], decoding)
+    size, channels = decoding.image_size, decoding.channels
+    first = decode(pictures[0], size, channels)
 
     def span(pixels: cache.Pixels, start: int) -> None:
         for i, picture in enumerate(pictures[start : start + CHUNK], start):
-            image = decode(picture, decoding)
+            image = decode(picture, size, channels)
             if image.shape != first.shape:
                 raise CondgenError(
                     f"{picture.name} is {_kind(image)} where {pictures[0].name} is {_kind(first)}: the images of a set are "
@@ -88,7 +45,7 @@ def decode_all(stem: str, identity: object, pictures: Sequence[Picture], decodin
             for _ in pool.map(lambda start: span(pixels, start), range(0, len(pictures), CHUNK)):
                 pass  # raises what the thread raised
 
-    key = cache.name(stem, identity, decoding.image_size, decoding.channels)
+    key = cache.name(stem, identity, size, channels)
     return cache.keep(key, (len(pictures), *first.shape), fill, decoding.memory_share, costly=True)
 
 

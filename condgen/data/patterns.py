@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from condgen.data.decode import Picture, decode
-from condgen.data.tables import Decoding
 from condgen.errors import CondgenError
+from condgen.images import Picture, decode
 from condgen.randomness import generator
 from condgen.spaces import to_float
 
@@ -52,7 +51,7 @@ def style_image(style: str, channels: int, side: int) -> Tensor:
     """
     path = Path(style)
     if path.is_file():
-        return to_float(decode(Picture(style, path.read_bytes), Decoding(side, channels)))
+        return to_float(decode(Picture(style, path.read_bytes), side, channels))
     if style not in PATTERNS:
         raise CondgenError(f"condition.said.styles: {style!r} is neither an image file nor one of {', '.join(PATTERNS)}.")
     plane, first, second = PATTERNS[style]

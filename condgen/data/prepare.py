@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from condgen.data import cache
-from condgen.data.pixels import chunks, recolour, resize
+from condgen.data.pixels import chunks
 from condgen.data.tables import Decoding, Table
 from condgen.errors import CondgenError
+from condgen.images import recolour, resize
 
 Value = TypeVar("Value")
 

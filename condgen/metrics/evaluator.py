@@ -9,11 +9,12 @@ from torch import Tensor
 
 from condgen.conditions import Condition, ImageCondition
 from condgen.data import DataModule, cache
-from condgen.data.pixels import chunks, recolour, resize
+from condgen.data.pixels import chunks
 from condgen.data.split import apportion, cut
 from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator, evaluating
+from condgen.images import recolour, resize
 from condgen.metrics.attributes import Judge, with_real
 from condgen.metrics.cas import classification_accuracy_score
 from condgen.metrics.catalogue import ELSEWHERE

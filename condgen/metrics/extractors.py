@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from condgen.conditions import Attributes
 from condgen.config.build import build, sentence
-from condgen.data.pixels import recolour
 from condgen.errors import CondgenError
+from condgen.images import recolour
 from condgen.metrics.attributes import class_columns
 from condgen.spaces import to_float, to_uint8
 

@@ -38,18 +38,24 @@ def find(path: str | Path) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running any code from it (``weights_only=True``).
+    """Read a checkpoint without running any code from it (``weights_only=True``), under today's names.
 
     Raises:
         CondgenError: it is damaged, not condgen's, or contains anything but tensors and plain values.
     """
+    return converted_checkpoint(read_as_written(path))
+
+
+def read_as_written(path: Path) -> dict[str, Any]:
+    """Read a checkpoint under the names that it was written with; see `read`."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as records:
                 damaged = records.testzip()
             if damaged is not None:
                 raise CondgenError(f"{path} is damaged: the checksum of {PurePath(damaged).name} in it is wrong.")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped: what nobody uses, such as the states of optimizers, takes no memory.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except CondgenError:
         raise
     except UnpicklingError as error:
@@ -58,16 +64,16 @@ def read(path: Path) -> dict[str, Any]:
         raise CondgenError(f"{path} could not be read as a checkpoint: it is damaged or cut short.") from error
     if not isinstance(checkpoint, dict) or not {"condgen", "state_dict"} <= checkpoint.keys():
         raise CondgenError(f"{path} is not a checkpoint of condgen's.")
-    return converted_checkpoint(checkpoint)
+    return checkpoint
 
 
 def upgrade(path: Path) -> bool:
     """Rewrite a checkpoint of condgen 0.1 under today's names, and keep it beside; return whether it was one.
 
     Raises:
-        CondgenError: it is damaged, or cannot be written.
+        CondgenError: it is damaged, not condgen's, or cannot be written.
     """
-    old = torch.load(path, map_location="cpu", weights_only=True)
+    old = read_as_written(path)
     new = converted_checkpoint(old)
     if new is old:
         return False
@@ -88,6 +94,8 @@ def device_of(name: str) -> torch.device:
 def load(path: str | Path, trust: bool = False, weights: str = "ema") -> Generator:
     """Load a trained generator, on the CPU and in eval mode, ready to ``sample``.
 
+    Neither its data nor anything of its training is needed: no discriminator is built, no optimizer's state held in memory.
+
     Args:
         path: a checkpoint, or a run directory (its best checkpoint, else its last).
         trust: accept targets beyond condgen's classes and torch's layers and optimizers; only for files you made.
@@ -105,8 +113,8 @@ def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights
     recipe = checkpoint["condgen"]
     if not isinstance(recipe, dict) or not recipe.keys() >= KEYS:
         raise CondgenError(f"{path} does not say which model it holds.")
-    check_stored(recipe, path, trust)
-    generator = build_generator(recipe)
+    with torch.random.fork_rng(devices=[]):  # for the weights that are about to be replaced
+        generator = build_generator(recipe, lambda node: check_stored(node, path, trust))
     prefix = f"{AVERAGE}." if weights == "ema" and has_average(checkpoint) else "generator."
     state = {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)}
     try:

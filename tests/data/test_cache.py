@@ -24,9 +24,9 @@ def decoded(monkeypatch):
     """Count decoded pictures."""
     names, true_decode = [], decoding_module.decode
 
-    def counted(picture, decoding):
+    def counted(picture, *how):
         names.append(picture.name)
-        return true_decode(picture, decoding)
+        return true_decode(picture, *how)
 
     monkeypatch.setattr(decoding_module, "decode", counted)
     return names

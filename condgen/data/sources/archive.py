@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from condgen.data import cache
-from condgen.data.decode import BROKEN, SUFFIXES, Picture, decode_all
+from condgen.data.decode import SUFFIXES, decode_all
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.errors import CondgenError
+from condgen.images import BROKEN, Picture
 
 
 class ImageArchive:

@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 
 from condgen.data import cache
-from condgen.data.decode import SUFFIXES, Picture, decode_all
+from condgen.data.decode import SUFFIXES, decode_all
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.errors import CondgenError
+from condgen.images import Picture
 
 
 class ImageFolder:

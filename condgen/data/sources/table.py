@@ -12,9 +12,10 @@ from torch import Tensor
 
 from condgen.conditions.fields import Category, Field, Number
 from condgen.data import cache
-from condgen.data.decode import Picture, decode_all
+from condgen.data.decode import decode_all
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.errors import CondgenError
+from condgen.images import Picture
 
 Rows = dict[str, dict[str, str]]
 """The cells of each row by the names of their columns, by the name of the row: where it stands in the file."""

@@ -1,0 +1,81 @@
+"""Images as uint8 tensors: decoded from files, brought to a size and to a colour."""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from condgen.errors import CondgenError
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey, ITU-R BT.601."""
+BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error, zipfile.BadZipFile)
+"""What Pillow and zipfile raise on files that are damaged."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file, in a folder or in an archive: its name for messages and how to read its bytes."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+def decode(picture: Picture, size: int | None = None, channels: int | None = None) -> Tensor:
+    """Decode one picture to uint8 (C, H, W).
+
+    Args:
+        picture: the file.
+        size: side in pixels to which it is cropped and resized; None: as it is.
+        channels: 1 (grey) or 3 (colour); None: as it is.
+
+    Raises:
+        CondgenError: the file is damaged, or holds more than 8 bits a channel.
+    """
+    try:
+        with Image.open(io.BytesIO(picture.read())) as image:
+            mode = image.mode
+            pixels = np.array(image.convert("L" if mode in ("1", "L", "LA") else "RGB"))  # (H, W) or (H, W, 3)
+    except BROKEN as error:
+        raise CondgenError(f"{picture.name} is not a readable image, it is corrupt or truncated ({error}).") from None
+    if mode[0] in "IF":
+        raise CondgenError(f"{picture.name} has more than 8 bits a channel (mode {mode}): convert it to 8 bits.")
+    planes = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+    return resize(recolour(planes[None], channels), size)[0]
+
+
+def opacity(picture: Picture) -> Tensor | None:
+    """Return how opaque a picture is, uint8 (1, H, W); None where it is opaque everywhere by its kind."""
+    with Image.open(io.BytesIO(picture.read())) as image:
+        if "A" not in image.getbands() and "transparency" not in image.info:
+            return None
+        return torch.from_numpy(np.array(image.convert("RGBA"))[:, :, 3])[None]
+
+
+def recolour(images: Tensor, channels: int | None) -> Tensor:
+    """Turn uint8 images (N, C, H, W) to grey (``channels`` = 1) or colour (3); None and equal ``channels`` change nothing."""
+    if channels is None or channels == images.shape[1]:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1).contiguous()
+    weights = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
+    return (images * weights).sum(1, keepdim=True).round_().to(torch.uint8)
+
+
+def resize(images: Tensor, size: int | None) -> Tensor:
+    """Crop uint8 images (N, C, H, W) to the centre square and resize it to (N, C, size, size), antialiased; None: as is."""
+    height, width = images.shape[-2:]
+    if size is None or height == width == size:
+        return images
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = images[..., top : top + side, left : left + side].float()
+    return F.interpolate(square, (size, size), mode="bilinear", antialias=True).round_().clamp_(0, 255).to(torch.uint8)
