@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condgen.errors import CondgenError
+from condgen.spaces import Points
 
 if TYPE_CHECKING:
     from condgen.training.base import Training
@@ -21,7 +22,7 @@ def require_fitting(training: "Training", checkpoint: dict[str, Any], path: Path
     """
     recipe = checkpoint["condgen"]
     fresh = "leave that as it was, or start a new run with run.finetune=RUN"
-    shape, before = tuple(training.space.shape), tuple(recipe["space"].get("shape", ()))
+    shape, before = tuple(training.space.shape), tuple(recipe["space"].get("shape", Points.shape))  # points say none
     if shape != before:
         wanted, given = ("x".join(map(str, one)) for one in (before, shape))
         raise CondgenError(f"{path} was trained on samples of {wanted} and the data now give {given}: {fresh}.")
