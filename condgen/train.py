@@ -21,6 +21,7 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.profilers import PassThroughProfiler
 
+from condgen.callbacks.base import Callback
 from condgen.callbacks.checkpoint import Checkpoint, metrics
 from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.plan import Planner
@@ -130,7 +131,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     finetuned = start_from(model, weights) if weights else ""
     callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if chosen(node)]
     for callback in callbacks:
-        if hasattr(callback, "check"):
+        if isinstance(callback, Callback):
             callback.check(data, model)
     planner = Planner(config["run"].get("budget_minutes"), started)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]

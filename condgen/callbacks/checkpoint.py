@@ -9,16 +9,17 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
+from condgen.callbacks.base import Callback
 from condgen.callbacks.evaluation import Evaluation
 from condgen.errors import CondgenError
 from condgen.files import replacing, write_json
-from condgen.training.base import Batch, Training
+from condgen.training.base import Training
 
 LOOK = 20
-"""Batches after which several processes ask each other whether one of them wants to save or to stop."""
+"""Updates after which several processes ask each other whether one of them wants to save or to stop."""
 
 
-class Checkpoint(LightningCheckpoint):
+class Checkpoint(Callback, LightningCheckpoint):
     """Keep ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt`` in the run directory, and ``metrics.json`` beside them.
 
     What is due after the last batch of an epoch is saved when the epoch is complete, its validation and evaluation included:
@@ -50,7 +51,7 @@ class Checkpoint(LightningCheckpoint):
         self.best: dict[str, float] = {}
         self._saved = False
         self._due = self._better = False  # at the end of this epoch
-        self._saved_at, self._saved_step = time.monotonic(), -1
+        self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """The metrics of the best checkpoint so far."""
@@ -67,23 +68,18 @@ class Checkpoint(LightningCheckpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The clock of ``every_minutes`` starts."""
+        super().on_train_start(trainer, pl_module)
         self._saved = trainer.ckpt_path is not None
-        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self._saved_at = time.monotonic()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_update(self, trainer: L.Trainer, model: Training, update: int) -> None:
         """Save by steps, by minutes, what was just found to be the best, and where ``max_steps`` ends the run in mid-epoch."""
-        step = trainer.global_step
-        if step == self._saved_step:  # several D steps for one of G
-            return
-        due = bool(self.every_steps) and step % (self.every_steps or 1) == 0
-        due |= 0 < trainer.max_steps <= step
-        better = any(evaluation.measured_at == step for evaluation in evaluations(trainer)) and self.judge(trainer)
-        if self.every_minutes and (trainer.world_size == 1 or batch_idx % LOOK == 0):
+        due = bool(self.every_steps) and update % (self.every_steps or 1) == 0
+        due |= 0 < trainer.max_steps <= update
+        better = any(evaluation.measured_at == update for evaluation in evaluations(trainer)) and self.is_better(trainer)
+        if self.every_minutes and (trainer.world_size == 1 or update % LOOK == 0):
             due |= agree(trainer, time.monotonic() - self._saved_at > 60 * self.every_minutes)
-        assert isinstance(pl_module, Training)
-        if pl_module.epoch_over:
+        if model.epoch_over:
             self._due, self._better = self._due or due, self._better or better
         elif due or better:
             self.save(trainer, best=better)
@@ -91,14 +87,14 @@ class Checkpoint(LightningCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note whether this epoch is the best, and save."""
         assert isinstance(pl_module, Training)
-        better = self.judge(trainer) or self._better
+        better = self.is_better(trainer) or self._better
         complete = pl_module.counts.batch == 0
         # A run that max_steps ended within an epoch was saved after its last batch, from where it could go on.
         if better or self._due or (self.every_epoch and complete):
             self.save(trainer, best=better)
         self._due = self._better = False
 
-    def judge(self, trainer: L.Trainer) -> bool:
+    def is_better(self, trainer: L.Trainer) -> bool:
         """Return whether the newest metrics are better than any before, and note them if they are."""
         current = metrics(trainer)
         finite = self.monitor in current and current[self.monitor] == current[self.monitor]
@@ -127,7 +123,7 @@ class Checkpoint(LightningCheckpoint):
                 link(path, path.with_name("best.ckpt"))
             write_metrics(trainer, self.best)
         self._saved = True
-        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self._saved_at = time.monotonic()
 
 
 def folder(trainer: L.Trainer) -> Path:

@@ -1,6 +1,6 @@
 """Diagnosis: what usually goes wrong in a run, as curves and, once, in plain words.
 
-It watches what a model offers: ``vitals()``, scalars of its last update, and ``code_variance``, of an encoder's codes over the
+It watches what a training offers: ``statistics()``, scalars of its last update, and ``code_variance``, of the codes over the
 validation part. It takes numbers that lie there already, draws nothing at random and changes no weight.
 """
 
@@ -12,9 +12,10 @@ import lightning as L
 import torch
 from tqdm import tqdm
 
+from condgen.callbacks.base import Callback
 from condgen.errors import CondgenError
 from condgen.metrics.record import Record
-from condgen.training.base import Batch, Training
+from condgen.training.base import Training
 
 log = logging.getLogger("condgen")
 
@@ -44,7 +45,7 @@ WARNINGS = {
 """What is said, by kind; each kind once in a run."""
 
 
-class Diagnosis(L.Callback):
+class Diagnosis(Callback):
     """Curves under ``diagnosis/``, and one warning of each kind for each run.
 
     Of a GAN, every ``trainer.log_every_n_steps`` updates, of that update's batch: ``accuracy_real`` and ``accuracy_fake``, the
@@ -111,32 +112,27 @@ class Diagnosis(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note where the run stands."""
-        self._step = trainer.global_step
+        super().on_train_start(trainer, pl_module)
+        self._step = self._update
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        """Take the vitals of every so many updates: what they are made of still lies there, no other step pays for them."""
-        step = trainer.global_step
-        if step == self._step:  # several D steps for one of G
+    def on_update(self, trainer: L.Trainer, model: Training, update: int) -> None:
+        """Take the statistics of every so many updates: what they are made of still lies there, no other step pays for them."""
+        self._step = update
+        if update % max(1, trainer.log_every_n_steps):  # type: ignore[attr-defined]
             return
-        self._step = step
-        if step % max(1, trainer.log_every_n_steps):  # type: ignore[attr-defined]
-            return
-        assert isinstance(pl_module, Training)
-        if scalars := pl_module.statistics():
+        if scalars := model.statistics():
             # Gradients are the same in all processes, the rest become means over them.
             means = trainer.strategy.reduce(torch.stack(list(scalars.values())), reduce_op="mean")
             values = dict(zip(scalars, means.tolist(), strict=True))
-            publish(pl_module, values)
-            self.judge_game(trainer, values)
+            publish(model, values)
+            self.look_at_players(trainer, values)
 
-    def judge_game(self, trainer: L.Trainer, vitals: dict[str, float]) -> None:
+    def look_at_players(self, trainer: L.Trainer, statistics: dict[str, float]) -> None:
         """Warn of a discriminator that has won, and of one that says the same of everything."""
-        accuracy = min(vitals.get("accuracy_real", 0.0), vitals.get("accuracy_fake", 0.0))
-        certain = vitals.get("relative_loss_d", 1.0) <= self.saturation_loss
+        accuracy = min(statistics.get("accuracy_real", 0.0), statistics.get("accuracy_fake", 0.0))
+        certain = statistics.get("relative_loss_d", 1.0) <= self.saturation_loss
         won = accuracy >= self.saturation_accuracy and certain
-        constant = vitals.get("logit_deviation", 1.0) < self.constant_deviation
+        constant = statistics.get("logit_deviation", 1.0) < self.constant_deviation
         for kind, holds in (("saturation", won), ("constant", constant)):
             if self.lasts(kind, holds, self._step, self.patience):
                 self.warn(trainer, kind, updates=self._step - self._since[kind])
@@ -157,13 +153,13 @@ class Diagnosis(L.Callback):
     # --- in evaluation ---
 
     def on_evaluation(self, trainer: L.Trainer, model: Training, record: Record) -> None:
-        """Judge a measurement; the callback `Evaluation` calls this after each. Two of the same weights count as one."""
+        """Look at a measurement; the callback `Evaluation` calls this after each. Two of the same weights count as one."""
         self._evaluation += trainer.global_step != self._evaluated_at
         self._evaluated_at = trainer.global_step
-        self.judge_classes(trainer, model, record)
-        self.judge_condition(trainer, record)
+        self.look_at_classes(trainer, model, record)
+        self.look_at_condition(trainer, record)
 
-    def judge_classes(self, trainer: L.Trainer, model: Training, record: Record) -> None:
+    def look_at_classes(self, trainer: L.Trainer, model: Training, record: Record) -> None:
         """Warn of classes whose samples hardly differ from each other."""
         ratios = record.per_class.get("diversity", [])
         known = [ratio for ratio in ratios if not math.isnan(ratio)]  # not where a class has too few samples
@@ -179,7 +175,7 @@ class Diagnosis(L.Callback):
             ratio, name = min(collapsed)
             self.warn(trainer, "class_collapse", collapsed=len(collapsed), classes=len(ratios), name=name, ratio=ratio)
 
-    def judge_condition(self, trainer: L.Trainer, record: Record) -> None:
+    def look_at_condition(self, trainer: L.Trainer, record: Record) -> None:
         """Warn where samples get better without becoming what was asked for; FIDs are compared within one protocol."""
         figures, protocol, classes = record.figures, record.protocol.name, len(record.classes)
         if classes < 2 or not {"label_accuracy", "fid"} <= figures.keys():

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from condgen.callbacks.base import Callback, epochs_of
 from condgen.data import DataModule
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK
@@ -21,12 +22,12 @@ from condgen.metrics.protocol import Protocol, thousands
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
 from condgen.run.loggers import show
-from condgen.training.base import Batch, Training
+from condgen.training.base import Training
 
 log = logging.getLogger("condgen")
 
 
-class Evaluation(L.Callback):
+class Evaluation(Callback):
     """Measure samples against the validation part: ``quality/fid/mnist-cnn/val-2k`` and others, on the averaged weights.
 
     The noise is decided by (seed, block) and the training's random state stays untouched: a run with and one without
@@ -97,18 +98,17 @@ class Evaluation(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note where the run stands: this update was measured, if it was to be, before the checkpoint was written."""
-        self.measured_at = trainer.global_step
+        super().on_train_start(trainer, pl_module)
+        self.measured_at = self._update
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        """Measure within an epoch, if it is time; several D steps for one of G do not measure again."""
-        if self.every_steps and trainer.global_step % self.every_steps == 0 and trainer.global_step != self.measured_at:
-            self.measure_often(trainer, pl_module)
+    def on_update(self, trainer: L.Trainer, model: Training, update: int) -> None:
+        """Measure within an epoch, if it is time."""
+        if self.every_steps and update % self.every_steps == 0:
+            self.measure_often(trainer, model)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure, if it is time, and let checkpoints and early stopping see the newest figures."""
-        if self.every_epochs and (trainer.current_epoch + 1) % self.every_epochs == 0:
+        if self.every_epochs and (epochs_of(pl_module) + 1) % self.every_epochs == 0:
             self.measure_often(trainer, pl_module)
         if self.values:
             pl_module.log_dict(self.values, logger=False, batch_size=1)  # a mean of one: other sizes would round
@@ -212,7 +212,7 @@ class Evaluation(L.Callback):
         assert record is not None
         model.publish(record.named())
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if hasattr(callback, "on_evaluation"):
+            if isinstance(callback, Callback):
                 callback.on_evaluation(trainer, model, record)
         self.seconds += time.monotonic() - start
         return record

@@ -1,23 +1,23 @@
 """Pictures of the run: real beside generated samples, always from the same noise."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from condgen.callbacks.base import Callback, epochs_of
 from condgen.errors import CondgenError
 from condgen.files import save_png
 from condgen.reporting.pictures import starts
 from condgen.run.loggers import show
 from condgen.spaces import floating
-from condgen.training.base import Batch, Training
+from condgen.training.base import Training
 
 GAP = 12  # white pixels between the real half and the generated one
 
 
-class SampleGrid(L.Callback):
+class SampleGrid(Callback):
     """At the end of epochs, or every so many updates, draw ``samples/step-00001000.png`` and TensorBoard's ``samples``.
 
     Left real samples of the validation part, right generated ones, as their space lays them out: of images a row of eight for
@@ -37,23 +37,15 @@ class SampleGrid(L.Callback):
         self.seed = seed
         self._real: Tensor | None = None
         self._drawn_at = -1
-        self._stands_at = 0
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note where the run stands: that picture was drawn, if it was to be, before the checkpoint was written."""
-        self._stands_at = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        """Draw within an epoch, if it is time; several D steps for one of G do not draw again."""
-        step = trainer.global_step
-        if self.every_steps and step % self.every_steps == 0 and step not in (self._drawn_at, self._stands_at):
-            self.show(trainer, pl_module)
+    def on_update(self, trainer: L.Trainer, model: Training, update: int) -> None:
+        """Draw within an epoch, if it is time."""
+        if self.every_steps and update % self.every_steps == 0 and update != self._drawn_at:
+            self.show(trainer, model)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, if it is time."""
-        if self.every_epochs and (trainer.current_epoch + 1) % self.every_epochs == 0:
+        if self.every_epochs and (epochs_of(pl_module) + 1) % self.every_epochs == 0:
             self.show(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
