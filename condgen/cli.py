@@ -10,7 +10,6 @@ import typer
 
 from condgen.errors import CondgenError
 
-SUBCOMMANDS = ("train", "resume", "sample", "evaluate", "report", "leaderboard", "status")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -144,20 +143,29 @@ def reporting(command: Callable[[], Any]) -> int:
 
 
 def answer_shell(arguments: list[str]) -> None:
-    """Complete subcommands here, and let Hydra complete what follows ``train``.
+    """Complete a command line, or let Hydra do what its other shell options ask for.
 
-    The installed shell function asks ``condgen -sc query=bash`` with the line in COMP_LINE, from which Hydra strips the
-    program's name only.
+    The installed shell function asks ``condgen -sc query=bash`` with the line in COMP_LINE. What needs a composed configuration
+    is Hydra's to complete, too; of the line it strips the program's name only.
     """
-    words = os.environ.get("COMP_LINE", "").split()
-    line = os.environ.get("COMP_LINE", "")
     if any(argument.startswith("query=") for argument in arguments):
-        typing_subcommand = len(words) < 2 or (len(words) == 2 and not line.endswith(" "))
-        if typing_subcommand or words[1] != "train":
-            typed = words[1] if len(words) == 2 else ""
-            print(" ".join(name for name in SUBCOMMANDS if typing_subcommand and name.startswith(typed)))
+        from condgen.config.completion import completions
+
+        line = os.environ.get("COMP_LINE", "")
+        found = completions(line, subcommands())
+        if found is not None:
+            print(" ".join(found))
             return
         os.environ["COMP_LINE"] = line.replace(" train", "", 1)
     from condgen.jobs import run_hydra
 
     run_hydra([argument for argument in arguments if argument != "train"])
+
+
+def subcommands() -> dict[str, list[str]]:
+    """Return the options of each subcommand."""
+    group: Any = typer.main.get_command(app)
+    return {
+        name: [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
+        for name, command in group.commands.items()
+    }

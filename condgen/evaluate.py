@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from condgen.config.build import build, conf_dir
+from condgen.config.build import build
 from condgen.config.compose import explain
+from condgen.config.folder import conf_dir
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator

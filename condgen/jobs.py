@@ -17,8 +17,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from condgen.config.build import conf_dir, plain
+from condgen.config.build import plain
 from condgen.config.compose import explain, with_recipe
+from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError
 from condgen.run.processes import is_first, place, stamp
 from condgen.run.slurm import restarted

@@ -27,7 +27,8 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from condgen.config.build import build, conf_dir, plain
+from condgen.config.build import build, plain
+from condgen.config.folder import conf_dir
 from condgen.metrics.catalogue import chosen
 from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.extractors import Extractor, Shipped

@@ -36,7 +36,7 @@ from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 import condgen.train
-from condgen.config.build import conf_dir
+from condgen.config.folder import conf_dir
 from condgen.train import Run, assemble, fit
 
 MNIST_FILES = Path(condgen.__file__).parent / "data" / "files" / "mnist"

@@ -19,7 +19,7 @@ from torch.distributed import GradBucket
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from condgen.config.build import conf_dir
+from condgen.config.folder import conf_dir
 from condgen.train import assemble, fit
 
 

@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from condgen.config.build import conf_dir
+from condgen.config.folder import conf_dir
 from condgen.metrics.ring import WITHIN, Verdict, examine
 from condgen.train import Run, assemble
 

@@ -23,7 +23,8 @@ from hydra import compose, initialize_config_dir
 from condgen.augment.images import Augmentation, Crop, Flip, Rotate
 from condgen.augment.images import compose as chain
 from condgen.conditions import Attributes, Category
-from condgen.config.build import build, conf_dir, plain
+from condgen.config.build import build, plain
+from condgen.config.folder import conf_dir
 from condgen.data.tables import Part
 from condgen.losses.attributes import attribute_loss
 from condgen.metrics.extractors import SHIPPED, digest

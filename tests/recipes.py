@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from condgen.conditions import ClassLabel, Condition
-from condgen.config.build import conf_dir
+from condgen.config.folder import conf_dir
 from condgen.run.recipe import build_training
 from condgen.spaces import Images, Space
 

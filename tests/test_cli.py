@@ -17,8 +17,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 import condgen
-from condgen.cli import SUBCOMMANDS
-from condgen.config.build import conf_dir, plain
+from condgen.cli import subcommands
+from condgen.config.build import plain
+from condgen.config.folder import conf_dir
 from condgen.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def test_help_names_the_commands_and_does_not_wait_for_torch(tmp_path):
     loaded = "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules)); " + SCRIPT
     result = python("-c", loaded, "--help", cwd=tmp_path)
     assert result.returncode == 0 and result.stderr == ""
-    assert all(f"  {name} " in result.stdout for name in SUBCOMMANDS)
+    assert all(f"  {name} " in result.stdout for name in subcommands())
     assert result.stdout.splitlines()[-1] == "False"
 
 
@@ -178,13 +179,17 @@ def complete(line: str, cwd: Path) -> list[str]:
 
 def test_completion(tmp_path):
     assert complete("condgen tr", tmp_path) == ["train"]
-    assert complete("condgen ", tmp_path) == list(SUBCOMMANDS)
+    assert complete("condgen ", tmp_path) == list(subcommands())
     assert "model=" in complete("condgen train mod", tmp_path)
     models = {f"model={path.stem}" for path in (conf_dir() / "model").glob("*.yaml")}
     assert set(complete("condgen train model=", tmp_path)) == models
     assert complete("condgen train model=cgan_m", tmp_path) == ["model=cgan_mlp"]
     assert "loss=lsgan" in complete("condgen train model=cgan_mlp loss=ls", tmp_path)
-    assert complete("condgen sample ", tmp_path) == []
+    assert complete("condgen sample ", tmp_path) == []  # files
+    assert complete("condgen sample RUN --co", tmp_path) == ["--condition", "--count"]
+    assert complete("condgen evaluate RUN extractor=mnist", tmp_path) == ["extractor=mnist-attributes", "extractor=mnist-cnn"]
+    assert complete("condgen train see", tmp_path) == ["seed="]
+    assert "trainer.max_epochs=" in complete("condgen train trainer.max_", tmp_path)
 
 
 def test_completion_in_a_real_bash(tmp_path):

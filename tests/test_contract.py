@@ -27,7 +27,7 @@ from hydra.utils import get_class
 
 import condgen as package
 from condgen.conditions import ImageCondition
-from condgen.config.build import conf_dir
+from condgen.config.folder import conf_dir
 from condgen.data.sources.idx import FILES
 
 

@@ -27,6 +27,8 @@ TRAINING = {
     "scipy",
 }
 """Packages that only training and measuring need."""
+HEAVY = {"torch", "numpy", "hydra", "omegaconf", "yaml", "PIL"} | TRAINING
+"""What nobody should wait for who only asks for help."""
 ROOMS = {f"condgen.{room}" for room in ("training", "callbacks", "data", "augment", "metrics", "sweeps")}
 """Where no generator comes from."""
 ASK = """
@@ -109,8 +111,13 @@ print(json.dumps(sorted(sys.modules)))
 
 @pytest.mark.parametrize("arguments", [["--help"], ["sample", "--help"], ["resume", "--help"]], ids=" ".join)
 def test_help_imports_neither_torch_nor_hydra(arguments, tmp_path):
-    heavy = {"torch", "numpy", "hydra", "omegaconf", "yaml", "PIL"} | TRAINING
-    assert sorted(imported(ASK, *arguments, cwd=tmp_path) & heavy) == []
+    assert sorted(imported(ASK, *arguments, cwd=tmp_path) & HEAVY) == []
+
+
+@pytest.mark.parametrize("line", ["condgen tr", "condgen train model=cg", "condgen sample RUN --c"])
+def test_completing_names_imports_neither_torch_nor_hydra(line, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", line)
+    assert sorted(imported(ASK, "-sc", "query=bash", cwd=tmp_path) & HEAVY) == []
 
 
 def test_what_sampling_does_not_need_is_not_read_into_memory(gan_run, tmp_path):

@@ -15,7 +15,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from condgen.config.build import conf_dir, plain
+from condgen.config.build import plain
+from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError
 from condgen.metrics.protocol import SAMPLING, Protocol
 from condgen.metrics.record import Record, write_record

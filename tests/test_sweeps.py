@@ -26,7 +26,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from condgen import train as training
 from condgen.callbacks.interrupt import Interrupted
-from condgen.config.build import conf_dir
+from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError
 from condgen.sweeps import study as studies
 from condgen.sweeps import summary

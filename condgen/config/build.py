@@ -1,4 +1,4 @@
-"""From configuration to objects: where conf/ lies, how targets are called, which targets a stored config may name."""
+"""From configuration to objects: how targets are called, which targets a stored config may name."""
 
 import re
 from collections.abc import Callable
@@ -15,13 +15,6 @@ from condgen.errors import CondgenError
 
 TRUSTED = ("condgen.", "torch.nn.", "torch.optim.")
 """Where the classes that a stored config may name have to be defined, unless the user trusts the file."""
-
-
-def conf_dir() -> Path:
-    """Return Hydra's configuration tree: inside the package when installed from a wheel, beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

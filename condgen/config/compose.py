@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from condgen.config.build import conf_dir, sentence
+from condgen.config.build import sentence
+from condgen.config.folder import choices, conf_dir, groups
 
 RECIPE = "experiment=mnist_quick"
 """What a run is that nobody chose anything for."""
@@ -60,16 +61,6 @@ def hint(word: str, known: list[str]) -> str:
     """Return `` (did you mean ...?)`` if something known is close."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def groups() -> list[str]:
-    """Return the names of the configuration groups."""
-    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
-
-
-def choices(group: str) -> list[str]:
-    """Return what can be chosen in a group."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.name.startswith("_"))
 
 
 def known_keys() -> list[str]:

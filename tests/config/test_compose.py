@@ -7,7 +7,8 @@ import torch
 import yaml
 from command import TINY, condgen, only_run
 
-from condgen.config.compose import RECIPE, choices, groups, run_name, with_recipe
+from condgen.config.compose import RECIPE, run_name, with_recipe
+from condgen.config.folder import choices, groups
 from condgen.training.vae import VAE
 
 QUICK = (*TINY[:-1], "callbacks=none", "logger=none", "trainer.max_epochs=1")

@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
-from condgen.config.build import build, conf_dir, plain
+from condgen.config.build import build, plain
+from condgen.config.folder import conf_dir
 from condgen.data.sources import CIFAR10, MNIST
 from condgen.errors import CondgenError
 from condgen.metrics.extractors import SHIPPED, Custom, Extractor, Inception, Shipped

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from condgen.config.build import conf_dir
+from condgen.config.folder import conf_dir
 from condgen.run import precision
 
 BF16 = ["cifar10_colorize", "cifar10_edges", "cifar10_inpaint", "mnist_attributes_flow", "mnist_attributes_gan", "mnist_best"]
