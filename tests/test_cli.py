@@ -181,7 +181,7 @@ def test_completion(tmp_path):
     assert complete("condgen tr", tmp_path) == ["train"]
     assert complete("condgen ", tmp_path) == list(subcommands())
     assert "model=" in complete("condgen train mod", tmp_path)
-    models = {f"model={path.stem}" for path in (conf_dir() / "model").glob("*.yaml")}
+    models = {f"model={path.stem}" for path in (conf_dir() / "model").glob("[!_]*.yaml")}  # bases are nobody's choice
     assert set(complete("condgen train model=", tmp_path)) == models
     assert complete("condgen train model=cgan_m", tmp_path) == ["model=cgan_mlp"]
     assert "loss=lsgan" in complete("condgen train model=cgan_mlp loss=ls", tmp_path)
