@@ -61,7 +61,7 @@ def sample(
     standing: Annotated[int | None, typer.Option(help="Batches over which to measure batch norm's statistics anew.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of guidance: larger is clearer and less diverse.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps in which a sample is made.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="The method that makes them: euler, midpoint, heun.")] = None,
+    solver: Annotated[str | None, typer.Option(help="Solver of the ODE that makes them: euler, midpoint, heun.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
 ) -> None:
@@ -69,7 +69,7 @@ def sample(
     from condgen.sample import write_samples
 
     noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
-    path = {"guidance": guidance, "steps": steps, "sampler": sampler}
+    path = {"guidance": guidance, "steps": steps, "solver": solver}
     write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, **noise, **path)
 
 

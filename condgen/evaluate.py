@@ -72,21 +72,21 @@ def evaluate(
     if content is None or model is None or checkpoint is None:
         images, labels = read_images(target, evaluator)
         features = evaluator.extract(images, labels)
-        weights, knobs, condition, source, step = "given", {}, None, target.stem, None
+        weights, sampling, condition, source, step = "given", {}, None, target.stem, None
     else:
         images, features = samples_of(model.to(place), evaluator, config, checkpoint)
-        knobs, condition = model.sampling, model.condition
+        sampling, condition = model.sampling, model.condition
         weights = config["weights"] if has_average(content) else "raw"
         source, step = checkpoint.stem, content["global_step"]
         if likelihood := likelihood_of(model, evaluator, config):
-            knobs = knobs | {"likelihood": f"{model.density}-{config['likelihood']}"}
+            sampling = sampling | {"likelihood": f"{model.density}-{config['likelihood']}"}
     record = evaluator.record(
         images,
         features,
         metrics=metrics,
         with_floors=True,
         weights=weights,
-        knobs=knobs,
+        sampling=sampling,
         likelihood=likelihood,
         condition=condition,
         source=source,
@@ -138,17 +138,17 @@ def samples_of(model: Generator, evaluator: Evaluator, config: dict[str, Any], c
     if count < FEWEST:
         raise CondgenError(f"samples={count} are too few: at least {FEWEST} are needed for figures that mean something.")
     model.set_sampling(**config["sampling"])
-    return evaluator.sample(model, evaluator.asked(count))
+    return evaluator.sample(model, evaluator.matching_rows(count))
 
 
 def likelihood_of(model: Generator, evaluator: Evaluator, config: dict[str, Any]) -> dict[str, float]:
     """Return what a trained model says of real images: those figures that are asked for and that its family has."""
     suite, draws = config["suite"], config["likelihood"]
-    wanted = LIKELIHOODS if suite == "all" else [name for name in chosen(suite) if name in LIKELIHOODS]
-    if not (wanted and draws and model.density):
+    names = LIKELIHOODS if suite == "all" else [name for name in chosen(suite) if name in LIKELIHOODS]
+    if not (names and draws and model.density):
         return {}
     found = evaluator.likelihood(model, draws)
-    return {name: found[name] for name in wanted if name in found}
+    return {name: found[name] for name in names if name in found}
 
 
 def read_images(path: Path, evaluator: Evaluator) -> tuple[Tensor, Tensor | None]:
@@ -182,8 +182,8 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
         raise CondgenError(f"{path}: images must be uint8 (N, H, W, C) with C = 1 or 3, not {images.dtype} {images.shape}.")
     if labels is not None and labels.shape != (len(images),):
         raise CondgenError(f"{path}: labels must be ({len(images)},), one for each image, not {labels.shape}.")
-    asked = None if labels is None or (labels == -1).all() else torch.from_numpy(labels.astype(np.int64))
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), asked
+    requested = None if labels is None or (labels == -1).all() else torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), requested
 
 
 def read_folder(path: Path, classes: list[str]) -> tuple[Tensor, Tensor]:

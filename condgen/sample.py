@@ -59,26 +59,26 @@ def write_samples(
         kind = type(model.space).__name__.lower()
         raise CondgenError(f"--out {out}: a folder is for images and {checkpoint} makes {kind}: write {out}.npz or {out}.png.")
     picture = None if image is None else read_picture(image, model.space)
-    wanted = model.condition.ask(condition, picture)
+    encoded = model.condition.ask(condition, picture)
     if to is None:
-        asked = model.requested(wanted, count, seed)
-        samples, names = model.sample(asked, seed=seed).cpu(), model.condition.describe(asked)
+        requested = model.requested(encoded, count, seed)
+        samples, names = model.sample(requested, seed=seed).cpu(), model.condition.describe(requested)
     else:
-        asked, samples, names = on_the_way(model, wanted, model.condition.ask(to, picture), count, seed)
+        requested, samples, names = on_the_way(model, encoded, model.condition.ask(to, picture), count, seed)
     if out.suffix == ".png":
         if model.condition.image:
-            samples, count = after_starts(model, asked, samples, count), count + 1
-        save_png(out, model.space.grid(samples, model.space.layout(len(wanted), count)[1]))
+            samples, count = after_starts(model, requested, samples, count), count + 1
+        save_png(out, model.space.grid(samples, model.space.layout(len(encoded), count)[1]))
     elif out.suffix == ".npz":
-        write_npz(out, *model.space.export(samples), asked)
+        write_npz(out, *model.space.export(samples), requested)
     else:
         write_folder(out, to_uint8(samples), names)
 
 
-def after_starts(model: Generator, asked: Tensor, samples: Tensor, count: int) -> Tensor:
+def after_starts(model: Generator, requested: Tensor, samples: Tensor, count: int) -> Tensor:
     """Return samples (N * count, C, H, W) with, before each ``count`` of them, the image that they start from."""
     rows = samples.view(-1, count, *samples.shape[1:])
-    return torch.cat([starts(model, asked.cpu())[::count, None], rows], dim=1).flatten(0, 1)
+    return torch.cat([starts(model, requested.cpu())[::count, None], rows], dim=1).flatten(0, 1)
 
 
 def on_the_way(model: Generator, first: Tensor, last: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, list[str]]:

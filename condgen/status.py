@@ -108,7 +108,7 @@ def read_all(folder: Path) -> list[Status]:
     places = {path.parent for name in ("status.json", "config.yaml") for path in folder.rglob(name)}
     found = [status for place in sorted(places, key=lambda place: order(place, folder)) if (status := read_status(place))]
     listed = queue() if any(run.job and (run.lost or run.state == "queued") for run in found) else None
-    return [judged(run, listed) for run in found]
+    return [reconciled(run, listed) for run in found]
 
 
 def order(place: Path, folder: Path) -> list[tuple[bool, int, str]]:
@@ -124,8 +124,8 @@ def read_status(folder: Path) -> Status | None:
         return from_log(folder)
     try:
         content = json.loads(text)
-        told = [key for key in Status.__dataclass_fields__ if key not in ("folder", "seen", "lost", "starts")]
-        known = {key: content[key] for key in told if key in content}
+        names = [key for key in Status.__dataclass_fields__ if key not in ("folder", "seen", "lost", "starts")]
+        known = {key: content[key] for key in names if key in content}
         known["overrides"] = tuple(known.get("overrides", ()))
         status = Status(folder, **known)
         status = replace(status, seen=max(status.at, lock_time(folder)))
@@ -187,7 +187,7 @@ def queue() -> dict[str, str] | None:
     return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines()) if answer.returncode == 0 else None
 
 
-def judged(run: Status, listed: dict[str, str] | None) -> Status:
+def reconciled(run: Status, listed: dict[str, str] | None) -> Status:
     """Return a run as Slurm has it: lost with its job, or waiting after Slurm took it off its machine."""
     if run.job is None or listed is None:
         return run

@@ -155,9 +155,11 @@ class Evaluation(Callback):
         seconds = 0.0
         if metrics:
             place = trainer.global_rank, trainer.world_size
-            evaluator.sample(model.eval_generator, evaluator.asked(min(BLOCK, few)), *place)  # compiles, chooses kernels
+            evaluator.sample(
+                model.eval_generator, evaluator.matching_rows(min(BLOCK, few)), *place
+            )  # compiles, chooses kernels
             start = time.monotonic()
-            images, features = evaluator.sample(model.eval_generator, evaluator.asked(few), *place)
+            images, features = evaluator.sample(model.eval_generator, evaluator.matching_rows(few), *place)
             seconds = (time.monotonic() - start) * count / few
         if metrics and trainer.is_global_zero:
             evaluator.prepare(metrics)
@@ -165,7 +167,7 @@ class Evaluation(Callback):
             options: Any = {
                 "metrics": metrics,
                 "weights": model.weights,
-                "knobs": model.eval_generator.sampling,
+                "sampling": model.eval_generator.sampling,
                 "source": "last",
                 "step": None,
             }
@@ -191,7 +193,7 @@ class Evaluation(Callback):
         """Draw ``count`` samples, measure them, publish the figures and tell the other callbacks."""
         start = time.monotonic()
         images, features = evaluator.sample(
-            model.eval_generator, evaluator.asked(count), trainer.global_rank, trainer.world_size
+            model.eval_generator, evaluator.matching_rows(count), trainer.global_rank, trainer.world_size
         )
         record = None
         if trainer.is_global_zero:
@@ -201,7 +203,7 @@ class Evaluation(Callback):
                 metrics=metrics,
                 with_floors=final,
                 weights=model.weights,
-                knobs=model.eval_generator.sampling,
+                sampling=model.eval_generator.sampling,
                 condition=model.condition,
                 source="last",
                 step=trainer.global_step,

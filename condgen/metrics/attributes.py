@@ -17,7 +17,7 @@ Table = dict[str, dict[str, float]]
 absolute error of a number in its own unit; the same of unseen combinations as ``agreement_unseen`` and ``error_unseen``."""
 
 
-class Judge:
+class AttributeReader:
     """Knows which attributes of the data a recognizer can read.
 
     Args:
@@ -33,12 +33,12 @@ class Judge:
         self.columns = [said.known.index(field) for field in self.fields] if said else []
         self._train = train
 
-    def wanted(self, values: Tensor | None, condition: Condition) -> Tensor | None:
+    def requested(self, values: Tensor | None, condition: Condition) -> Tensor | None:
         """Choose from values of all fields (N, F) those that can be read, (N, A); NaN where ``condition`` does not ask."""
-        asked = attributes_of(condition)
-        if values is None or not self.fields or asked is None:
+        known = attributes_of(condition)
+        if values is None or not self.fields or known is None:
             return None
-        open_ = torch.tensor([field not in asked.fields for field in self.fields])
+        open_ = torch.tensor([field not in known.fields for field in self.fields])
         return values[:, self.columns].masked_fill(open_, torch.nan)
 
     def read(self, outputs: Tensor) -> Tensor | None:
@@ -49,26 +49,26 @@ class Judge:
 
     def table(self, images: Features) -> Table:
         """Compare what was asked for with what is read; empty where nothing can be compared."""
-        if images.wanted is None or images.read is None or self._train is None:
+        if images.requested is None or images.read is None or self._train is None:
             return {}
-        unseen = self.unseen(images.wanted)
+        unseen = self.unseen(images.requested)
         found: Table = {}
-        for field, wanted, read in zip(self.fields, images.wanted.unbind(1), images.read.unbind(1), strict=True):
-            if wanted.isnan().any():
+        for field, requested, read in zip(self.fields, images.requested.unbind(1), images.read.unbind(1), strict=True):
+            if requested.isnan().any():
                 continue
             category = isinstance(field, Category)
-            values = (wanted == read).double() if category else (wanted - read).double().abs()
+            values = (requested == read).double() if category else (requested - read).double().abs()
             name = "agreement" if category else "error"
             parts = {name: values[~unseen], f"{name}_unseen": values[unseen]}
             found[field.name] = {key: part.mean().item() for key, part in parts.items() if len(part)}
         return found
 
-    def unseen(self, wanted: Tensor) -> Tensor:
+    def unseen(self, requested: Tensor) -> Tensor:
         """Tell which of values (N, A) have a combination of categories that no training sample has, bool (N,)."""
         assert self._train is not None
-        there = [i for i, f in enumerate(self.fields) if isinstance(f, Category) and not wanted[:, i].isnan().any()]
+        there = [i for i, f in enumerate(self.fields) if isinstance(f, Category) and not requested[:, i].isnan().any()]
         known = set(map(tuple, self._train[:, [self.columns[i] for i in there]].tolist()))
-        return torch.tensor([tuple(row) not in known for row in wanted[:, there].tolist()])
+        return torch.tensor([tuple(row) not in known for row in requested[:, there].tolist()])
 
     def figures(self, table: Table) -> dict[str, float]:
         """Return the means over the attributes, by the names of metrics: errors as shares of their ranges."""

@@ -15,7 +15,7 @@ from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator, evaluating
 from condgen.images import recolour, resize
-from condgen.metrics.attributes import Judge, with_real
+from condgen.metrics.attributes import AttributeReader, with_real
 from condgen.metrics.cas import classification_accuracy_score
 from condgen.metrics.catalogue import ELSEWHERE
 from condgen.metrics.extractors import Extractor
@@ -58,7 +58,7 @@ class Evaluator:
         self.part: Part = getattr(self.data, split)
         _, outputs = extractor(self.part.table.images[self.part.rows[:1]])
         self.recognizes = extractor.recognizes(self.data.condition.classes, extractor.class_logits(outputs).shape[1])
-        self.judge = Judge(extractor.attributes, self.data.condition, self.data.train.values)
+        self.reader = AttributeReader(extractor.attributes, self.data.condition, self.data.train.values)
 
     # --- the real images ---
 
@@ -88,12 +88,14 @@ class Evaluator:
             return {"features": features, "logits": logits}
 
         found = self._cached("features", identity, compute=compute)
-        return self._seen(found["features"], found["logits"], part.labels, self.judge.wanted(part.values, self.data.condition))
+        return self._seen(
+            found["features"], found["logits"], part.labels, self.reader.requested(part.values, self.data.condition)
+        )
 
-    def _seen(self, features: Tensor, outputs: Tensor, labels: Tensor | None, wanted: Tensor | None) -> Features:
+    def _seen(self, features: Tensor, outputs: Tensor, labels: Tensor | None, requested: Tensor | None) -> Features:
         logits = self.extractor.class_logits(outputs)
         recognized = None if self.recognizes is None else self.recognizes[logits.argmax(1)]
-        return Features(features, logits, labels, recognized, wanted, self.judge.read(outputs))
+        return Features(features, logits, labels, recognized, requested, self.reader.read(outputs))
 
     def _cached(self, stem: str, *identity: object, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         name = cache.name(f"{stem}-{self.extractor.name}", self.extractor.sha256, *identity)
@@ -133,17 +135,17 @@ class Evaluator:
 
     # --- the generated ones ---
 
-    def asked(self, count: int) -> Tensor:
+    def matching_rows(self, count: int) -> Tensor:
         """Return rows of the reference, int64 (count,), whose conditions to ask for: its classes in their proportions."""
         labels = self.part.labels
         quotas = apportion(torch.bincount(labels), count)
         own = [(labels == k).nonzero()[:, 0] for k in range(len(quotas))]
         return torch.cat([rows[torch.arange(quota) % max(1, len(rows))] for rows, quota in zip(own, quotas, strict=True)])
 
-    def extract(self, images: Tensor, labels: Tensor | None, wanted: Tensor | None = None) -> Features:
+    def extract(self, images: Tensor, labels: Tensor | None, requested: Tensor | None = None) -> Features:
         """Return the features of uint8 images (N, C, H, W), and what is recognized in them."""
         features, outputs = self.extractor(images)
-        return self._seen(features, outputs, labels, wanted)
+        return self._seen(features, outputs, labels, requested)
 
     def sample(self, model: Generator, rows: Tensor, rank: int = 0, world: int = 1) -> tuple[Tensor, Features]:
         """Draw a sample for the condition of each of ``rows`` (N,), and return images, uint8 (N, C, H, W), and their features.
@@ -155,20 +157,20 @@ class Evaluator:
         """
         self.extractor.to(model.device)
         conditions = torch.split(self.original.encode(getattr(self.original, self.split), rows, model.condition), BLOCK)
-        asked = torch.split(self.part.labels[rows], BLOCK)
+        labels = torch.split(self.part.labels[rows], BLOCK)
         values = None if self.part.values is None else self.part.values[rows]
-        wanted = self.judge.wanted(values, model.condition)
+        requested = self.reader.requested(values, model.condition)
         shares: list[dict[int, tuple[Tensor, Features]]] = [{} for _ in range(world)]
-        for i in range(rank, len(asked), world):
+        for i in range(rank, len(labels), world):
             samples = model.sample_block(i, conditions[i], self.seed)
             if not bool(samples.isfinite().all()):
                 raise CondgenError("The model generates pixels that are not numbers (NaN or infinite): it cannot be measured.")
             images = to_uint8(samples).cpu()
-            attributes = None if wanted is None else wanted[i * BLOCK : (i + 1) * BLOCK]
-            shares[rank][i] = images, self.extract(images, asked[i] if model.condition.classes else None, attributes)
+            attributes = None if requested is None else requested[i * BLOCK : (i + 1) * BLOCK]
+            shares[rank][i] = images, self.extract(images, labels[i] if model.condition.classes else None, attributes)
         if world > 1:
             torch.distributed.all_gather_object(shares, shares[rank])
-        blocks = [shares[i % world][i] for i in range(len(asked))]
+        blocks = [shares[i % world][i] for i in range(len(labels))]
         return torch.cat([images for images, _ in blocks]), Features.cat([features for _, features in blocks])
 
     @torch.inference_mode()
@@ -195,7 +197,7 @@ class Evaluator:
         metrics: Sequence[str],
         with_floors: bool,
         weights: str,
-        knobs: Mapping[str, Any] | None = None,
+        sampling: Mapping[str, Any] | None = None,
         likelihood: Mapping[str, float] | None = None,
         condition: Condition | None = None,
         source: str,
@@ -209,9 +211,9 @@ class Evaluator:
             metrics: names in `condgen.metrics.catalogue.METRICS`.
             with_floors: also measure training images.
             weights: see `Protocol`.
-            knobs: how the model was sampled, where otherwise than in training, and the protocol of its likelihoods.
+            sampling: how the model was sampled, where otherwise than in training, and the protocol of its likelihoods.
             likelihood: figures from `likelihood`.
-            condition: the model's, of samples for the rows that `asked` returns; None for images of other code.
+            condition: the model's, of samples for the rows that `matching_rows` returns; None for images of other code.
             source: see `Record`.
             step: see `Record`.
         """
@@ -219,11 +221,11 @@ class Evaluator:
         measured = measure(generated, self.reference, metrics=metrics, train=train, seed=self.seed, known=known)
         figures = measured.figures
         lows = self.floors(len(generated), list(figures)) if with_floors else {}
-        attributes = self.judge.table(generated)
-        figures |= {name: value for name, value in self.judge.figures(attributes).items() if name in metrics}
+        attributes = self.reader.table(generated)
+        figures |= {name: value for name, value in self.reader.figures(attributes).items() if name in metrics}
         if attributes and with_floors:  # of the reference: its images the recognizer has not seen, nor their combinations lack
-            real = self.judge.table(self.reference)
-            lows |= {name: value for name, value in self.judge.figures(real).items() if name in figures}
+            real = self.reader.table(self.reference)
+            lows |= {name: value for name, value in self.reader.figures(real).items() if name in figures}
             attributes = with_real(attributes, real)
         if "cas" in metrics and generated.labels is not None:
             figures["cas"], lows["cas"] = self._cas(images, generated.labels)
@@ -231,7 +233,7 @@ class Evaluator:
         trivial: dict[str, dict[str, float]] = {}
         if start:
             part: Part = getattr(self.original, self.split)
-            figures |= paired_figures(metrics, images, part.images[self.asked(len(images))])
+            figures |= paired_figures(metrics, images, part.images[self.matching_rows(len(images))])
             trivial = self.baselines(start, generated, list(figures)) if with_floors else {}
         protocol = Protocol(
             extractor=self.extractor.name,
@@ -243,7 +245,7 @@ class Evaluator:
             resize=self.extractor.resizing(images.shape[1:], "the samples"),
             seed=self.seed,
             weights=weights,
-            **(knobs or {}),
+            **(sampling or {}),
             start=start.title if start else None,
         )
         figures |= likelihood or {}
@@ -263,7 +265,7 @@ class Evaluator:
 
     def baselines(self, start: ImageCondition, generated: Features, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return ``metrics`` (but CAS) of trivial answers, by their names, to what samples were ``generated`` for."""
-        rows, wanted = self.asked(len(generated)), [name for name in metrics if name != "cas"]
+        rows, wanted = self.matching_rows(len(generated)), [name for name in metrics if name != "cas"]
         part: Part = getattr(self.original, self.split)
         real = part.images[rows]
 
@@ -272,8 +274,8 @@ class Evaluator:
             found: dict[str, float] = {}
             for name, images in baselines(start, self.original.encode(part, rows, start), self.original.train).items():
                 features = self.extract(images, generated.labels)
-                told = measure(features, self.reference, metrics=wanted, train=train, seed=self.seed, known=known).figures
-                found |= {f"{name}/{metric}": v for metric, v in (told | paired_figures(wanted, images, real)).items()}
+                found_for = measure(features, self.reference, metrics=wanted, train=train, seed=self.seed, known=known).figures
+                found |= {f"{name}/{metric}": v for metric, v in (found_for | paired_figures(wanted, images, real)).items()}
             return {key: torch.tensor(value, dtype=torch.float64) for key, value in found.items()}
 
         identity = fingerprint(part), fingerprint(self.original.train), start.config(), wanted, len(rows), self.seed

@@ -18,7 +18,7 @@ class Features:
             where nothing was asked for.
         recognized: int64 (N,), the class 0..K-1 of the data set that the extractor sees, -1 for a class that the data do not
             have; None where the extractor's classes are not those of the data.
-        wanted: float32 (N, A), values of attributes that an image has (real) or was asked for (generated); None where there
+        requested: float32 (N, A), values of attributes that an image has (real) or was asked for (generated); None where there
             are none.
         read: float32 (N, A), the values that the extractor sees; None where it reads none.
     """
@@ -27,7 +27,7 @@ class Features:
     logits: Tensor
     labels: Tensor | None = None
     recognized: Tensor | None = None
-    wanted: Tensor | None = None
+    requested: Tensor | None = None
     read: Tensor | None = None
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class Features:
 
     def columns(self) -> tuple[Tensor | None, ...]:
         """Return all that is known of the images, in the order of the constructor."""
-        return self.features, self.logits, self.labels, self.recognized, self.wanted, self.read
+        return self.features, self.logits, self.labels, self.recognized, self.requested, self.read
 
     @staticmethod
     def cat(parts: Sequence["Features"]) -> "Features":

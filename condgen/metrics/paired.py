@@ -30,16 +30,16 @@ def paired_figures(metrics: Sequence[str], images: Tensor, real: Tensor) -> dict
     L1 is the mean absolute difference. SSIM has the usual window, Gaussian of deviation 1.5 (Wang et al. 2004, section III-C),
     and mirrors images at their edges, as torchmetrics does.
     """
-    wanted = [name for name in ("l1", "ssim") if name in metrics and (name == "l1" or min(images.shape[2:]) >= SMALLEST)]
+    chosen = [name for name in ("l1", "ssim") if name in metrics and (name == "l1" or min(images.shape[2:]) >= SMALLEST)]
     similarity: Any = StructuralSimilarityIndexMeasure(data_range=1.0, sync_on_compute=False)
     distance = 0.0
     for some, others in zip(torch.split(images, BLOCK), torch.split(real, BLOCK), strict=True):
         a, b = some.float() / 255, others.float() / 255
         distance += float((a - b).abs().mean((1, 2, 3)).double().sum())
-        if "ssim" in wanted:
+        if "ssim" in chosen:
             similarity.update(a, b)
-    values = {"l1": distance / len(images), "ssim": float(similarity.compute()) if "ssim" in wanted else 0.0}
-    return {name: values[name] for name in wanted}
+    values = {"l1": distance / len(images), "ssim": float(similarity.compute()) if "ssim" in chosen else 0.0}
+    return {name: values[name] for name in chosen}
 
 
 @torch.no_grad()

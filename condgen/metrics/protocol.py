@@ -27,7 +27,7 @@ class Protocol:
         guidance: scale of classifier-free guidance, None where there is none.
         standing: batches over which batch norm's statistics were measured anew, None where they are those of the training.
         steps: in which a sample was made, None where it is made at once.
-        sampler: the method that made them, None where there is none.
+        solver: of the ODE that made them, None where there is none.
         likelihood: what likelihoods are of and from how many draws each, such as "bits-50"; None where there are none.
         start: the image that each sample was made from, e.g. "edges, threshold 0.15"; None where there is none.
     """
@@ -46,7 +46,7 @@ class Protocol:
     guidance: float | None = None
     standing: float | None = None
     steps: int | None = None
-    sampler: str | None = None
+    solver: str | None = None
     likelihood: str | None = None
     start: str | None = None
 
@@ -65,12 +65,14 @@ class Protocol:
         return asdict(self)
 
 
-SAMPLING = ("weights", "truncation", "temperature", "guidance", "standing", "steps", "sampler", "likelihood")
+SAMPLING = ("weights", "truncation", "temperature", "guidance", "standing", "steps", "solver", "likelihood")
 """The half of a protocol that says how a model was used; the other half says how images were measured."""
 
 
 def read_protocol(stamp: Any, source: str) -> Protocol:
     """Return the protocol that was stored as ``stamp`` in ``source``; raises CondgenError if it is none."""
+    if isinstance(stamp, dict) and "sampler" in stamp:  # the word of condgen 0.1
+        stamp = {"solver" if key == "sampler" else key: value for key, value in stamp.items()}
     try:
         protocol = Protocol(**stamp)
     except TypeError as error:

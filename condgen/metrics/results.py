@@ -28,8 +28,8 @@ def name_of(record: Record) -> str:
     protocol = record.protocol
     parts = [record.source, protocol.reference, thousands(protocol.generated), protocol.extractor]
     parts += ["raw"] if protocol.weights == "raw" else []
-    knobs = {name: value for name in SAMPLING if name != "weights" and (value := getattr(protocol, name)) is not None}
-    parts += [name + (value if isinstance(value, str) else f"{value:g}") for name, value in knobs.items()]
+    sampling = {name: value for name in SAMPLING if name != "weights" and (value := getattr(protocol, name)) is not None}
+    parts += [name + (value if isinstance(value, str) else f"{value:g}") for name, value in sampling.items()]
     return "-".join(parts + ([f"seed{protocol.seed}"] if protocol.seed else []))
 
 

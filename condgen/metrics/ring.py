@@ -28,7 +28,7 @@ class Verdict:
     """What was found.
 
     Attributes:
-        within: share of the points within `RADIUS` sigma of a mode of the asked-for class.
+        within: share of the points within `RADIUS` sigma of a mode of the requested class.
         covered: number of modes with at least `COVERED` of their fair share of such points.
         modes: number of all modes.
         spread: standard deviation of these points around their modes, in units of the ring's (cut at `RADIUS`, where a
@@ -46,12 +46,12 @@ class Verdict:
         return self.within >= WITHIN and self.covered == self.modes
 
 
-def judge(points: Tensor, asked: Tensor | None, ring: Ring) -> Verdict:
-    """Judge ``points`` (N, 2) by the classes ``asked`` for, int64 (N,); None: any mode will do."""
+def score(points: Tensor, requested: Tensor | None, ring: Ring) -> Verdict:
+    """Score ``points`` (N, 2) by the classes ``requested``, int64 (N,); None: any mode will do."""
     distance = torch.cdist(points, ring.centres)  # (N, modes)
     near = distance < RADIUS * ring.sigma
-    if asked is not None:
-        near &= ring.owners == asked[:, None]
+    if requested is not None:
+        near &= ring.owners == requested[:, None]
     fair = len(points) / ring.modes
     spread = (distance[near].square().mean() / 2).sqrt() / ring.sigma  # over both directions
     covered = int((near.sum(0) >= COVERED * fair).sum())
@@ -75,13 +75,13 @@ def named(points: Tensor, codes: Tensor, ring: Ring) -> Tensor:
 
 
 def examine(model: Generator, ring: Ring, count: int = 8000, seed: int = 0) -> Verdict:
-    """Judge ``count`` points of ``model``, asked for random conditions; of codes the first category, as `named`.
+    """Score ``count`` points of ``model``, asked for random conditions; of codes the first category, as `named`.
 
     Codes stand for modes, so they need a ring with a mode for each class.
     """
-    asked = model.condition.draw(count, torch.Generator().manual_seed(seed))
-    points = model.sample(asked, seed=seed).cpu()
+    requested = model.condition.draw(count, torch.Generator().manual_seed(seed))
+    points = model.sample(requested, seed=seed).cpu()
     if isinstance(model.condition, Codes):
-        codes = model.condition.split(asked)[0].argmax(1)
-        return judge(points, named(points, codes, ring), ring)
-    return judge(points, asked if model.condition.classes else None, ring)
+        codes = model.condition.split(requested)[0].argmax(1)
+        return score(points, named(points, codes, ring), ring)
+    return score(points, requested if model.condition.classes else None, ring)

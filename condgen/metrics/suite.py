@@ -113,10 +113,10 @@ def measure(
     """
     require_metrics(metrics)
     require_finite(generated, "generated")
-    wanted = set(metrics)
+    chosen = set(metrics)
     known = known or Known.of(reference)
-    figures = whole_figures(wanted, generated, reference, known, seed)
-    per_class, confusion = class_figures(wanted, generated, reference, known)
+    figures = whole_figures(chosen, generated, reference, known, seed)
+    per_class, confusion = class_figures(chosen, generated, reference, known)
     for name, values in per_class.items():
         figures[name] = float(values.nanmean())
     if "intra_fid" in per_class:
@@ -125,7 +125,7 @@ def measure(
         figures["diversity_worst"] = extreme(per_class["diversity"], worst_is_highest=False)
     if confusion is not None:
         figures["label_accuracy"] = int(confusion.diagonal().sum()) / len(generated)
-    if "nearest" in wanted and train is not None:
+    if "nearest" in chosen and train is not None:
         unseen = typical_nearest(reference, train) if known.unseen.isnan() else known.unseen
         figures["nearest"] = float(typical_nearest(generated, train) / unseen)
     return Measurement(
@@ -135,17 +135,17 @@ def measure(
     )
 
 
-def whole_figures(wanted: set[str], generated: Features, reference: Features, known: Known, seed: int) -> dict[str, float]:
-    """Compute the wanted figures that know no classes."""
+def whole_figures(chosen: set[str], generated: Features, reference: Features, known: Known, seed: int) -> dict[str, float]:
+    """Compute the chosen figures that know no classes."""
     figures: dict[str, float] = {}
-    if "fid" in wanted:
+    if "fid" in chosen:
         warn_of_few("FID", len(reference), len(generated), generated.features.shape[1])
         figures["fid"] = frechet(known.whole, gaussian(generated.features))
-    if "kid" in wanted:
+    if "kid" in chosen:
         figures["kid"], _ = kid(reference.features, generated.features, seed=seed)
-    if "is" in wanted:
+    if "is" in chosen:
         figures["is"], _ = inception_score(generated.logits, seed=seed)
-    if wanted & set(Manifold._fields):
+    if chosen & set(Manifold._fields):
         if (fewest := min(len(reference), len(generated))) <= DENSITY_NEIGHBOUR:
             raise CondgenError(f"Precision, recall, density and coverage need at least 6 images on each side, not {fewest}.")
         figures |= manifold(reference.features, generated.features, known.radii)._asdict()
@@ -153,9 +153,9 @@ def whole_figures(wanted: set[str], generated: Features, reference: Features, kn
 
 
 def class_figures(
-    wanted: set[str], generated: Features, reference: Features, known: Known
+    chosen: set[str], generated: Features, reference: Features, known: Known
 ) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Compute the wanted figures (K,) of single classes, and counts (K, K + 1) of asked-for by recognized class."""
+    """Compute the chosen figures (K,) of single classes, and counts (K, K + 1) of asked-for by recognized class."""
     labels, count = generated.labels, len(known.classes)
     if labels is None or reference.labels is None:
         return {}, None
@@ -163,17 +163,17 @@ def class_figures(
         raise CondgenError(f"Class {int(labels.max())} was asked for, but the real images have classes 0..{count - 1} only.")
     per_class: dict[str, Tensor] = {}
     confusion = None
-    if "label_accuracy" in wanted and generated.recognized is not None:
+    if "label_accuracy" in chosen and generated.recognized is not None:
         confusion = confuse(labels, generated.recognized, count)
         per_class["label_accuracy"] = confusion.diagonal().double() / confusion.sum(1)
-    if wanted & {"intra_fid", "intra_fid_worst"}:
+    if chosen & {"intra_fid", "intra_fid_worst"}:
         fewest = [int(torch.bincount(side, minlength=count).min()) for side in (reference.labels, labels)]
         warn_of_few("Intra-class FID (smallest class)", *fewest, generated.features.shape[1])
         pairs = zip(known.classes, by_class(generated.features, labels, count), strict=True)
         per_class["intra_fid"] = torch.tensor(
             [frechet(a, b) if a and b else float("nan") for a, b in pairs], dtype=torch.float64
         )
-    if wanted & {"diversity", "diversity_worst"}:
+    if chosen & {"diversity", "diversity_worst"}:
         per_class["diversity"] = spreads(generated.features, labels, count) / known.spreads
     return per_class, confusion
 

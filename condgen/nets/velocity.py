@@ -34,7 +34,7 @@ class Signal(nn.Module):
         self.embed = embedding_of(condition, embedding if condition.width else None, maps)
         self.null = nn.Parameter(torch.randn(self.embed.width)) if self.embed.width else None
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
-        self.asked = nn.Linear(self.embed.width, width) if self.embed.width else None
+        self.from_condition = nn.Linear(self.embed.width, width) if self.embed.width else None
 
     def forward(self, t: Tensor, condition: Tensor, dropped: Tensor) -> Tensor:
         """Return the vector.
@@ -45,9 +45,9 @@ class Signal(nn.Module):
             dropped: which of them the network must not see, bool (B,).
         """
         v: Tensor = self.time(waves(t))
-        if self.asked is not None and self.null is not None:
+        if self.from_condition is not None and self.null is not None:
             embedded = self.embed(condition)
-            v = v + self.asked(torch.where(dropped[:, None], self.null.to(embedded.dtype), embedded))
+            v = v + self.from_condition(torch.where(dropped[:, None], self.null.to(embedded.dtype), embedded))
         return v
 
 

@@ -48,12 +48,12 @@ def latent_interpolation(model: Generator, *, rows: int = 10, steps: int = 10, s
     if model.condition.map_shape is not None:
         return None
     every = model.requested(seed=seed)
-    asked = spread(every, rows) if len(every) > 1 else every.expand(rows, *every.shape[1:])
+    requested = spread(every, rows) if len(every) > 1 else every.expand(rows, *every.shape[1:])
     walks = 1 if len(every) > 1 else rows
     first, last = model.latents(2 * walks, generator(seed, "latent interpolation")).chunk(2)  # (walks, ...) each
     z = torch.stack([slerp(first, last, t) for t in torch.linspace(0, 1, steps).tolist()], dim=1)  # (walks, steps, ...)
-    z = z.expand(len(asked), *z.shape[1:]).flatten(0, 1)
-    return model.space.grid(decode(model, z, asked.repeat_interleave(steps, dim=0)), steps)
+    z = z.expand(len(requested), *z.shape[1:]).flatten(0, 1)
+    return model.space.grid(decode(model, z, requested.repeat_interleave(steps, dim=0)), steps)
 
 
 def condition_interpolation(model: Generator, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor | None:
@@ -146,8 +146,8 @@ def decode(model: Generator, z: Tensor, condition: Tensor) -> Tensor:
     """Decode latents (N, ...), one for each encoded condition or mixture of classes (N, ...), a block at a time."""
     with evaluating(model):
         blocks = zip(torch.split(z, BLOCK), torch.split(condition, BLOCK), strict=True)
-        pairs = ((some.to(model.device), asked.to(model.device)) for some, asked in blocks)
-        return torch.cat([model.condition.finish(model.decode(some, asked), asked) for some, asked in pairs])
+        pairs = ((some.to(model.device), requested.to(model.device)) for some, requested in blocks)
+        return torch.cat([model.condition.finish(model.decode(some, requested), requested) for some, requested in pairs])
 
 
 def nearest_rows(queries: Tensor, points: Tensor, count: int) -> Tensor:

@@ -131,6 +131,7 @@ def renamed_tensor(name: str, family: str) -> str:
         name = re.sub(r"^terms\.", "regularizers.", name)
         name = re.sub(r"^(regularizers\.\w+)\.turns$", r"\1.updates", name)
         return re.sub(r"^generator\.", "generator.network.", name)
+    name = re.sub(r"(^|\.)network\.asked\.", r"\1network.from_condition.", name)
     return re.sub(r"^network\.", "generator.network.", name)
 
 

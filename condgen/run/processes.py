@@ -94,7 +94,7 @@ def stamp() -> str:
     """
     here = place()
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    return now if here is None or here.world == 1 else told(here.rank, now)
+    return now if here is None or here.world == 1 else from_first(here.rank, now)
 
 
 @functools.cache  # the store lives as long as the process: torch's process group goes on with it
@@ -110,7 +110,7 @@ def store() -> Any:
     return next(rendezvous(address, timeout=PATIENCE))[0]
 
 
-def told(rank: int, text: str) -> str:
+def from_first(rank: int, text: str) -> str:
     """Return the first process's ``text``, in every process."""
     key = f"condgen/stamp/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     if rank == 0:
@@ -128,7 +128,7 @@ def launch(workers: int, function: Callable[..., Any], *arguments: Any) -> Any:
     Lightning would start the command line again in each, which is wrong under Hydra. However it ends, no process is left.
 
     Raises:
-        CondgenError: what one of them raised; one was killed; or this process was told to stop, with its ``signum``.
+        CondgenError: what one of them raised; one was killed; or this process was written to stop, with its ``signum``.
         RuntimeError: another error, with the traceback of the process that failed first; the others are stopped.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -148,7 +148,7 @@ def launch(workers: int, function: Callable[..., Any], *arguments: Any) -> Any:
     # Their accounts of a failing process would come before ours, which has the same traceback or one sentence.
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # seconds to save in when told to stop; torch's own: 30
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")  # seconds to save in when written to stop; torch's own: 30
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # for workers: DDP advises against looking for unused parameters
     try:
         with signals_given_back(), stragglers_killed(workers):
@@ -225,8 +225,8 @@ class Stopped(CondgenError):
 def failure_of(error: Any, workers: int) -> Exception:
     """Return what to tell of the process that failed first."""
     rank, failure = error.get_first_failure()
-    told: Any = failure.message  # a dict where the process could still write down what happened
-    message = str(told["message"] if isinstance(told, dict) else told)
+    written: Any = failure.message  # a dict where the process could still write down what happened
+    message = str(written["message"] if isinstance(written, dict) else written)
     if "CondgenError: " in message:
         return CondgenError(sentence(ValueError(message.partition("CondgenError: ")[2])))
     if failure.exitcode < 0:
@@ -235,5 +235,5 @@ def failure_of(error: Any, workers: int) -> Exception:
             f"Process {rank} of {workers} was ended by {failure.signal_name()}{hint}, and so were the others; "
             "condgen resume RUN goes on from the last checkpoint."
         )
-    trace = told["extraInfo"]["py_callstack"] if isinstance(told, dict) else message
+    trace = written["extraInfo"]["py_callstack"] if isinstance(written, dict) else message
     return RuntimeError(f"Process {rank} of {workers} failed:\n{trace}")

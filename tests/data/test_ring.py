@@ -11,7 +11,7 @@ from condgen.data import DataModule
 from condgen.data.sources import Ring
 from condgen.data.tables import Decoding
 from condgen.errors import CondgenError
-from condgen.metrics.ring import judge, named
+from condgen.metrics.ring import named, score
 from condgen.spaces import Points
 
 
@@ -36,7 +36,7 @@ def test_with_two_modes_a_class_these_are_opposite():
     tables = ring.load()
     assert tables.classes == ["0", "1", "2", "3"] and ring.owners.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     torch.testing.assert_close(ring.centres[:4], -ring.centres[4:])
-    assert judge(tables.train.images, tables.train.labels, ring).passed
+    assert score(tables.train.images, tables.train.labels, ring).passed
 
 
 def test_the_seed_decides_the_points():
@@ -50,14 +50,14 @@ def test_the_ring_is_split_and_batched_like_any_data():
     assert data.train.labels.bincount().tolist() == [70] * 8 and isinstance(data.space, Points)
     x, condition = next(iter(data.train_dataloader()))
     assert x.shape == (64, 2) and x.dtype == torch.float32 and condition.shape == (64,)
-    assert judge(x, condition, Ring()).within > 0.9  # each point with its own label
+    assert score(x, condition, Ring()).within > 0.9  # each point with its own label
     assert (x[:, None] == data.train.images).all(2).any(1).all()  # as they are in the table, bit for bit
 
 
 def test_some_classes_are_relabelled():
     data = module(classes=["5", "2"])
     assert data.condition.classes == ["5", "2"] and len(data.train) == 140
-    assert judge(data.train.images, torch.tensor([5, 2])[data.train.labels], Ring()).within > 0.95
+    assert score(data.train.images, torch.tensor([5, 2])[data.train.labels], Ring()).within > 0.95
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_layout_has_a_row_for_each_condition():
 def test_a_perfect_generator_passes_and_its_figures_are_those_of_the_gaussian():
     ring = Ring(samples=80000)
     table = ring.load().train
-    verdict = judge(table.images, table.labels, ring)
+    verdict = score(table.images, table.labels, ring)
     assert verdict.within == pytest.approx(1 - np.exp(-4.5), abs=0.002)
     assert verdict.spread == pytest.approx(0.974, abs=0.01) and verdict.passed and verdict.covered == 8
 
@@ -117,13 +117,13 @@ def test_a_perfect_generator_passes_and_its_figures_are_those_of_the_gaussian():
 def test_each_failure_is_seen():
     ring = Ring()
     table = ring.load().train
-    assert not judge(table.images, table.labels.roll(1), ring).passed  # wrong classes
-    assert judge(table.images, table.labels[torch.randperm(10000)], ring).within == pytest.approx(0.989 / 8, abs=0.02)
+    assert not score(table.images, table.labels.roll(1), ring).passed  # wrong classes
+    assert score(table.images, table.labels[torch.randperm(10000)], ring).within == pytest.approx(0.989 / 8, abs=0.02)
     missing = table.images.clone()
     missing[table.labels == 3] = ring.centres[4]
-    assert judge(missing, None, ring).covered == 7 and not judge(missing, None, ring).passed
-    assert not judge(torch.where(torch.arange(10000)[:, None] % 10 < 1, 0.0, table.images), None, ring).passed  # bridges
-    collapsed = judge(ring.centres[table.labels], table.labels, ring)
+    assert score(missing, None, ring).covered == 7 and not score(missing, None, ring).passed
+    assert not score(torch.where(torch.arange(10000)[:, None] % 10 < 1, 0.0, table.images), None, ring).passed  # bridges
+    collapsed = score(ring.centres[table.labels], table.labels, ring)
     assert collapsed.passed and collapsed.spread < 0.01  # passes, and the figure beside it tells
 
 
@@ -132,7 +132,7 @@ def test_codes_are_named_by_the_modes_they_stand_for():
     table = ring.load().train
     codes = (table.labels * 3 + 1) % 8
     assert torch.equal(named(table.images, codes, ring), table.labels)
-    assert (judge(table.images, named(table.images, torch.zeros_like(codes), ring), ring)).within < 0.13
+    assert (score(table.images, named(table.images, torch.zeros_like(codes), ring), ring)).within < 0.13
 
 
 def test_without_a_condition_points_still_train(tmp_path):

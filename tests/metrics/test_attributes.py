@@ -10,7 +10,7 @@ from condgen.data import DataModule
 from condgen.data.sources import MNISTAttributes
 from condgen.data.tables import Table, Tables
 from condgen.errors import CondgenError
-from condgen.metrics.attributes import Judge, listed, with_real
+from condgen.metrics.attributes import AttributeReader, listed, with_real
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.extractors import SHIPPED, Custom, Shipped
@@ -26,11 +26,11 @@ TRAIN = torch.tensor([[0.0, 0, 0], [0, 9, 1], [1, 3, 0], [2, -3, 1]])  # 1 in bl
 
 def features(wanted, read):
     wanted, read = torch.tensor(wanted), torch.tensor(read)
-    return Features(torch.zeros(len(read), 2), torch.zeros(len(read), 3), wanted=wanted, read=read)
+    return Features(torch.zeros(len(read), 2), torch.zeros(len(read), 3), requested=wanted, read=read)
 
 
 def judge(condition=CONDITION, recognizer=CONDITION):
-    return Judge(recognizer, condition, TRAIN)
+    return AttributeReader(recognizer, condition, TRAIN)
 
 
 def test_agreement_and_error_are_those_of_hand():
@@ -61,11 +61,11 @@ def test_without_unseen_combinations_there_are_no_figures_of_them():
 
 def test_what_is_not_asked_for_is_not_judged():
     values = torch.tensor([[1.0, 10, 1], [2, 20, 0]])
-    some = judge().wanted(values, Attributes(FIELDS, ["rotation", "digit"]))
+    some = judge().requested(values, Attributes(FIELDS, ["rotation", "digit"]))
     assert some[:, :2].tolist() == values[:, :2].tolist() and some[:, 2].isnan().all()
     found = judge().table(features(some.tolist(), values.tolist()))
     assert found == {"digit": {"agreement": 1}, "rotation": {"error": 0}}  # without the colours no combination is new
-    assert judge().wanted(values, ClassLabel(["0", "1", "2"])) is None
+    assert judge().requested(values, ClassLabel(["0", "1", "2"])) is None
     assert judge(condition=ClassLabel(["0", "1", "2"])).fields == [] and judge(recognizer=None).read(values) is None
 
 
@@ -136,13 +136,13 @@ def recognizer():
 
 def test_the_evaluator_judges_seen_and_unseen_combinations(data, recognizer, tmp_path):
     evaluator = Evaluator(recognizer, data, "test")
-    rows = evaluator.asked(300)
+    rows = evaluator.matching_rows(300)
     values = evaluator.part.values[rows]
     shown = values.clone()
     shown[values[:, 0] == 1, 2] = 0  # what it has not seen it does not make
     shown[:, 1] = (shown[:, 1] + 9).clamp(max=45)
     images = marked(*shown.unbind(1))
-    wanted = evaluator.judge.wanted(values, data.condition)
+    wanted = evaluator.reader.requested(values, data.condition)
     generated = evaluator.extract(images, evaluator.part.labels[rows], wanted)
     assert generated.logits.shape == (300, 3)  # the digit's alone
     record = evaluator.record(
@@ -174,11 +174,14 @@ def test_the_evaluator_judges_seen_and_unseen_combinations(data, recognizer, tmp
 
 def test_validation_has_no_unseen_combinations_and_other_conditions_no_attributes(data, recognizer):
     evaluator = Evaluator(recognizer, data, "val")
-    assert set(evaluator.judge.figures(evaluator.judge.table(evaluator.reference))) == {"attribute_accuracy", "attribute_error"}
+    assert set(evaluator.reader.figures(evaluator.judge.table(evaluator.reference))) == {
+        "attribute_accuracy",
+        "attribute_error",
+    }
     labelled = DataModule(Source(), ClassLabel, split=100)
     found = Evaluator(recognizer, labelled, "test")
-    assert found.reference.wanted is None and found.recognizes.tolist() == [0, 1, 2]
-    assert found.judge.table(found.reference) == {}
+    assert found.reference.requested is None and found.recognizes.tolist() == [0, 1, 2]
+    assert found.reader.table(found.reference) == {}
     assert found.fingerprint == Evaluator(recognizer, data, "test").fingerprint
 
 

@@ -128,7 +128,7 @@ class Copier(SimpleNamespace):
 
 
 def measured(evaluator, condition, **options):
-    rows = evaluator.asked(150)
+    rows = evaluator.matching_rows(150)
     model = Copier(condition=condition, answers=evaluator.part.images[rows], device=torch.device("cpu"))
     images, features = evaluator.sample(model, rows)
     options = {"metrics": ["fid", "label_accuracy", "l1", "ssim"], "with_floors": True, "weights": "raw"} | options

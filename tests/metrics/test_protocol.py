@@ -8,7 +8,7 @@ from condgen.errors import CondgenError
 from condgen.metrics.protocol import SAMPLING, Protocol, read_protocol, require_same, thousands
 
 PROTOCOL = Protocol("mnist-cnn", "1a2b3c4d" * 8, "val", "0f1e2d3c" * 3, 5000, 2000, "none", 0, "ema")
-SAMPLED = {"truncation": 0.7, "temperature": 0.8, "guidance": 1.5, "standing": 8, "steps": 20, "sampler": "heun"}
+SAMPLED = {"truncation": 0.7, "temperature": 0.8, "guidance": 1.5, "standing": 8, "steps": 20, "solver": "heun"}
 SAMPLED |= {"likelihood": "bits-50", "start": "edges"}
 OTHER = Protocol("inception", "ff" * 32, "test", "ee" * 12, 10000, 10000, "32x32 to 28x28, bilinear", 1, "raw", **SAMPLED)
 
@@ -47,7 +47,7 @@ def test_an_incomplete_stamp_is_refused(stamp):
 
 
 @pytest.mark.parametrize(
-    "change", [{"generated": "many"}, {"extractor": None}, {"truncation": "0.7"}, {"seed": 0.5}, {"steps": 2.5}, {"sampler": 3}]
+    "change", [{"generated": "many"}, {"extractor": None}, {"truncation": "0.7"}, {"seed": 0.5}, {"steps": 2.5}, {"solver": 3}]
 )
 def test_a_stamp_of_wrong_types_is_refused(change):
     with pytest.raises(CondgenError, match=rf"^here .* damaged: {next(iter(change))} cannot be"):
