@@ -174,7 +174,7 @@ def test_the_evaluator_judges_seen_and_unseen_combinations(data, recognizer, tmp
 
 def test_validation_has_no_unseen_combinations_and_other_conditions_no_attributes(data, recognizer):
     evaluator = Evaluator(recognizer, data, "val")
-    assert set(evaluator.reader.figures(evaluator.judge.table(evaluator.reference))) == {
+    assert set(evaluator.reader.figures(evaluator.reader.table(evaluator.reference))) == {
         "attribute_accuracy",
         "attribute_error",
     }
