@@ -105,7 +105,7 @@ def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) 
         with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
             tree = compose("evaluate", [override for override in overrides if override not in deep])
     except (HydraException, OmegaConfBaseException) as error:
-        raise CondgenError(explain(error)) from error
+        raise CondgenError(explain(error, overrides, "evaluate")) from error
     config: Any = OmegaConf.to_container(tree, resolve=False)
     known = stored(run, trust) if run else {}
     for name in ("data", "extractor"):

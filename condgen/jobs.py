@@ -42,7 +42,7 @@ def run_hydra(arguments: list[str]) -> None:
     except Refused as refused:
         raise refused.error from None
     except (HydraException, OmegaConfBaseException) as error:
-        raise CondgenError(explain(error)) from error
+        raise CondgenError(explain(error, arguments)) from error
     except OSError as error:  # Hydra makes the run directory
         if error.filename is None:
             raise

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config.build import check_stored, plain, sentence
+from condgen.config.renamed import new_name
 from condgen.errors import CondgenError
 from condgen.run.checkpoint import read, upgrade
 from condgen.run.directory import read_sessions, stored_status
@@ -189,6 +190,8 @@ def changed(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
         try:
             tree.merge_with_dotlist([override])
         except OmegaConfBaseException as error:
+            if new := new_name(key, config):
+                raise CondgenError(f"{key} is called {new} today.") from error
             raise CondgenError(f"Unknown key {key!r} in the run's configuration: {sentence(error)}") from error
     return plain(tree)
 

@@ -4,14 +4,17 @@ import contextlib
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config.build import sentence
 from condgen.config.folder import choices, conf_dir, groups
+from condgen.config.renamed import CHOICES, new_name
 
 RECIPE = "experiment=mnist_quick"
 """What a run is that nobody chose anything for."""
@@ -41,18 +44,29 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
     return [*arguments] if chosen or completing else [*arguments, RECIPE]
 
 
-def explain(error: Exception) -> str:
-    """Say in one sentence what Hydra found wrong with the command line."""
+def explain(error: Exception, arguments: Sequence[str] = (), name: str = "train") -> str:
+    """Say in one sentence what Hydra found wrong with the command line.
+
+    Args:
+        error: Hydra's.
+        arguments: the command line.
+        name: of the file in conf/ that was composed.
+    """
     text = " ".join(str(part) for part in (error, error.__cause__ or ""))
     if match := re.search(r"Could not find '([^/']+(?:/[^/']+)*)/([^/']+)'", text):
         group, choice = match.groups()
+        if new := CHOICES.get(f"{group}={choice}"):
+            return f"{group}={choice} is called {new} today."
         if (group, choice) == ("hydra/launcher", "joblib"):
             return "hydra/launcher=joblib needs its plugin: pip install 'condgen[sweep]'."
         known = choices(group)
         return f"{group}={choice} does not exist: choose one of {', '.join(known)}{hint(choice, known)}."
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
-        known = sorted({*groups(), *known_keys()})
+        tree = composed([one for one in arguments if is_choice(one)], name)
+        if new := new_name(key, dict.fromkeys(groups()) | tree):
+            return f"{key} is called {new} today."
+        known = sorted({*groups(), *leaves(tree)})
         return f"Unknown key {key!r}: condgen train --cfg job shows all keys{hint(key, known)}; +{key}=... would add it."
     return f"The command line was not understood ({sentence(error)[:-1]}): write GROUP=CHOICE or KEY=VALUE."
 
@@ -63,16 +77,23 @@ def hint(word: str, known: list[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def known_keys() -> list[str]:
-    """Return the dotted keys of the default configuration."""
+def is_choice(argument: str) -> bool:
+    """Whether an argument chooses one file in a group."""
+    group, _, choice = argument.partition("=")
+    return group in groups() and choice in choices(group)
 
-    def walk(node: Any, prefix: str) -> list[str]:
-        if not isinstance(node, dict):
-            return [prefix]
-        return [key for name, child in node.items() for key in walk(child, f"{prefix}.{name}" if prefix else str(name))]
 
-    with contextlib.suppress(Exception):
+def composed(choices: Sequence[str], name: str) -> dict[str, Any]:
+    """Return the tree that ``choices`` make of a file in conf/, interpolations as they are; nothing where they make none."""
+    with contextlib.suppress(HydraException, OmegaConfBaseException):
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return walk(OmegaConf.to_container(compose("train")), "")
-    return []
+            return cast(dict[str, Any], OmegaConf.to_container(compose(name, [*choices])))
+    return {}
+
+
+def leaves(node: Any, above: str = "") -> list[str]:
+    """Return the dotted keys of plain dicts."""
+    if not isinstance(node, dict):
+        return [above]
+    return [key for name, child in node.items() for key in leaves(child, f"{above}.{name}" if above else str(name))]

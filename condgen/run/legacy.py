@@ -6,6 +6,8 @@ Weights, optimizer states and random streams are the same; names of classes, key
 import re
 from typing import Any
 
+from condgen.config.renamed import ALTERNATION, GENERATOR, OPTIONS
+
 Config = dict[str, Any]
 
 MODULES = {
@@ -24,27 +26,6 @@ GENERATORS = {
     "Stylization": "condgen.generators.stylization.StylizationGenerator",
 }
 """The generator of each training."""
-OPTIONS = ("ema", "gradient_clip", "warmup", "decay", "channels_last", "compile", "expects")
-ALTERNATION = {
-    "discriminator_steps": "discriminator_steps",
-    "order": "order",
-    "reuse_fake": "reuse_fake",
-    "fake_condition": "fake_condition",
-    "accumulate": "micro_batches",
-}
-GENERATOR_KEYS = {
-    "latent": "latent",
-    "encoder": "encoder",
-    "decoder": "decoder",
-    "prior": "prior",
-    "decode_condition": "decode_condition",
-    "temperature": "temperature",
-    "network": "network",
-    "sampler": "solver",
-    "steps": "steps",
-    "guidance": "guidance",
-    "drop": "condition_dropout",
-}
 
 
 def is_old_model(model: Config) -> bool:
@@ -78,8 +59,8 @@ def converted_model(model: Config) -> Config:
             continue
         if key == "generator":
             generator["network"] = value
-        elif key in GENERATOR_KEYS:
-            generator[GENERATOR_KEYS[key]] = value
+        elif key in GENERATOR:
+            generator[GENERATOR[key]] = value
         elif key in ALTERNATION:
             alternation[ALTERNATION[key]] = value
         elif key == "warmup" and family == "VAE":
