@@ -79,6 +79,7 @@ class Evaluation(Callback):
         if self.extractor:
             self._evaluator = Evaluator(self.extractor, data, "val", self.seed)
             self.extractor.resizing(model.space.shape, "the samples")
+            refuse_shared(self.extractor, model)
 
     @property
     def names(self) -> list[str]:
@@ -233,3 +234,14 @@ class Evaluation(Callback):
         for name, picture in save(folder, record, evaluator, images, features, model.eval_generator).items():
             show(trainer.loggers, f"evaluation/{name}", picture, trainer.global_step)
         log.info("%s", table(record))
+
+
+def refuse_shared(extractor: Extractor, model: Training) -> None:
+    """Refuse to measure by weights that the loss looks through: samples would be made to please them; raises CondgenError."""
+    known = [parameter for network in model.frozen_networks for parameter in network.parameters() if parameter.dim() > 1]
+    for parameter in extractor.network.parameters():
+        if any(parameter.shape == other.shape and torch.equal(parameter.cpu(), other.cpu()) for other in known):
+            raise CondgenError(
+                f"The loss looks through the weights of {extractor.name}, which would measure the samples too: set "
+                "extractor=none, or another network for the loss."
+            )

@@ -35,11 +35,16 @@ class Perceptual:
         self.style_weight, self.smoothness = style_weight, smoothness
         self._network: nn.Module | None = None
 
-    def layers(self, x: Tensor) -> list[Tensor]:
-        """Return the layers of images (B, C, H, W). The network is loaded here, since sampling has no use for it."""
+    @property
+    def network(self) -> nn.Module:
+        """The frozen network, loaded when it is first needed, since sampling has no use for it."""
         if self._network is None:
             self._network = self.make().eval().requires_grad_(False)
-        found: list[Tensor] = self._network.to(x.device)(x)
+        return self._network
+
+    def layers(self, x: Tensor) -> list[Tensor]:
+        """Return the layers of images (B, C, H, W)."""
+        found: list[Tensor] = self.network.to(x.device)(x)
         return found
 
     def grams(self, layers: Sequence[Tensor]) -> list[Tensor]:

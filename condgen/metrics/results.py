@@ -43,8 +43,7 @@ def save(
 ) -> dict[str, Tensor]:
     """Write ``metrics.json`` and the pictures of a measurement into ``folder``, and return the pictures by their names."""
     space = Images(images.shape[1:])
-    some = torch.linspace(0, len(images) - 1, SIDE**2).long()
-    pictures = {"samples": space.grid(to_float(images[some]), SIDE)}
+    pictures = {"samples": space.grid(to_float(images[shown(features.labels, len(images))]), SIDE)}
     if record.confusion is not None:
         pictures["confusion"] = confusion_chart(torch.tensor(record.confusion), record.classes)
     if images.shape[1:] == evaluator.data.space.shape:
@@ -62,6 +61,16 @@ def save(
         save_png(folder / f"{name}.png", picture)
     add_record(folder / "metrics.json", record)
     return pictures
+
+
+def shown(labels: Tensor | None, count: int) -> Tensor:
+    """Return which of ``count`` samples are shown: a row of `SIDE` for each class of ``labels`` (N,), of many classes some."""
+    if labels is None:
+        return torch.linspace(0, count - 1, SIDE**2).long()
+    classes = torch.unique(labels)
+    chosen = classes[torch.linspace(0, len(classes) - 1, min(len(classes), SIDE)).round().long()]
+    own = [(labels == label).nonzero().squeeze(1) for label in chosen]
+    return torch.cat([rows[torch.arange(SIDE) % len(rows)] for rows in own])
 
 
 def table(record: Record) -> str:

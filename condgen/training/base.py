@@ -100,6 +100,11 @@ class Training(L.LightningModule, ABC):
         """Variance (latent,) of an encoder's codes over the validation part; None where there is none."""
         return None
 
+    @property
+    def frozen_networks(self) -> list[nn.Module]:
+        """Networks that the loss looks through without training them; what measures samples may not share their weights."""
+        return []
+
     # --- randomness: a function of (seed, purpose, epoch, batch) ---
 
     def rows(self, draw: Draw, size: int, purpose: str) -> Tensor:

@@ -73,6 +73,11 @@ class Stylization(SingleNetwork):
         """The network that draws."""
         return self.generator.parameters()
 
+    @property
+    def frozen_networks(self) -> list[nn.Module]:
+        """The network in whose layers content and style are measured."""
+        return [self.loss.network]
+
     def setup(self, stage: str | None = None) -> None:
         """Look at the styles; raises CondgenError if a file is missing."""
         channels, side = self.images.shape[0], min(self.images.shape[1:])
