@@ -1,8 +1,6 @@
 """``condgen evaluate`` on trained models and on images of other code."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,21 +181,6 @@ def test_a_model_that_generates_nan_is_refused(run_condgen: Run, gan_run: Path, 
     torch.save(checkpoint, tmp_path / "nan.ckpt")
     arguments = ("evaluate", "nan.ckpt", "data=mnist", "--out", "out")
     assert "NaN" in run_condgen(*arguments).sentence() and not (tmp_path / "out").exists()
-
-
-def test_a_damaged_cache_is_named_and_not_touched(
-    run_condgen: Run, gan_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = ("evaluate", gan_run, "samples=100", "suite=[fid]", "--out", "out")
-    assert run_condgen(*command).code == 0
-    shutil.copytree(os.environ["CONDGEN_CACHE"], tmp_path / "cache")
-    monkeypatch.setenv("CONDGEN_CACHE", str(tmp_path / "cache"))
-    files = sorted((tmp_path / "cache" / "metrics").glob("features-*.safetensors"))
-    for file in files:
-        file.write_bytes(b"damaged")
-    sentence = run_condgen(*command[:-1], "again").sentence()
-    assert "is damaged: delete it" in sentence and str(tmp_path / "cache") in sentence
-    assert all(file.read_bytes() == b"damaged" for file in files) and not (tmp_path / "again").exists()
 
 
 def test_a_checkpoint_of_another_size_is_refused_unless_a_resize_is_named(run_condgen: Run, tmp_path: Path) -> None:

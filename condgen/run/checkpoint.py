@@ -123,7 +123,7 @@ def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights
         raise CondgenError(f"The weights in {path} do not fit the model that it describes.") from error
     for name, tensor in generator.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise CondgenError(f"The weights {name} in {path} are not all finite numbers: nothing can be sampled with them.")
+            raise CondgenError(f"The weights {name} in {path} hold NaN or infinite values: nothing can be sampled with them.")
     return generator.eval()
 
 
