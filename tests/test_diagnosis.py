@@ -103,7 +103,7 @@ def test_the_variance_of_the_codes():
     model = make_model("model=cvae_mlp", "model.optimizer.lr=0")
     (x, condition), *_ = batches(1, size=7)
     fit(model, batches(1), [(x[:5], condition[:5]), (x[5:], condition[5:])])
-    mean, _ = model.encoder(x, condition)
+    mean, _ = model.generator.encoder(x, condition)
     torch.testing.assert_close(model.code_variance, mean.detach().double().var(0, correction=0), rtol=1e-4, atol=1e-7)
 
 
