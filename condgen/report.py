@@ -110,10 +110,13 @@ def write_report(run: Path) -> Path:
 
 # --- sections ---
 
+MODEL = (("model",), ("model", "generator", "network"), ("model", "generator", "decoder"))
+"""Where a configuration names the training and its network."""
+
 
 def describe(config: dict[str, Any], summaries: dict[str, Any]) -> str:
     """Say in one line what was trained on what, for how long."""
-    classes = [pick(config, *keys, "_target_") for keys in (("model",), ("model", "generator"), ("model", "decoder"))]
+    classes = [pick(config, *keys, "_target_") for keys in MODEL]
     source, condition = pick(config, "data", "source", "_target_"), pick(config, "condition", "_target_")
     step, seed = pick(summaries, "last", "step"), config.get("seed")
     facts = [

@@ -9,26 +9,26 @@ from torch import nn
 
 import condgen
 from condgen.conditions import ClassLabel, LearnedEmbedding, NoCondition, OneHot
+from condgen.generators.base import Generator
 from condgen.nets.conv import ConvDecoder, ConvGenerator
 from condgen.nets.mlp import MLPDecoder, MLPGenerator
 from condgen.reporting.charts import confusion_chart, curves_chart, needs_log, read_curves, running_mean
 from condgen.reporting.pictures import condition_interpolation, latent_interpolation, nearest_rows, neighbours, slerp, spread
 from condgen.spaces import Images, to_float, to_uint8
-from condgen.training.base import Training
 
 SPACE = Images((1, 28, 28))
 
 
-class Plain(Training):
+class Plain(Generator):
     """Decodes by a linear map of latent and class, with a dropout that must be off."""
 
     def __init__(self, classes: int = 10):
-        super().__init__(SPACE, ClassLabel([str(i) for i in range(classes)]) if classes else NoCondition(), None, 0)
+        super().__init__(SPACE, ClassLabel([str(i) for i in range(classes)]) if classes else NoCondition())
         torch.manual_seed(0)
         self.map = nn.Linear(6 + classes, 28 * 28)
         self.drop = nn.Dropout(0.5)
 
-    def prior(self, count, generator):
+    def latents(self, count, generator):
         return torch.randn(count, 3, 2, generator=generator)
 
     def decode(self, z, condition):
@@ -44,8 +44,8 @@ def cell(grid, row, column, side=28):
 
 def fixed_latents(model, monkeypatch, count):
     """Let ``model`` draw known latents, and return them."""
-    z = torch.randn(count, *model.prior(1, torch.Generator()).shape[1:], generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr(model, "prior", lambda wanted, generator: z[:wanted])
+    z = torch.randn(count, *model.latents(1, torch.Generator()).shape[1:], generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(model, "latents", lambda wanted, generator: z[:wanted])
     return z
 
 
