@@ -132,8 +132,8 @@ def test_a_run_of_another_configuration_is_another_row_that_says_what_differs(ru
         put_run(tmp_path, seed, {"fid": 4.0 + seed}, folder=f"b/{seed}", model__latent=128, data__batch_size=32)
     (rows,) = table(run_condgen("leaderboard", "outputs").out).values()
     assert [row[:3] for row in rows[1:3]] == [
-        ["digits (model.generator.latent=128, data.batch_size=32)", "2", "4.50 ± 0.71*"],
-        ["digits (model.generator.latent=64, data.batch_size=64)", "2", "5.50 ± 0.71"],
+        ["digits (model.latent=128, data.batch_size=32)", "2", "4.50 ± 0.71*"],
+        ["digits (model.latent=64, data.batch_size=64)", "2", "5.50 ± 0.71"],
     ]
 
 
