@@ -24,7 +24,7 @@ def test_the_average_against_a_plain_loop():
         past = min(decay, (1 + step) / (10 + step))
         used.append(past)
         expected = [past * mean + (1 - past) * p.detach() for mean, p in zip(expected, net.parameters(), strict=True)]
-        for mine, theirs in zip(ema.network.parameters(), expected, strict=True):
+        for mine, theirs in zip(ema.average.parameters(), expected, strict=True):
             torch.testing.assert_close(mine, theirs)
     assert used[0] == pytest.approx(2 / 11) and used[-1] == 0.5  # the random start is forgotten, then the decay holds
 
@@ -35,19 +35,19 @@ def test_running_statistics_are_copied():
     for step in range(1, 4):
         net(torch.randn(8, 3) + 5)
         ema.update(step)
-        for mine, theirs in zip(ema.network.buffers(), net.buffers(), strict=True):
+        for mine, theirs in zip(ema.average.buffers(), net.buffers(), strict=True):
             assert torch.equal(mine, theirs) and mine is not theirs
-    assert ema.network[1].num_batches_tracked == 3
+    assert ema.average[1].num_batches_tracked == 3
 
 
 def test_it_stays_in_eval_mode_and_learns_nothing():
     ema = EMA(network(), 0.9)
     holder = nn.ModuleList([ema]).train()
-    assert holder.training and not any(module.training for module in ema.network.modules())
+    assert holder.training and not any(module.training for module in ema.average.modules())
     assert not any(p.requires_grad for p in ema.parameters())
-    before = ema.network[1].running_mean.clone()
-    ema.network(torch.randn(8, 3) + 5)
-    assert torch.equal(ema.network[1].running_mean, before)
+    before = ema.average[1].running_mean.clone()
+    ema.average(torch.randn(8, 3) + 5)
+    assert torch.equal(ema.average[1].running_mean, before)
 
 
 def test_the_original_is_untouched():

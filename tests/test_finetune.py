@@ -38,7 +38,7 @@ def test_more_classes_load_all_layers_that_match(tmp_path):
     result, run = train(tmp_path, "more", "model=cgan_conv", f"run.finetune={source}", *STILL)
     assert result.code == 0, result
     new = {line.split()[1] for line in result.err.splitlines() if line.startswith("  new:")}
-    assert new == {"generator.up.seed.weight", "discriminator.head.project.weight", "ema.network.up.seed.weight"}
+    assert new == {"generator.up.seed.weight", "discriminator.head.project.weight", "ema.average.network.up.seed.weight"}
     assert "generator.up.seed.weight (3136x74, in it 3136x66)" in result.err
     before, after = state(source), state(run)
     kept = [n for n in before if n not in new and not n.startswith("ema.") and "running" not in n and "tracked" not in n]
@@ -46,14 +46,14 @@ def test_more_classes_load_all_layers_that_match(tmp_path):
 
 
 def test_an_average_that_the_other_run_did_not_keep_starts_as_its_generator(gan_run):
-    model = make_model("model=cgan_mlp", "model.ema=0.9", seed=3)
+    model = make_model("model=cgan_mlp", "model.options.ema=0.9", seed=3)
     assert "new:" not in start_from(model, gan_run)
-    for mine, averaged in zip(model.generator.parameters(), model.ema.network.parameters(), strict=True):
+    for mine, averaged in zip(model.generator.parameters(), model.ema.average.network.parameters(), strict=True):
         assert torch.equal(mine, averaged)
 
 
 def test_what_belongs_to_the_data_or_the_other_training_is_left():
-    model = make_model("model=sngan", "model.generator.width=8", "model.discriminator.width=8", "regularizer=lecam")
+    model = make_model("model=sngan", "model.generator.network.width=8", "model.discriminator.width=8", "regularizer=lecam")
     names = weights_of(model).keys()
     assert any(name.endswith("running_mean") for name in names) and any(name.endswith("_u") for name in names)
     assert not any(name.startswith("regularizers") for name in names)

@@ -90,14 +90,14 @@ def test_infogan_reads_categories_and_numbers():
 def test_which_samples_each_method_learns_from():
     h, fake = features().float(), features().float() + 1
     acgan, lean = ACGAN(6, CLASSES, weight=2.0), ACGAN(6, CLASSES, of_fake=False)
-    losses, charge = acgan.of_discriminator(h, LABELS, fake, LABELS.flip(0))
+    losses, charge = acgan.discriminator_losses(h, LABELS, fake, LABELS.flip(0))
     assert charge.item() == pytest.approx(2 * (acgan(h, LABELS) + acgan(fake, LABELS.flip(0))).item(), rel=1e-6)
     assert losses.keys() == {"auxiliary_real", "auxiliary_fake"}
-    assert lean.of_discriminator(h, LABELS, fake, LABELS)[0].keys() == {"auxiliary_real"}
-    assert D2DCE(6, CLASSES).of_discriminator(h, LABELS, fake, LABELS)[0].keys() == {"auxiliary_real"}
+    assert lean.discriminator_losses(h, LABELS, fake, LABELS)[0].keys() == {"auxiliary_real"}
+    assert D2DCE(6, CLASSES).discriminator_losses(h, LABELS, fake, LABELS)[0].keys() == {"auxiliary_real"}
     codes = Codes()
     asked = codes.draw(5, torch.Generator())
-    assert InfoGAN(6, codes).of_discriminator(h, asked, fake, asked)[0].keys() == {"auxiliary_fake"}
+    assert InfoGAN(6, codes).discriminator_losses(h, asked, fake, asked)[0].keys() == {"auxiliary_fake"}
 
 
 @pytest.mark.parametrize("name", ["acgan", "d2dce"])

@@ -24,7 +24,7 @@ PETS = ClassLabel(["frog", "ship", "toad"])
 
 def small(name, *overrides, shape=COLOUR, condition=DIGITS):
     """Build a model of conf/model with narrow networks."""
-    widths = ("model.generator.width=8", "model.discriminator.width=8")
+    widths = ("model.generator.network.width=8", "model.discriminator.width=8")
     return make_model(f"model={name}", *widths, *overrides, shape=shape, condition=condition)
 
 
@@ -55,7 +55,7 @@ def test_the_depth_follows_from_the_side(side, seed, doublings, halved):
 
 
 def test_width_and_depth_are_arguments():
-    overrides = ("model.generator.width=[12,8,6]", "model.generator.depth=2", "model.discriminator.halvings=1")
+    overrides = ("model.generator.network.width=[12,8,6]", "model.generator.network.depth=2", "model.discriminator.halvings=1")
     model = small("sngan", *overrides, "model.discriminator.depth=2", "model.discriminator.width=[6,8]")
     assert model.generator.seed_shape == (12, 8, 8)
     assert [(block.first.in_channels, block.first.out_channels) for block in model.generator.blocks] == [(12, 8), (8, 6)]
@@ -65,7 +65,7 @@ def test_width_and_depth_are_arguments():
 
 @pytest.mark.parametrize("side, at, g_after, d_after", [(28, 16, 0, 0), (32, 16, 1, 0), (32, 8, 0, 1), (64, 16, 1, 1)])
 def test_attention_stands_at_the_largest_side_that_fits(side, at, g_after, d_after):
-    overrides = (f"model.generator.attention={at}", f"model.discriminator.attention={at}")
+    overrides = (f"model.generator.network.attention={at}", f"model.discriminator.attention={at}")
     model = small("biggan", *overrides, shape=(1, side, side))
     for network, after in ((model.generator, g_after), (model.discriminator, d_after)):
         assert [i for i, layer in enumerate(network.attend) if isinstance(layer, SelfAttention)] == [after]
@@ -155,7 +155,7 @@ def test_each_model_hears_its_class_once_it_learns(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_one_hot_mixture_is_its_class_and_others_lie_between(name):
-    model = small(name, "model.ema=0").eval()
+    model = small(name, "model.options.ema=0").eval()
     open_ears(model.generator)
     z, one_hot = torch.randn(4, model.latent), F.one_hot(LABELS, 10).float()
     torch.testing.assert_close(model.decode(z, one_hot), model.decode(z, LABELS))
@@ -217,15 +217,15 @@ def test_a_penalty_of_ds_gradient_can_be_trained():
 @pytest.mark.parametrize(
     "name, overrides, words",
     [
-        ("biggan", ["model.generator.attention=7"], "attention=7.*8, 16, 32"),
+        ("biggan", ["model.generator.network.attention=7"], "attention=7.*8, 16, 32"),
         ("biggan", ["model.discriminator.attention=4"], "attention=4.*16, 8, 8, 8"),
-        ("sngan", ["model.generator.width=[8,8]"], r"width=\[8, 8\].*4 of them"),
+        ("sngan", ["model.generator.network.width=[8,8]"], r"width=\[8, 8\].*4 of them"),
         ("sngan", ["model.discriminator.width=0"], "positive"),
         ("sngan", ["model.discriminator.depth=1"], "model.discriminator.depth=1 .*model.discriminator.halvings"),
         ("sngan", ["model.discriminator.halvings=6"], "set halvings to a number"),
-        ("sngan", ["model.generator.depth=6"], "set depth to a number"),
-        ("dcgan", ["model.generator.depth=0"], "set depth to a number"),
-        ("dcgan", ["model.generator.init=kaiming"], "init.*not kaiming"),
+        ("sngan", ["model.generator.network.depth=6"], "set depth to a number"),
+        ("dcgan", ["model.generator.network.depth=0"], "set depth to a number"),
+        ("dcgan", ["model.generator.network.init=kaiming"], "init.*not kaiming"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(name, overrides, words):

@@ -71,7 +71,7 @@ def test_projection_is_an_inner_product_with_the_features():
     h = net.down.layers(x)
     w, v = net.head.linear, net.head.project.weight.T  # (F,), (classes, F)
     torch.testing.assert_close(net(x, LABELS), h @ w.weight[0] + w.bias + (h * v[LABELS]).sum(1))
-    torch.testing.assert_close(net.judge(x, LABELS), (net(x, LABELS), h))
+    torch.testing.assert_close(net.logits_and_features(x, LABELS), (net(x, LABELS), h))
     assert not torch.allclose(net(x, LABELS), net(x, LABELS.flip(0)))
 
 

@@ -1,10 +1,10 @@
-"""Batch norm whose gain and bias depend on the condition."""
+"""Batch norm and instance norm whose gain and bias depend on the condition."""
 
 import pytest
 import torch
 from torch import nn
 
-from condgen.nets.norms import ConditionalBatchNorm
+from condgen.nets.norms import ConditionalBatchNorm, ConditionalInstanceNorm
 
 
 def trained(width: int) -> ConditionalBatchNorm:
@@ -66,3 +66,13 @@ def test_the_maps_learn_from_the_first_step():
     norm.zero_grad()
     norm(images().float(), torch.randn(6, 3)).pow(3).sum().backward()
     assert norm.bias.weight.grad.abs().max() > 0
+
+
+def test_instance_norm_sets_mean_and_deviation_of_each_image_by_its_style():
+    torch.manual_seed(0)
+    norm = ConditionalInstanceNorm(3, 2)
+    nn.init.normal_(norm.gain.weight)
+    nn.init.normal_(norm.bias.weight)
+    y = norm(torch.randn(2, 3, 8, 8) * 5 + 2, torch.eye(2))
+    torch.testing.assert_close(y.mean((2, 3)), norm.bias.weight.T, atol=1e-5, rtol=0)
+    torch.testing.assert_close(y.std((2, 3), correction=0), (1 + norm.gain.weight.T).abs(), atol=1e-3, rtol=1e-3)

@@ -17,10 +17,10 @@ GREY = (1, 28, 28)
 PLAIN = ["~model.discriminator.norm", "+model.discriminator.norm=null"]
 SMOOTH = [
     *PLAIN,
-    "~model.generator.norm",
-    "+model.generator.norm=null",
-    "model.generator.dropout=0",
-    "model.generator.init=null",
+    "~model.generator.network.norm",
+    "+model.generator.network.norm=null",
+    "model.generator.network.dropout=0",
+    "model.generator.network.init=null",
 ]
 RATE = 0.1
 SGD = [
@@ -32,7 +32,7 @@ SGD += [f"~model.{player}_optimizer.{key}" for player in ("generator", "discrimi
 
 def small(*overrides, shape=GREY, condition=None):
     """Build pix2pix with narrow networks."""
-    widths = ("model.generator.width=8", "model.discriminator.width=8")
+    widths = ("model.generator.network.width=8", "model.discriminator.width=8")
     return make_model("model=pix2pix", *widths, *overrides, shape=shape, condition=condition or Inpaint(shape))
 
 
@@ -55,7 +55,7 @@ def test_shapes_and_every_weight_learns(make, side, inner):
     model, (x, c) = small(shape=shape, condition=condition), pairs(condition, shape)
     images = model.generator(torch.randn(4, model.latent), c)
     assert images.shape == x.shape and images.abs().max() <= 1 and model.generator.inner[1:] == (inner, inner)
-    logits, h = model.discriminator.judge(images, c)
+    logits, h = model.discriminator.logits_and_features(images, c)
     assert logits.shape == (4, (side // 4 - 1) ** 2) and h.shape == (4, model.discriminator.head.features)
     logits.square().sum().backward()
     for network in (model.generator, model.discriminator):
@@ -114,7 +114,7 @@ def test_one_update_of_both_by_hand():
     condition = Inpaint(GREY)
     data = [pairs(condition)]
     ((x, c),) = data
-    model, twin = (small(*SMOOTH, *SGD, "model.terms.l1.weight=7", condition=condition) for _ in range(2))
+    model, twin = (small(*SMOOTH, *SGD, "model.regularizers.l1.weight=7", condition=condition) for _ in range(2))
     fit(model, data, log_every_n_steps=1)
     g, d = twin.generator, twin.discriminator
     z = torch.randn(4, 64, generator=keyed_generator(0, "noise", 0, 0))
@@ -133,7 +133,7 @@ def test_one_update_of_both_by_hand():
 def test_pieces_give_the_same_update():
     condition = Edges(GREY)
     data = [pairs(condition)]
-    whole, pieces = (small(*SMOOTH, *SGD, f"model.accumulate={n}", condition=condition) for n in (1, 2))
+    whole, pieces = (small(*SMOOTH, *SGD, f"model.alternation.micro_batches={n}", condition=condition) for n in (1, 2))
     for model in (whole, pieces):
         fit(model, data, log_every_n_steps=1)
     torch.testing.assert_close(weights(pieces.generator), weights(whole.generator))
@@ -169,11 +169,14 @@ def test_the_slope_is_that_of_the_mean_over_patches():
 @pytest.mark.parametrize(
     "overrides, words",
     [
-        (["model.fake_condition=random"], "fake_condition=batch"),
+        (["model.alternation.fake_condition=random"], "fake_condition=batch"),
         (["discriminator_augment=diffaugment"], "discriminator_augment=none"),
         ([*PLAIN, "regularizer=consistency"], "model.regularizers.consistency=null"),
-        (["model.terms.l1.weight=-1"], "at least 0"),
-        (["model.terms.l1={_target_: torch.nn.L1Loss}", "~model.terms.l1.weight"], "not a loss of condgen.losses.paired"),
+        (["model.regularizers.l1.weight=-1"], "at least 0"),
+        (
+            ["model.regularizers.l1={_target_: torch.nn.L1Loss}", "~model.regularizers.l1.weight"],
+            "not a loss of condgen.losses.paired",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(overrides, words):
@@ -183,7 +186,7 @@ def test_what_cannot_be_is_refused(overrides, words):
 
 
 def test_terms_need_the_conditions_of_the_batch():
-    term = "+model.terms.l1={_target_: condgen.losses.paired.L1, weight: 1.0}"
+    term = "+model.regularizers.l1={_target_: condgen.losses.paired.L1, weight: 1.0}"
     assert isinstance(make_model("model=cgan_mlp", term).terms, nn.ModuleDict)
     with pytest.raises(CondgenError, match="fake_condition=batch"):
-        make_model("model=cgan_mlp", term, "model.fake_condition=random")
+        make_model("model=cgan_mlp", term, "model.alternation.fake_condition=random")

@@ -55,7 +55,7 @@ def test_shapes(shape, condition):
     raw = wake(g)(z, c)
     assert raw.shape == (4, *shape) and raw.abs().max() > 1  # in training unbounded
     torch.testing.assert_close(g.eval()(z, c), raw.clamp(-1, 1))
-    logits, h = d.judge(images(shape), c)
+    logits, h = d.logits_and_features(images(shape), c)
     assert logits.shape == (4,) and h.shape == (4, d.head.features) == (4, 8)
 
 
@@ -218,7 +218,7 @@ def test_a_penalty_of_ds_gradient_can_be_trained():
 
 def test_the_published_model_learns_to_tell_and_to_fool():
     """A step of each player lowers its own loss, and all of its weights have a gradient once branches are awake."""
-    model = make_model("model=r3gan", "model.generator.width=8", "model.discriminator.width=8", shape=COLOUR)
+    model = make_model("model=r3gan", "model.generator.network.width=8", "model.discriminator.width=8", shape=COLOUR)
     g, d = wake(model.generator), wake(model.discriminator)
     assert set(model.regularizers.keys()) == {"r1", "r2"} and model.regularizers["r1"].weight == 0.05
     z, x = torch.randn(4, model.latent, generator=torch.Generator().manual_seed(0)), images()
@@ -252,7 +252,7 @@ def test_it_has_the_parameters_of_the_authors_networks():
     d = 3 * 768 + 8 * block + 768 * 4 * 4 + 768 * 768 + 10 * 768
     assert (g, d) == (20_781_952, 21_280_512)
     with torch.device("meta"):
-        model = make_model("experiment=cifar10_r3gan", "model.ema=0", shape=COLOUR)
+        model = make_model("experiment=cifar10_r3gan", "model.options.ema=0", shape=COLOUR)
     counts = [sum(p.numel() for p in network.parameters()) for network in (model.generator, model.discriminator)]
     assert counts == [g, d + 768 + 1]  # w and b of the head are ours
 

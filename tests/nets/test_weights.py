@@ -16,7 +16,7 @@ from condgen.nets.weights import LAYERS, initialize, normalize_spectra
 from condgen.training.base import evaluating
 from condgen.training.ema import EMA
 
-SMALL = ("model.generator.width=16", "model.discriminator.width=16", "model.discriminator_steps=1")
+SMALL = ("model.generator.network.width=16", "model.discriminator.width=16", "model.alternation.discriminator_steps=1")
 PETS = ClassLabel(["frog", "ship", "toad"])
 
 
@@ -79,7 +79,7 @@ def test_without_init_nothing_changes_and_an_unknown_one_is_refused():
 
 def test_the_xavier_of_residual_branches_has_twice_the_variance():
     """GlorotUniform(sqrt(2)) for c1 and c2, GlorotUniform() elsewhere (gen_models/resblocks.py of the authors)."""
-    block = make_model("model=sngan", "model.generator.width=64", shape=(3, 32, 32)).generator.blocks[0]
+    block = make_model("model=sngan", "model.generator.network.width=64", shape=(3, 32, 32)).generator.blocks[0]
     for layer, variance in ((block.first, 2 * 2 / (9 * 128)), (block.second, 2 * 2 / (9 * 128)), (block.shortcut, 2 / 128)):
         assert layer.weight.var().item() == pytest.approx(variance, rel=0.05)
 
@@ -113,7 +113,7 @@ def test_the_largest_singular_value_is_one():
 
 @torch.no_grad()
 def test_a_transposed_kernel_is_normalized_by_its_outputs():
-    generator = make_model("model=dcgan", *SMALL, "model.generator.spectral_norm=true", shape=(1, 28, 28)).generator
+    generator = make_model("model=dcgan", *SMALL, "model.generator.network.spectral_norm=true", shape=(1, 28, 28)).generator
     for _ in range(100):
         generator(torch.randn(4, 100), torch.arange(4))
     used, learned = spectra(generator)
@@ -152,9 +152,9 @@ def test_the_average_has_weights_and_vectors_of_its_own():
         ema.update(1)
         with evaluating(net):
             expected = net(z, labels)
-        assert torch.equal(ema.network(z, labels), expected)
+        assert torch.equal(ema.average.network(z, labels), expected)
         net(z, labels)  # moves u, v and the running statistics
-        assert torch.equal(ema.network(z, labels), expected)
+        assert torch.equal(ema.average.network(z, labels), expected)
 
 
 def test_a_resumed_run_has_the_same_bits_and_loads(tmp_path):

@@ -1,4 +1,7 @@
-"""Flow matching: a known distribution is recovered, per condition; solvers have their order; guidance is the formula."""
+"""Flow matching: a known distribution is recovered, per condition; solvers have their order; guidance is the formula.
+
+What it shares with the other families of one network is in test_single_network.py.
+"""
 
 import os
 import signal
@@ -7,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 from command import condgen
-from condgen.training.ode import integrate
-from recipes import batches, fit, make_model, same, weights
+from recipes import batches, fit, make_model
 from scipy import stats
 from test_resume import assert_same, outcome
 
 from condgen.callbacks.interrupt import Interrupt
 from condgen.conditions import ClassLabel, Inpaint, NoCondition
 from condgen.errors import CondgenError
+from condgen.generators.ode import integrate
 from condgen.randomness import generator
 from condgen.spaces import Points
 from condgen.training.times import LogitNormal, Uniform, stratified
@@ -55,9 +58,9 @@ def distance(samples: torch.Tensor, label: int) -> float:
 @pytest.fixture(scope="module")
 def learned() -> Any:
     """A velocity field that was trained on the mixtures."""
-    model = small("model.drop=0.2", condition=TWO, space=Points())
+    model = small("model.generator.condition_dropout=0.2", condition=TWO, space=Points())
     fit(model, [mixture(512, seed) for seed in range(1200)])
-    return model.eval()
+    return model.eval_generator
 
 
 # --- mathematics ---
@@ -72,10 +75,10 @@ def test_a_conditional_mixture_is_recovered(learned):
 
 def test_without_its_condition_it_draws_from_all(learned):
     """The null's field carries noise to the mixture of both classes."""
-    z = learned.prior(3000, generator(0, "null"))
+    z = learned.latents(3000, generator(0, "null"))
     asked, dropped = torch.zeros(3000, dtype=torch.int64), torch.ones(3000, dtype=torch.bool)
     with torch.inference_mode():
-        samples = integrate(lambda x, t: learned.wanted(x, torch.full((3000,), t), asked, dropped), z, 20, "heun")
+        samples = integrate(lambda x, t: learned.network(x, torch.full((3000,), t), asked, dropped), z, 20, "heun")
     nearest = torch.cdist(samples, CENTRES.flatten(0, 1)).argmin(1)
     shares = torch.bincount(nearest, minlength=4) / 3000
     assert (shares - SHARES.flatten() / 2).abs().max() < 0.05
@@ -108,11 +111,11 @@ def test_the_loss_is_that_of_the_formula():
     x, condition = batches(1)[0]
     noise, u = torch.randn(4, 1, 28, 28), torch.tensor([0.1, 0.4, 0.5, 0.9])
     drawn = {"noise": noise, "times": u, "dropped": torch.tensor([0.05, 0.2, 0.3, 0.01])}
-    losses = model.path_losses(model.network, (x, condition), lambda of, purpose: drawn[purpose], LogitNormal(), 0.1)
+    losses = model.path_losses(model.generator, (x, condition), lambda of, purpose: drawn[purpose], LogitNormal(), 0.1)
     for i, dropped in enumerate([True, False, False, True]):
         t = torch.sigmoid(torch.special.ndtri(u[i]))
         on_path = (1 - t) * noise[i] + t * x[i]
-        v = model.network(on_path[None], t[None], condition[i : i + 1], torch.tensor([dropped]))[0]
+        v = model.generator.network(on_path[None], t[None], condition[i : i + 1], torch.tensor([dropped]))[0]
         torch.testing.assert_close(losses[i], (v - (x[i] - noise[i])).square().mean(), rtol=1e-4, atol=1e-5)
 
 
@@ -120,28 +123,28 @@ def test_the_loss_is_that_of_the_formula():
 
 
 def test_guidance_of_one_is_no_guidance(learned):
-    assert "guidance" not in learned.knobs
+    assert "guidance" not in learned.sampling
     plain = learned.sample(seed=2, count=20)
-    learned.tune(guidance=3.0)
-    assert learned.knobs["guidance"] == 3.0 and not torch.equal(learned.sample(seed=2, count=20), plain)
-    learned.tune(guidance=1.0)
-    assert torch.equal(learned.sample(seed=2, count=20), plain) and "guidance" not in learned.knobs
+    learned.set_sampling(guidance=3.0)
+    assert learned.sampling["guidance"] == 3.0 and not torch.equal(learned.sample(seed=2, count=20), plain)
+    learned.set_sampling(guidance=1.0)
+    assert torch.equal(learned.sample(seed=2, count=20), plain) and "guidance" not in learned.sampling
 
 
 def test_guidance_goes_from_the_null_through_what_is_asked_for(learned):
     x, t, condition = torch.randn(6, 2), torch.full((6,), 0.3), torch.tensor([0, 1] * 3)
     no, yes = torch.zeros(6, dtype=torch.bool), torch.ones(6, dtype=torch.bool)
-    asked, null = learned.wanted(x, t, condition, no), learned.wanted(x, t, condition, yes)
+    asked, null = learned.network(x, t, condition, no), learned.network(x, t, condition, yes)
     for scale in (0.5, 2.5):
-        learned.tune(guidance=scale)
+        learned.set_sampling(guidance=scale)
         torch.testing.assert_close(learned.guided(x, t, condition), null + scale * (asked - null), rtol=1e-4, atol=1e-5)
-    learned.tune()
+    learned.set_sampling()
     assert torch.equal(learned.guided(x, t, condition), asked) and not torch.allclose(asked, null)
 
 
 @pytest.mark.parametrize("model", ["flow_points", "flow_matching"])
 def test_what_is_dropped_is_not_seen(model):
-    network = make_model(f"model={model}", "model.network.signal=16").network
+    network = make_model(f"model={model}", "model.generator.network.signal=16").generator.network
     for parameter in network.parameters():  # the U-Net's last layers start at zero
         torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
     x, t = torch.randn(1, 1, 28, 28).expand(2, -1, -1, -1), torch.full((2,), 0.5)
@@ -160,7 +163,12 @@ def test_what_is_dropped_is_not_seen(model):
 def filler() -> Any:
     """A small U-Net that learned to fill holes in images of one shade."""
     condition, shape = Inpaint((1, 8, 8)), (1, 8, 8)
-    settings = ("model.network.widths=[16,16]", "model.network.signal=16", "model.drop=0.2", "model.optimizer.lr=5e-3")
+    settings = (
+        "model.generator.network.widths=[16,16]",
+        "model.generator.network.signal=16",
+        "model.generator.condition_dropout=0.2",
+        "model.optimizer.lr=5e-3",
+    )
     model = make_model("model=flow_matching", *settings, shape=shape, condition=condition)
     stream = torch.Generator().manual_seed(0)
     data = []
@@ -168,7 +176,7 @@ def filler() -> Any:
         x = (torch.rand(64, 1, 1, 1, generator=stream) * 1.6 - 0.8).expand(-1, *shape)
         data.append((x, condition.make(x, torch.rand(64, 2, generator=stream))))
     fit(model, data)
-    return model.eval()
+    return model.eval_generator
 
 
 def test_holes_are_filled_from_what_is_known_and_that_stays_exactly(filler):
@@ -177,31 +185,31 @@ def test_holes_are_filled_from_what_is_known_and_that_stays_exactly(filler):
     condition = filler.condition.make(x, torch.rand(32, 2, generator=torch.Generator().manual_seed(1)))
     known = condition[:, 1:] > 0
     for guidance in (1.0, 1.5):
-        filler.tune(guidance=guidance)
+        filler.set_sampling(guidance=guidance)
         samples = filler.sample(condition)
         assert torch.equal(samples[known], x[known])
         error, unknowing = ((samples - of)[~known].abs().mean() for of in (x, x.roll(8, dims=0)))
         assert error < 0.2 and unknowing > 3 * error, guidance
-    filler.tune()
+    filler.set_sampling()
 
 
 def test_guidance_leads_away_from_any_image(filler):
     x, t = torch.randn(6, 1, 8, 8), torch.full((6,), 0.3)
     condition = filler.condition.make(torch.full((6, 1, 8, 8), 0.5), torch.rand(6, 2))
     no, yes = torch.zeros(6, dtype=torch.bool), torch.ones(6, dtype=torch.bool)
-    asked, null = filler.wanted(x, t, condition, no), filler.wanted(x, t, condition, yes)
-    filler.tune(guidance=2.0)
+    asked, null = filler.network(x, t, condition, no), filler.network(x, t, condition, yes)
+    filler.set_sampling(guidance=2.0)
     torch.testing.assert_close(filler.guided(x, t, condition), null + 2 * (asked - null), rtol=1e-4, atol=1e-4)
-    filler.tune()
+    filler.set_sampling()
     assert not torch.allclose(asked, null, atol=0.05)
-    torch.testing.assert_close(null, filler.wanted(x, t, condition.flip(0), yes))  # it sees none
+    torch.testing.assert_close(null, filler.network(x, t, condition.flip(0), yes))  # it sees none
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_conditions_are_dropped_as_often_as_asked(share):
-    model = small(f"model.drop={share}")
+    model = small(f"model.generator.condition_dropout={share}")
     seen: list[torch.Tensor] = []
-    model.network.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[3]))
+    model.generator.network.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[3]))
     fit(model, batches(4, size=500))
     dropped = torch.cat(seen).float()
     assert len(dropped) == 2000 and dropped.mean().item() == pytest.approx(share, abs=0.04)
@@ -211,72 +219,26 @@ def test_conditions_are_dropped_as_often_as_asked(share):
 # --- training ---
 
 
-def test_the_average_follows_each_update_and_is_what_samples_come_from():
-    model = small("model.ema=0.5")
-    average = weights(model.network)
-    update = model.optimizer_step
-
-    def watched(*arguments: Any, **options: Any) -> None:
-        update(*arguments, **options)
-        decay = min(0.5, (2 + model.global_step) / (11 + model.global_step))
-        for mine, newest in zip(average, weights(model.network), strict=True):
-            mine.lerp_(newest, 1 - decay)
-
-    model.optimizer_step = watched
-    fit(model, batches(4))
-    for mine, kept in zip(average, weights(model.ema.network), strict=True):
-        torch.testing.assert_close(kept, mine)
-    assert model.weights == "ema" and not same(weights(model.ema.network), weights(model.network))
-    drawn = model.sample(3, 2)
-    model.averaged = False
-    assert model.weights == "raw" and not torch.allclose(model.sample(3, 2), drawn)
-
-
-def test_the_rate_falls_until_the_end():
-    model, seen = small(), []
-    step = model.training_step
-
-    def watched(*arguments: Any) -> Any:
-        loss = step(*arguments)
-        seen.append(model.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss
-
-    model.training_step = watched
-    fit(model, batches(4), max_epochs=2, max_steps=6)
-    assert seen == pytest.approx([5e-3 * (1 + torch.cos(torch.tensor(torch.pi * i / 6)).item()) / 2 for i in range(6)])
-
-
-def test_clipping_bounds_the_update():
-    free, clipped = (small("model.optimizer._target_=torch.optim.SGD", "~model.optimizer.betas", clip) for clip in CLIPS)
-    before = weights(free.network)
-    for model, bound in ((free, None), (clipped, 1e-3)):
-        fit(model, batches(1))
-        moved = torch.stack([(a - b).norm() for a, b in zip(weights(model.network), before, strict=True)]).norm() / 5e-3
-        assert moved > 1e-2 if bound is None else moved.item() == pytest.approx(bound, rel=1e-2)
-
-
-CLIPS = ("model.gradient_clip=null", "model.gradient_clip=1e-3")
-
-
-def test_validation_is_a_mean_over_samples_with_the_same_noise_in_every_epoch():
-    model = small("model.optimizer.lr=0")
+def test_validation_is_a_mean_over_samples_at_uniform_times_with_nothing_dropped():
+    times = "model.times={_target_: condgen.training.times.LogitNormal, mean: 2.0, deviation: 0.1}"
+    model = small("model.optimizer.lr=0", "model.generator.condition_dropout=0.9", times)
     (x, condition), *_ = batches(1, size=5)
     val = [(x[:4], condition[:4]), (x[4:], condition[4:])]
-    first, second = (fit(model, batches(1), val).callback_metrics["val/loss"].item() for _ in range(2))
-    assert first == second
+    found = fit(model, batches(1), val).callback_metrics["val/loss"].item()
     losses = []
     for i, batch in enumerate(val):
 
         def draw(of: Any, purpose: str, i: int = i, size: int = len(batch[0])) -> torch.Tensor:
             return of(size, generator(0, "validation " + purpose, i))
 
-        losses.append(model.path_losses(model.ema.network, batch, draw, Uniform(), 0.0).detach())
-    assert [len(some) for some in losses] == [4, 1] and torch.cat(losses).mean().item() == pytest.approx(first, rel=1e-5)
+        losses.append(model.path_losses(model.ema.average, batch, draw, Uniform(), 0.0).detach())
+    assert [len(some) for some in losses] == [4, 1] and found == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, monkeypatch):
+    """By the real commands: rate, average and curves go on where they stood."""
     run = ("train", "experiment=none", "model=flow_points", "data=ring", "data.source.samples=400", "trainer=cpu")
-    run = (*run, "data.batch_size=16", "trainer.max_epochs=2", "trainer.log_every_n_steps=6", "model.gradient_clip=1")
+    run = (*run, "data.batch_size=16", "trainer.max_epochs=2", "trainer.log_every_n_steps=6", "model.options.warmup=15")
     assert condgen(*run, f"hydra.run.dir={tmp_path / 'whole'}", cwd=tmp_path).code == 0
     after_batch = Interrupt.on_train_batch_end
 
@@ -299,44 +261,41 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("model", ["flow_points", "flow_matching"])
 def test_samples_do_not_depend_on_how_they_are_batched(model):
-    network = make_model(f"model={model}", "model.steps=2")
-    fit(network, batches(2))
-    network.eval()
-    z, condition = network.prior(6, torch.Generator().manual_seed(0)), torch.arange(6)
+    training = make_model(f"model={model}", "model.generator.steps=2", shape=(1, 8, 8))
+    fit(training, batches(2, shape=(1, 8, 8)))
+    field = training.eval_generator
+    z, condition = field.latents(6, torch.Generator().manual_seed(0)), torch.arange(6)
     for scale in (1.0, 2.0):
-        network.tune(guidance=scale)
+        field.set_sampling(guidance=scale)
         with torch.inference_mode():
-            whole = network.decode(z, condition)
-            parts = [network.decode(z[rows], condition[rows]) for rows in (slice(0, 1), slice(1, 4), slice(4, 6))]
+            whole = field.decode(z, condition)
+            parts = [field.decode(z[rows], condition[rows]) for rows in (slice(0, 1), slice(1, 4), slice(4, 6))]
         torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-4, atol=1e-5)
 
 
-def test_knobs_choose_solver_and_steps():
-    model = small().eval()
+def test_options_choose_solver_and_steps():
+    field = small().generator.eval()
     calls: list[float] = []
-    model.ema.network.register_forward_pre_hook(lambda module, arguments: calls.append(arguments[1][0].item()))
-    for sampler, steps, times in (("euler", 2, [0, 0.5]), ("midpoint", 2, [0, 0.25, 0.5, 0.75]), ("heun", 1, [0, 1])):
+    field.network.register_forward_pre_hook(lambda module, arguments: calls.append(arguments[1][0].item()))
+    for solver, steps, times in (("euler", 2, [0, 0.5]), ("midpoint", 2, [0, 0.25, 0.5, 0.75]), ("heun", 1, [0, 1])):
         calls.clear()
-        model.tune(sampler=sampler, steps=steps)
-        model.sample(3)
-        assert calls == times and model.knobs == {"sampler": sampler, "steps": steps}
-    model.tune()
-    assert model.knobs == {"sampler": "heun", "steps": 20}  # a figure says it
+        field.set_sampling(solver=solver, steps=steps)
+        field.sample(3)
+        assert calls == times and field.sampling == {"solver": solver, "steps": steps}
+    field.set_sampling()
+    assert field.sampling == {"solver": "heun", "steps": 20}  # a figure says it
 
 
 @pytest.mark.parametrize(
     "overrides, words",
     [
         (["loss=bce"], "choose loss=velocity"),
-        (["model.drop=1"], r"\[0, 1\)"),
-        (["model.ema=-0.1"], r"\[0, 1\)"),
-        (["model.gradient_clip=0"], "gradient_clip must be positive"),
-        (["model.steps=0"], "steps must be a positive number"),
-        (["model.steps=2.5"], "steps must be a whole number"),
-        (["model.sampler=leapfrog"], "sampler must be euler, midpoint, heun, not leapfrog"),
-        (["model.guidance=-1"], "guidance must be a positive number"),
-        (["model.guidance=2", "model.drop=0"], "model.drop=0"),
-        (["model.optimizer.lr=-1"], "model.optimizer"),
+        (["model.generator.condition_dropout=1"], r"\[0, 1\)"),
+        (["model.generator.steps=0"], "steps must be a positive number"),
+        (["model.generator.steps=2.5"], "steps must be a whole number"),
+        (["model.generator.solver=leapfrog"], "solver must be euler, midpoint, heun, not leapfrog"),
+        (["model.generator.guidance=-1"], "guidance must be a positive number"),
+        (["model.generator.guidance=2", "model.generator.condition_dropout=0"], "model.generator.condition_dropout=0"),
         (["model.times={_target_: condgen.training.times.LogitNormal, deviation: 0}"], "deviation must be positive"),
     ],
 )
@@ -346,10 +305,10 @@ def test_what_cannot_be_is_refused(overrides, words):
 
 
 def test_nothing_to_be_guided_from_is_refused():
-    model = small("condition=none", condition=NoCondition())
-    assert model.sample(count=3).shape == (3, 1, 28, 28)
+    field = small("condition=none", condition=NoCondition()).generator
+    assert field.sample(count=3).shape == (3, 1, 28, 28)
     with pytest.raises(CondgenError, match="unconditional"):
-        model.tune(guidance=2.0)
-    assert "guidance" not in model.knobs
-    with pytest.raises(CondgenError, match="sampler must be a name"):
-        model.tune(sampler=3)
+        field.set_sampling(guidance=2.0)
+    assert "guidance" not in field.sampling
+    with pytest.raises(CondgenError, match="solver must be a name"):
+        field.set_sampling(solver=3)

@@ -8,7 +8,10 @@ from recipes import batches, fit, make_model, same, weights
 from torch import nn
 
 from condgen.conditions import NoCondition
+from condgen.errors import CondgenError
 from condgen.randomness import generator as keyed_generator
+from condgen.training.alternation import Alternation
+from condgen.training.counts import Counts
 
 PLAYERS = ("generator", "discriminator")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -33,9 +36,9 @@ def test_a_cgan_mlp():
     model = make_model("model=cgan_mlp")
     assert size(model.generator) == 110 * 128 + 128 + 128 * 256 + 256 + 256 * 784 + 784 == linears(110, 128, 256, 784)
     assert size(model.discriminator) == linears(784 + 10, 256, 128, 1)
-    assert kinds(model.generator) == kinds(model.discriminator) == ["Linear", "ReLU", "Linear", "ReLU"]
+    assert kinds(model.generator.network) == kinds(model.discriminator) == ["Linear", "ReLU", "Linear", "ReLU"]
     assert type(model.loss).__name__ == "BCE" and model.loss.scale == 1 and model.ema is None
-    assert not model.generator_first and model.reuse_fake and model.fake_condition == "batch"
+    assert model.alternation == Alternation()
 
 
 def test_b_cgan_embedding():
@@ -44,22 +47,22 @@ def test_b_cgan_embedding():
     assert size(model.generator) == 10 * 10 + linears(110, 128, 256, 512, 1024, 1024) + norms
     assert size(model.discriminator) == 10 * 10 + linears(1024 + 10, 512, 512, 512, 1)
     dressed = ["Linear", "BatchNorm1d", "LeakyReLU"]
-    assert kinds(model.generator) == ["Linear", "LeakyReLU", *dressed, *dressed, *dressed]
+    assert kinds(model.generator.network) == ["Linear", "LeakyReLU", *dressed, *dressed, *dressed]
     dropped = ["Linear", "Dropout", "LeakyReLU"]
     assert kinds(model.discriminator) == ["Linear", "LeakyReLU", *dropped, *dropped]
-    assert {layer.eps for layer in model.generator.trunk.layers if isinstance(layer, nn.BatchNorm1d)} == {0.8}
+    assert {layer.eps for layer in model.generator.network.trunk.layers if isinstance(layer, nn.BatchNorm1d)} == {0.8}
     assert {layer.p for layer in model.discriminator.trunk.layers if isinstance(layer, nn.Dropout)} == {0.4}
-    assert {layer.negative_slope for layer in model.generator.trunk.layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
+    assert {layer.negative_slope for layer in model.generator.network.trunk.layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
     assert type(model.loss).__name__ == "LSGAN" and model.loss.scale == 0.5
-    assert model.generator_first and model.reuse_fake and model.fake_condition == "random"
+    assert model.alternation == Alternation(order="generator_first", fake_condition="random")
 
 
 def test_d_gan_mlp():
     model = make_model("model=gan_mlp", condition=NoCondition())
     assert size(model.generator) == linears(100, 256, 512, 1024, 784) + 2 * (256 + 512 + 1024)
     assert size(model.discriminator) == linears(784, 512, 256, 1)
-    assert kinds(model.generator) == ["Linear", "LeakyReLU", "BatchNorm1d"] * 3
-    assert {layer.momentum for layer in model.generator.trunk.layers if isinstance(layer, nn.BatchNorm1d)} == {0.2}
+    assert kinds(model.generator.network) == ["Linear", "LeakyReLU", "BatchNorm1d"] * 3
+    assert {layer.momentum for layer in model.generator.network.trunk.layers if isinstance(layer, nn.BatchNorm1d)} == {0.2}
 
 
 @pytest.mark.parametrize(
@@ -79,40 +82,74 @@ def test_the_published_optimizers(name, shape, betas):
         assert {id(p) for p in group["params"]} == {id(p) for p in network.parameters()}
 
 
-# --- the turns ---
+# --- who moves when ---
+
+
+@pytest.mark.parametrize(
+    "options, players",
+    [
+        ({}, ["DG", "DG", "DG"]),
+        ({"order": "generator_first"}, ["GD", "GD", "GD"]),
+        ({"discriminator_steps": 3}, ["D", "D", "DG"]),
+        ({"discriminator_steps": 2, "order": "generator_first"}, ["D", "GD", "D"]),
+    ],
+)
+def test_who_is_updated_on_a_batch(options, players):
+    named = {"D": "discriminator", "G": "generator"}
+    assert [Alternation(**options).players(i) for i in range(3)] == [[named[p] for p in batch] for batch in players]
+
+
+@pytest.mark.parametrize("pieces, sizes", [(1, [7]), (2, [3, 4]), (3, [2, 2, 3]), (7, [1] * 7), (9, [1] * 7)])
+def test_micro_batches_are_the_batch_in_even_pieces(pieces, sizes):
+    rows = [list(range(7))[piece] for piece in Alternation(micro_batches=pieces).pieces(7)]
+    assert [len(piece) for piece in rows] == sizes and [row for piece in rows for row in piece] == list(range(7))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"discriminator_steps": 0}, "discriminator_steps must be at least 1, not 0"),
+        ({"micro_batches": 0}, "micro_batches must be at least 1, not 0"),
+        ({"order": "both"}, "order must be discriminator_first or generator_first, not both"),
+        ({"fake_condition": "all"}, "fake_condition must be batch or random, not all"),
+    ],
+)
+def test_an_alternation_that_cannot_be(options, words):
+    with pytest.raises(CondgenError, match=rf"model\.alternation\.{words}"):
+        Alternation(**options)
 
 
 class Witness:
-    """Records each player's turn: its name, the games it was given, and whether the other one's weights stayed."""
+    """Records each update: the player, its micro-batches, and whether the other one's weights stayed."""
 
     def __init__(self, model):
-        self.turns, self.made = [], []
+        self.updates, self.made = [], []
         for name, other in (("discriminator", model.generator), ("generator", model.discriminator)):
             mine = getattr(model, name)
-            setattr(model, f"{name}_step", self.watch(name, getattr(model, f"{name}_step"), mine, other))
-        games = model.games
+            setattr(model, f"update_{name}", self.watch(name, getattr(model, f"update_{name}"), mine, other))
+        micro_batches = model.micro_batches
 
         def watched(*arguments, **options):
-            for game in games(*arguments, **options):
-                self.made.append(game)
-                yield game
+            for micro_batch in micro_batches(*arguments, **options):
+                self.made.append(micro_batch)
+                yield micro_batch
 
-        model.games = watched
+        model.micro_batches = watched
 
-    def watch(self, name, step, mine, other):
-        def watched(games):
+    def watch(self, name, update, mine, other):
+        def watched(micro_batches):
             before = weights(mine), weights(other)
-            listed = list(games)
-            result = step(listed)
+            listed = list(micro_batches)
+            result = update(listed)
             assert not same(before[0], weights(mine)), f"{name} did not move"
             assert same(before[1], weights(other)), f"{name} moved the other player"
-            self.turns.append((name, listed))
+            self.updates.append((name, listed))
             return result
 
         return watched
 
     def names(self):
-        return [name for name, _ in self.turns]
+        return [name for name, _ in self.updates]
 
 
 def test_each_player_moves_only_itself_discriminator_first():
@@ -122,54 +159,55 @@ def test_each_player_moves_only_itself_discriminator_first():
     trainer = fit(model, data)
     assert witness.names() == ["discriminator", "generator"] * 3 and trainer.global_step == 3
     for i, (x, condition) in enumerate(data):
-        (game,), (again,) = witness.turns[2 * i][1], witness.turns[2 * i + 1][1]
-        assert torch.equal(game.x, x) and torch.equal(game.condition, condition) and torch.equal(game.asked, condition)
-        assert again is game and game.share == 1
+        (one,), (again,) = witness.updates[2 * i][1], witness.updates[2 * i + 1][1]
+        assert torch.equal(one.real, x) and torch.equal(one.condition, condition)
+        assert torch.equal(one.fake_condition, condition) and again is one and one.share == 1
     assert len(witness.made) == 3
 
 
 def test_generator_first():
-    model = make_model("model=cgan_mlp", "model.order=generator_first")
+    model = make_model("model=cgan_mlp", "model.alternation.order=generator_first")
     witness = Witness(model)
     fit(model, batches(2))
     assert witness.names() == ["generator", "discriminator"] * 2
-    assert witness.turns[0][1][0] is witness.turns[1][1][0]
+    assert witness.updates[0][1][0] is witness.updates[1][1][0]
 
 
 @pytest.mark.parametrize("order", ["generator_first", "discriminator_first"])
 def test_a_new_fake_batch_for_the_second_player(order):
-    model = make_model("model=cgan_mlp", f"model.order={order}", "model.reuse_fake=false")
+    model = make_model("model=cgan_mlp", f"model.alternation.order={order}", "model.alternation.reuse_fake=false")
     witness = Witness(model)
     fit(model, batches(1))
-    first, second = (game for _, (game,) in witness.turns)
+    first, second = (one for _, (one,) in witness.updates)
     assert len(witness.made) == 2 and not torch.equal(first.fake, second.fake)
-    assert [game.fake.requires_grad for game in (first, second)] == [name == "generator" for name in witness.names()]
+    assert [one.fake.requires_grad for one in (first, second)] == [name == "generator" for name in witness.names()]
 
 
 def test_random_conditions_for_the_fakes():
-    model = make_model("model=cgan_mlp", "model.fake_condition=random")
+    model = make_model("model=cgan_mlp", "model.alternation.fake_condition=random")
     witness = Witness(model)
     data = [(x, torch.full((64,), 3)) for x, _ in batches(2, size=64)]
     fit(model, data)
-    for _, (game,) in witness.turns:
-        assert len(game.asked.unique()) == 10 and (game.condition == 3).all()  # of 64 draws
-    assert not torch.equal(witness.turns[0][1][0].asked, witness.turns[2][1][0].asked)
+    for _, (one,) in witness.updates:
+        assert len(one.fake_condition.unique()) == 10 and (one.condition == 3).all()  # of 64 draws
+    assert not torch.equal(witness.updates[0][1][0].fake_condition, witness.updates[2][1][0].fake_condition)
 
 
 def test_two_discriminator_steps_halve_the_updates():
-    model = make_model("model=cgan_mlp", "model.discriminator_steps=2", "model.ema=0.9")
+    model = make_model("model=cgan_mlp", "model.alternation.discriminator_steps=2", "model.options.ema=0.9")
     witness = Witness(model)
     trainer = fit(model, batches(6))
     assert witness.names() == ["discriminator", "discriminator", "generator"] * 3
-    assert trainer.global_step == 3  # counts the generator's updates
-    assert len({id(games[0]) for name, games in witness.turns if name == "discriminator"}) == 6
+    assert trainer.global_step == model.counts.updates == 3  # the generator's
+    assert model.counts == Counts(updates=3, batches=6, epochs=1)
+    assert len({id(seen[0]) for name, seen in witness.updates if name == "discriminator"}) == 6
 
 
 def test_max_steps_counts_the_generators_updates():
-    model = make_model("model=cgan_mlp", "model.discriminator_steps=2")
+    model = make_model("model=cgan_mlp", "model.alternation.discriminator_steps=2")
     witness = Witness(model)
     trainer = fit(model, batches(12), max_steps=2, max_epochs=-1)
-    assert trainer.global_step == 2 and witness.names().count("generator") == 2
+    assert trainer.global_step == model.counts.updates == 2 and witness.names().count("generator") == 2
 
 
 SGD = [f"model.{player}_optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: 0.1}}" for player in PLAYERS]
@@ -200,53 +238,41 @@ def test_one_update_against_autograd_by_hand():
     torch.testing.assert_close(weights(model.generator), weights(g))
 
 
-# --- a batch in pieces ---
+# --- a batch in micro-batches ---
 
 
-@pytest.mark.parametrize("options", [(), ("model.reuse_fake=false", "model.fake_condition=random", "loss=relativistic")])
+@pytest.mark.parametrize(
+    "options", [(), ("model.alternation.reuse_fake=false", "model.alternation.fake_condition=random", "loss=relativistic")]
+)
 def test_accumulated_gradients_are_those_of_the_whole_batch(options):
     """Also with what is drawn for each sample: augmentation, and the points of the gradient penalty."""
     drawn = ("model=cgan_mlp", "regularizer=[r1,gp]", "discriminator_augment=diffaugment", "auxiliary=acgan", *options, *SGD)
-    whole, pieces = (make_model(*drawn, f"model.accumulate={n}") for n in (1, 3))
+    whole, pieces = (make_model(*drawn, f"model.alternation.micro_batches={n}") for n in (1, 3))
     witness = Witness(pieces)
     for model in (whole, pieces):
         fit(model, batches(3, size=7))
-    assert [len(game.x) for game in witness.turns[0][1]] == [2, 2, 3] and len(witness.made) == 3 * 2 * 3
+    assert [len(piece.real) for piece in witness.updates[0][1]] == [2, 2, 3] and len(witness.made) == 3 * 2 * 3
     torch.testing.assert_close(weights(pieces), weights(whole), rtol=1e-4, atol=1e-6)
     assert pieces.latest == pytest.approx(whole.latest, rel=1e-4)
-
-
-def test_more_pieces_than_samples_are_as_many_as_these():
-    whole, pieces = (make_model("model=cgan_mlp", f"model.accumulate={n}", *SGD) for n in (1, 9))
-    for model in (whole, pieces):
-        fit(model, batches(1))
-    torch.testing.assert_close(weights(pieces), weights(whole), rtol=1e-4, atol=1e-6)
 
 
 # --- the average ---
 
 
 def test_samples_come_from_the_average():
-    model = make_model("model=cgan_mlp", "model.ema=0.9")
+    model = make_model("model=cgan_mlp", "model.options.ema=0.9")
     fit(model, batches(3))
-    assert not same(weights(model.generator), weights(model.ema.network))
+    assert not same(weights(model.generator), weights(model.ema.average.network))
     z = torch.randn(2, 100, generator=torch.Generator().manual_seed(5))
-    expected = model.ema.network(z, torch.tensor([3, 3]))
-    torch.testing.assert_close(model.sample(3, 2, generator=torch.Generator().manual_seed(5)), expected)
+    expected = model.ema.average.network(z, torch.tensor([3, 3]))
+    assert model.eval_generator is model.ema.average and model.weights == "ema"
+    torch.testing.assert_close(model.eval_generator.sample(3, 2, generator=torch.Generator().manual_seed(5)), expected)
 
 
 def test_sampling_does_not_disturb_training():
     model = make_model("model=cgan_embedding", shape=(1, 32, 32))
     model.train()
     before = [tensor.clone() for tensor in model.state_dict().values()]
-    model.sample("0-9", 2)
+    model.generator.sample("0-9", 2)
     assert all(module.training for module in model.modules())
     assert all(torch.equal(a, b) for a, b in zip(before, model.state_dict().values(), strict=True))
-
-
-def test_two_runs_with_one_seed_are_one():
-    first, second, other = (make_model("model=cgan_conv", seed=seed) for seed in (1, 1, 2))
-    for model in (first, second, other):
-        torch.manual_seed(id(model) % 1000)  # the global state must not matter
-        fit(model, batches(3))
-    assert same(weights(first), weights(second)) and not same(weights(first), weights(other))

@@ -1,19 +1,24 @@
 """What a GAN can be given besides a loss: regularizers and augmentation of what D sees; what cannot work is refused."""
 
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 from recipes import batches, fit, make_model, weights
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from condgen.errors import CondgenError
-from condgen.losses.adversarial import Wasserstein
+from condgen.losses.adversarial import BCE, Wasserstein
+from condgen.losses.paired import L1
+from condgen.losses.regularizers import R1, R2, Consistency, GradientPenalty, LeCam
 from condgen.randomness import generator as keyed_generator
+from condgen.training.alternation import Alternation
 from condgen.training.gan_checks import check_regularizers
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+SMALL = (1, 8, 8)
+NARROW = ("model.generator.network.width=4", "model.discriminator.width=4")
 RATE = 0.1
 SGD = [
     f"model.{player}_optimizer={{_target_: torch.optim.SGD, _partial_: true, lr: {RATE}}}"
@@ -42,13 +47,13 @@ class Eye:
 
     def __init__(self, model):
         self.seen = []
-        judge = model.judge
+        discriminate = model.discriminate
 
         def watched(*arguments):
             self.seen.append(arguments)
-            return judge(*arguments)
+            return discriminate(*arguments)
 
-        model.judge = watched
+        model.discriminate = watched
 
 
 # --- the objectives ---
@@ -62,12 +67,12 @@ def test_one_update_with_r1_by_hand():
     fake = g(noise(), condition).detach()
     loss = -d(x, condition).sigmoid().log().mean() - (1 - d(fake, condition).sigmoid()).log().mean()
     point = x.clone().requires_grad_()
-    slopes = torch.autograd.grad(d(point, condition).sum(), point, create_graph=True)[0]
-    squares = sum(slope.square().sum() for slope in slopes) / 4
+    gradients = torch.autograd.grad(d(point, condition).sum(), point, create_graph=True)[0]
+    squares = sum(gradient.square().sum() for gradient in gradients) / 4
     descend(d, loss + 3 / 2 * squares)
     torch.testing.assert_close(weights(model.discriminator), weights(d))
     assert model.latest["penalty_r1"] == pytest.approx(squares.item() / 2, rel=1e-5)
-    assert model.latest["loss_d"] == pytest.approx(loss.item(), rel=1e-5)  # the game alone
+    assert model.latest["loss_d"] == pytest.approx(loss.item(), rel=1e-5)  # the adversarial loss alone
     assert trainer.global_step == 1
 
 
@@ -93,31 +98,32 @@ def test_only_a_paired_loss_pays_for_real_logits(loss, passes):
 
 def test_regularizers_are_added_up_and_recorded_by_their_names():
     names = ["r1", "r2", "gp", "lecam", "consistency"]
-    model = make_model("model=cgan_conv", f"regularizer=[{','.join(names)}]")
-    fit(model, batches(2))
+    model = make_model("model=cgan_conv", *NARROW, f"regularizer=[{','.join(names)}]", shape=SMALL)
+    fit(model, batches(2, shape=SMALL))
     assert model.latest.keys() == {"loss_d", "loss_g", *(f"penalty_{name}" for name in names)}
     assert all(value > 0 for name, value in model.latest.items() if name.startswith("penalty"))
-    fit(without := make_model("model=cgan_conv", "regularizer=[r1,r2]", "model.regularizers.r1=null"), batches(1))
+    without = make_model("model=cgan_conv", *NARROW, "regularizer=[r1,r2]", "model.regularizers.r1=null", shape=SMALL)
+    fit(without, batches(1, shape=SMALL))
     assert without.latest.keys() == {"loss_d", "loss_g", "penalty_r2"}
 
 
 def gradients(*overrides):
-    """D's gradient in each of twelve turns, three epochs, on one batch, while D stands still."""
+    """D's gradient in each of twelve updates, three epochs, on one batch, while D stands still."""
     model = make_model("model=cgan_mlp", *overrides, *SGD, "model.discriminator_optimizer.lr=0")
     found: list[torch.Tensor] = []
 
-    def note(parameters, largest):
+    def note(parameters):
         listed = list(parameters)
         if listed[0] is next(model.discriminator.parameters()):
             found.append(torch.cat([p.grad.flatten() for p in listed]))
 
-    with patch("condgen.training.gan.clip", note):
-        fit(model, batches(1) * 4, max_epochs=3)
+    model.clip = note
+    fit(model, batches(1) * 4, max_epochs=3)
     return torch.stack(found), model.latest["penalty_r1"] if overrides else 0
 
 
 def test_lazy_regularization_has_the_mean_of_the_eager_one():
-    """One turn in three, three times as much; turns are counted through epochs."""
+    """One update in three, three times as much; they are counted through epochs."""
     plain, _ = gradients()
     eager, value = gradients("regularizer=r1", "model.regularizers.r1.weight=100")
     lazy, same_value = gradients("regularizer=r1", "model.regularizers.r1.weight=100", "model.regularizers.r1.every=3")
@@ -157,11 +163,10 @@ def test_the_generator_learns_through_the_augmentation():
     seen = twin.augment(g(noise(), condition), uniform("augment generator", 7))
     descend(g, -d(seen, condition).sigmoid().log().mean())
     torch.testing.assert_close(weights(model.generator), weights(g))
-    assert model.sample(3).shape == (1, 1, 28, 28)
 
 
 def test_penalties_are_of_the_discriminator_behind_its_augmentation():
-    """The slope by x of D(T(x)): where T cuts out, it is 0."""
+    """The gradient of D(T(x)) by x: where T cuts out, it is 0."""
     model = make_model(
         "model=cgan_mlp", "regularizer=r1", "discriminator_augment=diffaugment", "model.discriminator_optimizer.lr=0"
     )
@@ -170,34 +175,77 @@ def test_penalties_are_of_the_discriminator_behind_its_augmentation():
     fit(model, [(x, condition)], log_every_n_steps=1)
     point = x.clone().requires_grad_()
     seen = model.augment(point, uniform("augment real", 7))
-    (slope,) = torch.autograd.grad(twin(seen, condition).sum(), point)
-    assert model.latest["penalty_r1"] == pytest.approx(slope.square().sum().item() / 8, rel=1e-4)
+    (gradient,) = torch.autograd.grad(twin(seen, condition).sum(), point)
+    assert model.latest["penalty_r1"] == pytest.approx(gradient.square().sum().item() / 8, rel=1e-4)
 
 
 # --- what they must work with ---
 
 
-def test_a_compiled_discriminator_can_be_penalized(monkeypatch):
-    """What torch.compile makes cannot be differentiated twice: penalties pass by it, everything else does not."""
-    compile_anything, compiled = torch.compile, []
+class Compiled(torch.autograd.Function):
+    """What torch.compile returns in one respect: its gradient has no gradient of its own."""
 
-    def quickly(what: Any, mode: str | None = None, **options: Any) -> Any:
-        compiled.append(mode)
-        return compile_anything(what, backend="aot_eager")  # the part of the compiler that differentiates
+    @staticmethod
+    def forward(context, value):
+        return value.clone()
 
-    monkeypatch.setattr(torch, "compile", quickly)
-    overrides = ("model=cgan_mlp", "regularizer=[r1,gp]", "loss=wasserstein")
-    models = [make_model(*overrides, f"model.compile={compile}") for compile in ("true", "false")]
+    @staticmethod
+    @once_differentiable
+    def backward(context, gradient):
+        return gradient.clone()
+
+
+def compiled_and_plain(monkeypatch, compiler, *overrides):
+    """Train a model whose D is compiled by ``compiler`` and one whose D is not; return both and the modes asked for."""
+    modes = []
+
+    def compile_anything(what: Any, mode: str | None = None, **options: Any) -> Any:
+        modes.append(mode)
+        return compiler(what)
+
+    monkeypatch.setattr(torch, "compile", compile_anything)
+    models = [make_model("model=cgan_mlp", *overrides, f"model.options.compile={mode}") for mode in ("true", "false")]
     for model in models:
         fit(model, batches(2))
-    assert len(compiled) == 2 and set(compiled) == {None}
-    torch.testing.assert_close(*map(weights, models), rtol=1e-3, atol=1e-5)
-    assert models[0].latest == pytest.approx(models[1].latest, rel=1e-3)
+    return *models, modes
+
+
+def test_penalties_pass_by_what_is_compiled(monkeypatch):
+    """Where a second derivative is asked of what torch.compile makes, there is none; losses and augmentation go through it."""
+    passes = []
+
+    def compiler(what):
+        def fast(*arguments):
+            passes.append(arguments)
+            found = what(*arguments)
+            return Compiled.apply(found) if isinstance(found, torch.Tensor) else tuple(map(Compiled.apply, found))
+
+        return fast
+
+    compiled, plain, modes = compiled_and_plain(monkeypatch, compiler, "regularizer=[r1,r2,gp]", "loss=wasserstein")
+    assert len(passes) == 2 * 3 and modes == [None, None]  # on each batch: one of G, and one of D in each player's update
+    torch.testing.assert_close(weights(compiled.discriminator), weights(plain.discriminator))
+    torch.testing.assert_close(weights(compiled.generator), weights(plain.generator))
+
+
+@pytest.mark.slow
+def test_a_compiled_discriminator_can_be_penalized(monkeypatch):
+    """By the part of the compiler that differentiates; without C++."""
+    real = torch.compile
+    compiled, plain, modes = compiled_and_plain(
+        monkeypatch, lambda what: real(what, backend="aot_eager"), "regularizer=[r1,gp]", "loss=wasserstein"
+    )
+    assert len(modes) == 2 and set(modes) == {None}
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-3, atol=1e-5)
+    assert compiled.latest == pytest.approx(plain.latest, rel=1e-3)
 
 
 def test_penalties_in_bf16():
-    model = make_model("regularizer=[r1,gp,lecam]", "discriminator_augment=diffaugment")
-    fit(model, batches(3), precision="bf16-mixed")
+    """Real samples are float32, D's logits bf16: penalties are of the former."""
+    model = make_model(
+        "model=cgan_conv", *NARROW, "regularizer=[r1,gp,lecam]", "discriminator_augment=diffaugment", shape=SMALL
+    )
+    fit(model, batches(2, shape=SMALL), precision="bf16-mixed")
     assert all(tensor.isfinite().all() for tensor in weights(model)) and model.latest["penalty_gp"] > 0
 
 
@@ -212,16 +260,14 @@ def test_penalties_in_bf16():
         (["loss=wasserstein", "regularizer=gp", "model.regularizers.gp.weight=0"], ["Wasserstein", "regularizer=gp"]),
         (["loss=wasserstein", "regularizer=gp", "discriminator_augment=ada"], ["ADA", "discriminator_augment=diffaugment"]),
         (["loss=relativistic", "discriminator_augment=ada"], ["ADA", "RelativisticPaired"]),
-        (["+model.regularizers.l2={_target_: torch.nn.Identity}"], ["model.regularizers.l2", "Identity"]),
+        (["+model.regularizers.l2={_target_: torch.nn.Identity}"], ["model.regularizers.l2", "Identity, not a regularizer"]),
+        (["model.generator.latent=0"], ["model.generator.latent", "at least 1"]),
+        (["loss=velocity"], ["adversarial loss", "loss=bce"]),
         (
             ["model.discriminator_augment={_target_: condgen.augment.images.Flip}"],
             ["discriminator_augment", "Flip", "DiffAugment"],
         ),
-        (["regularizer=r1", "model.regularizers.r1.every=0"], ["model.regularizers", "R1", "every"]),
-        (["regularizer=r1", "model.regularizers.r1.weight=-1"], ["model.regularizers", "R1", "weight"]),
         (["discriminator_augment=diffaugment", "model.discriminator_augment.cutout=2"], ["discriminator_augment", "0..1"]),
-        (["model.gradient_clip=0"], ["model.gradient_clip", "positive"]),
-        (["model.decay={_target_: condgen.training.schedules.Cosine, start: 1}"], ["model.decay", "start"]),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(overrides, words):
@@ -231,17 +277,28 @@ def test_what_cannot_work_is_refused_in_a_sentence(overrides, words):
     assert all(word in sentence for word in words) and sentence.endswith(".") and "\n" not in sentence, sentence
 
 
-def test_penalties_on_the_slope_are_refused_with_batch_norm():
-    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-    for name in ("r1", "r2", "gp"):
-        model = make_model("model=cgan_mlp", f"regularizer={name}")
-        with pytest.raises(CondgenError, match=f"model.regularizers.{name} needs D's gradient by each sample, and batch norm"):
-            check_regularizers(model.regularizers, model.loss, network)
-    check_regularizers(make_model("regularizer=[lecam,consistency]").regularizers, model.loss, network)
+BATCH_NORM = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+FREE = Alternation()
+
+
+@pytest.mark.parametrize("name, make", [("r1", R1), ("r2", R2), ("gp", GradientPenalty)])
+def test_penalties_on_ds_gradient_are_refused_with_batch_norm(name, make):
+    with pytest.raises(CondgenError, match=rf"model\.regularizers\.{name} needs D's gradient by each sample, and batch norm"):
+        check_regularizers({name: make()}, BCE(), BATCH_NORM, FREE)
+
+
+def test_other_regularizers_stand_beside_batch_norm():
+    given = {"lecam": LeCam(), "consistency": Consistency([]), "l1": L1(), "gp": None}
+    assert check_regularizers(given, BCE(), BATCH_NORM, FREE).keys() == {"lecam", "consistency", "l1"}
 
 
 def test_spectral_norm_bounds_a_wasserstein_critic():
     network = nn.Sequential(torch.nn.utils.parametrizations.spectral_norm(nn.Linear(4, 1)))
-    check_regularizers({}, Wasserstein(), network)
-    with pytest.raises(CondgenError, match="bound its slope"):
-        check_regularizers({}, Wasserstein(), nn.Linear(4, 1))
+    check_regularizers({}, Wasserstein(), network, FREE)
+    with pytest.raises(CondgenError, match="bound its gradient"):
+        check_regularizers({}, Wasserstein(), nn.Linear(4, 1), FREE)
+
+
+def test_distances_need_the_conditions_of_the_batch():
+    with pytest.raises(CondgenError, match=r"model\.regularizers\.l1 .* model\.alternation\.fake_condition=batch"):
+        check_regularizers({"l1": L1()}, BCE(), nn.Linear(4, 1), Alternation(fake_condition="random"))

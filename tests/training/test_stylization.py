@@ -1,19 +1,26 @@
-"""Style transfer: what it learns in a few steps, what it is asked, what it refuses."""
+"""Style transfer: what it learns in a few steps, what it is asked, what it refuses.
+
+What it shares with the other families of one network is in test_single_network.py.
+"""
 
 import numpy as np
 import pytest
 import torch
 from command import condgen
 from PIL import Image
-from recipes import fit, make_model, same, weights
+from recipes import fit, make_model
 
 from condgen.conditions import Photo, Styles, Together
 from condgen.errors import CondgenError
-from condgen.nets.norms import ConditionalInstanceNorm
 
 SHAPE = (3, 16, 16)
 STYLES = Together(Styles(["stripes", "checks", "dots", "waves", "mosaic"]), Photo(SHAPE))
-SMALL = ("model=stylization", "model.network.width=8", "model.network.blocks=1", "model.network.kernel=3")
+SMALL = (
+    "model=stylization",
+    "model.generator.network.width=8",
+    "model.generator.network.blocks=1",
+    "model.generator.network.kernel=3",
+)
 
 
 def batches(count, size=8):
@@ -28,44 +35,28 @@ def small(*overrides):
     return make_model(*SMALL, *overrides, shape=SHAPE, condition=STYLES)
 
 
-def test_instance_norm_sets_mean_and_deviation_of_each_image_by_its_style():
-    torch.manual_seed(0)
-    norm = ConditionalInstanceNorm(3, 2)
-    torch.nn.init.normal_(norm.gain.weight)
-    torch.nn.init.normal_(norm.bias.weight)
-    y = norm(torch.randn(2, 3, 8, 8) * 5 + 2, torch.eye(2))
-    torch.testing.assert_close(y.mean((2, 3)), norm.bias.weight.T, atol=1e-5, rtol=0)
-    torch.testing.assert_close(y.std((2, 3), correction=0), (1 + norm.gain.weight.T).abs(), atol=1e-3, rtol=1e-3)
-
-
 def test_its_objective_falls():
-    model = small("model.optimizer.lr=1e-2")
+    model = small("model.optimizer.lr=2e-2")
     model.setup()
-    (_, condition), *_ = data = list(batches(40))
+    (_, condition), *_ = data = list(batches(20))
     with torch.no_grad():
-        before = model.terms(condition)["loss"].mean()
+        before = model.terms(model.generator.network, condition)["loss"].mean()
     fit(model, data)
     with torch.no_grad():
-        after = model.terms(condition)["loss"].mean()
+        after = model.terms(model.generator.network, condition)["loss"].mean()
     assert after < 0.8 * before
 
 
 def test_the_same_photo_differs_by_style_and_nothing_is_random():
     model = small()
-    fit(model, list(batches(3)))
+    fit(model, list(batches(2)))
+    drawing = model.generator
     photo = torch.rand(*SHAPE) * 2 - 1
     asked = STYLES.ask("style=0-4", photo)
-    drawn = model.sample(asked, seed=0)
-    assert drawn.shape == (5, *SHAPE) and torch.equal(drawn, model.sample(asked, seed=1))
+    drawn = drawing.sample(asked, seed=0)
+    assert drawn.shape == (5, *SHAPE) and torch.equal(drawn, drawing.sample(asked, seed=1))
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
     assert STYLES.describe(asked)[2] == "style=dots"
-
-
-def test_the_same_seed_trains_the_same_weights():
-    runs = [small() for _ in range(2)]
-    for model in runs:
-        fit(model, list(batches(3)))
-    assert same(*(weights(model) for model in runs))
 
 
 @pytest.mark.parametrize(
@@ -73,12 +64,14 @@ def test_the_same_seed_trains_the_same_weights():
     [
         (["loss=bce"], "loss=perceptual"),
         (["model.styles=[stripes]"], "condition.said.styles"),
-        (["model.optimizer.lr=-1"], "model.optimizer"),
     ],
 )
 def test_what_does_not_fit_is_refused(overrides, message):
     with pytest.raises(CondgenError, match=message):
         small(*overrides)
+
+
+def test_a_condition_without_an_image_is_refused():
     with pytest.raises(CondgenError, match="condition=style"):
         make_model(*SMALL, shape=SHAPE)
 
