@@ -1,7 +1,9 @@
 """The ``condgen`` command. ``train`` is Hydra's own command line; the others are plain and typed."""
 
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,12 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from condgen.errors import CondgenError
+from condgen.signals import interruptible
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+DEFECT = 70
+"""The exit status of a defect of the program's, EX_SOFTWARE of sysexits.h."""
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback()
-def condgen() -> None:
+def condgen(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
     """Train, measure and sample conditional generators."""
 
 
@@ -121,25 +128,63 @@ def status(
 
 def main() -> None:
     """Run the command; a mistake of the user's ends in one sentence and status 1, or 128 + n for signal n."""
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] or ["--help"]
     if "-sc" in arguments[:2] or "--shell-completion" in arguments[:2]:
         answer_shell(arguments)
         return
-    status = reporting(lambda: app(prog_name="condgen", standalone_mode=True))
+    debug = "--debug" in arguments
+    sys.argv = [sys.argv[0], *(argument for argument in arguments if argument != "--debug")]
+    with interruptible():
+        status = reporting(lambda: app(sys.argv[1:], prog_name="condgen", standalone_mode=False), debug)
     sys.exit(status)
 
 
-def reporting(command: Callable[[], Any]) -> int:
-    """Run ``command`` and return its exit status; tell a `CondgenError` in one sentence on stderr."""
+def reporting(command: Callable[[], Any], debug: bool = False) -> int:
+    """Run ``command`` and return its exit status: the one boundary that every error reaches.
+
+    A `CondgenError`, a misused option, and what the system refuses end in one sentence on stderr and status 1; whatever nobody
+    foresaw ends in one sentence, a file for a report and status `DEFECT`. With ``debug`` the traceback comes first.
+    """
     try:
-        command()
-    except CondgenError as error:
-        print(f"condgen: {error}", file=sys.stderr)
-        return 128 + error.signum if hasattr(error, "signum") else 1
+        status = command()
+        return status if isinstance(status, int) else 0
     except KeyboardInterrupt:
         print("condgen: interrupted.", file=sys.stderr)
         return 130
-    return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        said = told(error)
+        print(f"condgen: {said or defect(error)}", file=sys.stderr)
+        return DEFECT if said is None else 128 + error.signum if hasattr(error, "signum") else 1
+
+
+def told(error: Exception) -> str | None:
+    """Return the sentence about an error that is no defect of the program's, None for one that is."""
+    if isinstance(error, CondgenError):
+        return str(error)
+    if isinstance(error, typer.exceptions.TyperException):
+        text = error.format_message() if hasattr(error, "format_message") else ""
+        return f"{text.rstrip('.').replace(chr(10), ' ')}; condgen --help says what there is." if text else None
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        size = re.search(r"tried to allocate (\d+) bytes", text)
+        much = f", {int(size[1]) / 1e9:,.1f} GB at once" if size else ""
+        return f"There is not enough memory for what was asked{much}: ask for less."
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename} cannot be used" if error.filename else "The system refused"
+        return f"{place} ({error.strerror})."
+    return None
+
+
+def defect(error: Exception) -> str:
+    """Write down what a report needs, and return the sentence that says where."""
+    from condgen.crash import write_crash
+
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".: ")
+    file = write_crash(error)
+    where = f"attach {file} to a report" if file else "run it again with --debug for a report"
+    return f"This should not have happened, and is a defect of condgen ({what}): {where}."
 
 
 def answer_shell(arguments: list[str]) -> None:

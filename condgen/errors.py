@@ -4,8 +4,8 @@
 class CondgenError(ValueError):
     """A mistake in what was asked for, told in one sentence: what is wrong, where, and what would be right.
 
-    Commands print the sentence alone and exit with a non-zero status; every other exception keeps its traceback,
-    because it is a defect of the program.
+    Commands print the sentence alone and exit with a non-zero status; every other exception is a defect of the program, whose
+    traceback goes into a file for a report (`condgen.crash`).
     """
 
 

@@ -1,14 +1,15 @@
 """``condgen evaluate``: the figures of a checkpoint, or of images that other code has drawn."""
 
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
@@ -16,17 +17,47 @@ from torch import Tensor
 from condgen.config.build import build
 from condgen.config.compose import explain
 from condgen.config.folder import conf_dir
+from condgen.config.validate import check_node, check_section
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
+from condgen.files import require_writable
 from condgen.generators.base import Generator
+from condgen.images import BROKEN
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
-from condgen.metrics.evaluator import FEWEST, Evaluator
+from condgen.metrics.evaluator import FEWEST, Enough, Evaluator
 from condgen.metrics.features import Features
 from condgen.metrics.record import Record
-from condgen.metrics.results import name_of, save
+from condgen.metrics.results import name_of, save, table
 from condgen.resume import changed, stored
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.spaces import Images
+from condgen.types import Positive, PositiveInt
+
+GROUPS = ("data", "extractor", "condition")
+"""What conf/evaluate.yaml chooses; the rest of it are keys."""
+
+
+class Sampling(TypedDict, total=False):
+    """How samples are drawn for a measurement, where otherwise than in training."""
+
+    truncation: Positive | None
+    temperature: Positive | None
+    standing: PositiveInt | None
+    guidance: Positive | None
+    steps: PositiveInt | None
+    solver: str | None
+
+
+class Measuring(TypedDict, total=False):
+    """The keys of a measurement, conf/evaluate.yaml."""
+
+    split: Literal["val", "test"]
+    samples: Enough | None
+    likelihood: PositiveInt | None
+    suite: str | Sequence[str]
+    seed: int
+    weights: Literal["ema", "raw"]
+    sampling: Sampling
 
 
 def evaluate(
@@ -58,6 +89,8 @@ def evaluate(
             )
     run = checkpoint.resolve().parent.parent if checkpoint else None
     config = settings(target, run if run and (run / "config.yaml").is_file() else None, overrides, trust)
+    home = (run or Path("outputs")) / "evaluation"
+    require_writable(out or home)
     evaluator = Evaluator(
         build("extractor", config["extractor"]), build("data", config["data"]), config["split"], config["seed"]
     )
@@ -92,8 +125,11 @@ def evaluate(
         source=source,
         step=step,
     )
-    folder = out or (run or Path("outputs")) / "evaluation" / name_of(record)
-    save(folder, record, evaluator, images, features, model)
+    folder = out or home / name_of(record)
+    try:
+        save(folder, record, evaluator, images, features, model)
+    except (CondgenError, OSError) as error:  # a full disk: what took minutes is at least told
+        raise CondgenError(f"{error}\nThe figures:\n{table(record)}") from error
     return record, folder
 
 
@@ -116,13 +152,9 @@ def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) 
                 + ("data=mnist." if name == "data" else "extractor=mnist-cnn, the extractor that looks at the images.")
             )
     config = changed(config, deep)
-    for name in ("seed", "samples", "likelihood"):
-        if type(config[name]) is not int and (config[name] is not None or name == "seed"):
-            raise CondgenError(f"{name} must be a whole number, not {config[name]}.")
-    if config["likelihood"] is not None and config["likelihood"] < 1:
-        raise CondgenError(f"likelihood={config['likelihood']} must be at least 1 draw, or null to measure none.")
-    if config["weights"] not in ("ema", "raw"):
-        raise CondgenError(f"weights={config['weights']} must be ema or raw.")
+    check_section("", {name: value for name, value in config.items() if name not in GROUPS}, Measuring)
+    for name in GROUPS:
+        check_node(name, config[name])
     return dict(config)
 
 
@@ -163,7 +195,10 @@ def read_images(path: Path, evaluator: Evaluator) -> tuple[Tensor, Tensor | None
     if len(images) < FEWEST:
         raise CondgenError(f"{path} holds {len(images)} images: at least {FEWEST} are needed for figures that mean something.")
     if labels is not None and not bool(((labels >= 0) & (labels < max(1, len(classes)))).all()):
-        raise CondgenError(f"{path}: labels must lie in 0..{len(classes) - 1}, the classes of the data.")
+        wrong = int(((labels < 0) | (labels >= max(1, len(classes)))).nonzero()[0])
+        raise CondgenError(
+            f"{path}: labels must lie in 0..{len(classes) - 1}, the classes of the data, and label {wrong} is {labels[wrong]}."
+        )
     return images, labels
 
 
@@ -172,7 +207,7 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
     try:
         with np.load(path, allow_pickle=False) as file:
             images, labels = file["images"], file["labels"] if "labels" in file.files else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (*BROKEN, RuntimeError, MemoryError) as error:
         raise CondgenError(
             f"{path} could not be read: it must be an .npz with images, uint8 (N, H, W, C), and labels, (N,)."
         ) from error
@@ -182,8 +217,21 @@ def read_npz(path: Path) -> tuple[Tensor, Tensor | None]:
         raise CondgenError(f"{path}: images must be uint8 (N, H, W, C) with C = 1 or 3, not {images.dtype} {images.shape}.")
     if labels is not None and labels.shape != (len(images),):
         raise CondgenError(f"{path}: labels must be ({len(images)},), one for each image, not {labels.shape}.")
+    if labels is not None and not np.issubdtype(labels.dtype, np.integer):
+        raise CondgenError(
+            f"{path}: labels must be whole numbers, the places of classes from 0, not {labels.dtype}{such_as(labels)}."
+        )
     requested = None if labels is None or (labels == -1).all() else torch.from_numpy(labels.astype(np.int64))
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), requested
+
+
+def such_as(labels: NDArray[Any]) -> str:
+    """Return an example of labels that are wrong, the first that is no whole number."""
+    if not np.issubdtype(labels.dtype, np.floating) or not len(labels):
+        return ""
+    odd = labels != labels.round()
+    place = int(odd.argmax())
+    return f" (label {place} is {labels[place]})"
 
 
 def read_folder(path: Path, classes: list[str]) -> tuple[Tensor, Tensor]:

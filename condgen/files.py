@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import contextlib
 import json
 import os
 import tempfile
@@ -43,6 +44,28 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary != path:
             temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder in which no file could be made, before there is anything to write; leaves no trace.
+
+    Raises:
+        CondgenError: it, or one above, is a file, has a name that is too long, or may not be written to.
+    """
+    made: list[Path] = []
+    try:
+        for one in [*reversed(folder.parents), folder]:
+            if not one.is_dir():
+                one.mkdir()
+                made.append(one)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CondgenError(f"{folder} cannot be written to ({error.strerror}): choose another place.") from error
+    finally:
+        for one in reversed(made):
+            with contextlib.suppress(OSError):
+                one.rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:

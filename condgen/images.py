@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -17,8 +18,12 @@ from condgen.errors import CondgenError
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey, ITU-R BT.601."""
-BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error, zipfile.BadZipFile)
+BROKEN = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError),
+    *(struct.error, zlib.error, zipfile.BadZipFile),
+)
 """What Pillow and zipfile raise on files that are damaged."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused in a sentence where they are too large
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,17 @@ def decode(picture: Picture, size: int | None = None, channels: int | None = Non
         channels: 1 (grey) or 3 (colour); None: as it is.
 
     Raises:
-        CondgenError: the file is damaged, or holds more than 8 bits a channel.
+        CondgenError: the file is damaged, encrypted or too large, or holds more than 8 bits a channel.
     """
     try:
         with Image.open(io.BytesIO(picture.read())) as image:
             mode = image.mode
             pixels = np.array(image.convert("L" if mode in ("1", "L", "LA") else "RGB"))  # (H, W) or (H, W, 3)
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise CondgenError(f"{picture.name} has more than {most:.0f} megapixels: make it smaller.") from None
+    except RuntimeError as error:  # of zipfile
+        raise CondgenError(f"{picture.name} cannot be read: {str(error).rstrip('.')}.") from None
     except BROKEN as error:
         raise CondgenError(f"{picture.name} is not a readable image, it is corrupt or truncated ({error}).") from None
     if mode[0] in "IF":

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config.build import check_stored, plain, sentence
 from condgen.config.renamed import new_name
+from condgen.config.validate import check
 from condgen.errors import CondgenError
 from condgen.run.checkpoint import read, upgrade
 from condgen.run.directory import read_sessions, stored_status
@@ -45,6 +46,7 @@ def resume(directory: Path, overrides: list[str], trust: bool = False, source: s
     before = stored(directory, trust)
     refuse_unsaid(directory, before, overrides)
     config = relocated(changed(before, overrides), before["paths"]["output_dir"], str(directory))
+    check(config)
     if not trust:
         require_own_places(config, directory)
     path = directory / "checkpoints" / f"{source}.ckpt"

@@ -1,19 +1,26 @@
 """Samples of a trained model as files: one PNG, a folder of PNGs, or an .npz."""
 
 import csv
+import itertools
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from condgen.errors import CondgenError
-from condgen.files import replacing, save_png
-from condgen.generators.base import Generator
+from condgen.files import TEMPORARY, replacing, require_writable, save_png
+from condgen.generators.base import BLOCK, Generator
 from condgen.images import Picture, decode, opacity, resize
 from condgen.reporting.pictures import starts, walk
 from condgen.run.checkpoint import device_of, load
+from condgen.run.resources import require_disk, require_memory
 from condgen.spaces import Images, Space, to_float, to_uint8
 
 
@@ -35,7 +42,7 @@ def write_samples(
         checkpoint: a checkpoint or a run directory.
         out: ``*.png`` for a picture (of images a grid, a row for each condition where there are several; of points a scatter
             with a colour for each); ``*.npz`` for ``images``, uint8 (N, H, W, C), or ``points``, float32 (N, 2), and
-            ``labels``, what was asked for, (N,); else a folder of numbered PNGs with ``labels.csv``, of images only.
+            ``labels``, what was requested for, (N,); else a folder of numbered PNGs with ``labels.csv``, of images only.
         condition: see `Generator.sample`; None for every class.
         count: samples for each condition, or on the way from it to another one.
         seed: the same seed gives the same samples.
@@ -49,10 +56,7 @@ def write_samples(
     Raises:
         CondgenError: no such checkpoint, class or device; a folder that is not empty, or for points.
     """
-    if out.suffix not in (".png", ".npz", ""):
-        raise CondgenError(f"--out {out} must end in .png (a grid) or .npz, or be a folder (no ending).")
-    if not out.suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CondgenError(f"--out {out} exists already and is not an empty folder: choose another, nothing was overwritten.")
+    check_place(out)
     model = load(checkpoint, trust).to(device_of(device))
     model.set_sampling(**options)
     if not out.suffix and not isinstance(model.space, Images):
@@ -60,19 +64,63 @@ def write_samples(
         raise CondgenError(f"--out {out}: a folder is for images and {checkpoint} makes {kind}: write {out}.npz or {out}.png.")
     picture = None if image is None else read_picture(image, model.space)
     encoded = model.condition.ask(condition, picture)
+    require_room(model, out, encoded, count, walking=to is not None)
     if to is None:
         requested = model.requested(encoded, count, seed)
-        samples, names = model.sample(requested, seed=seed).cpu(), model.condition.describe(requested)
+        blocks = drawn(model, requested, seed, model.condition.describe)
     else:
         requested, samples, names = on_the_way(model, encoded, model.condition.ask(to, picture), count, seed)
+        blocks = iter([(samples, names)])
     if out.suffix == ".png":
+        samples = torch.cat([samples for samples, _ in blocks])
         if model.condition.image:
             samples, count = after_starts(model, requested, samples, count), count + 1
         save_png(out, model.space.grid(samples, model.space.layout(len(encoded), count)[1]))
     elif out.suffix == ".npz":
-        write_npz(out, *model.space.export(samples), requested)
+        write_npz(out, model.space, requested, (samples for samples, _ in blocks))
     else:
-        write_folder(out, to_uint8(samples), names)
+        write_folder(out, ((to_uint8(samples), names) for samples, names in blocks))
+
+
+def check_place(out: Path) -> None:
+    """Refuse a place where samples cannot be written or would overwrite others; raises CondgenError."""
+    if out.suffix not in (".png", ".npz", ""):
+        raise CondgenError(f"--out {out} must end in .png (a grid) or .npz, or be a folder (no ending).")
+    if out == Path():
+        raise CondgenError("--out needs a name: FILE.png, FILE.npz or a new folder.")
+    try:
+        there = out.lstat() and out.is_dir()
+    except FileNotFoundError:
+        require_writable(out.parent)
+        return
+    except OSError as error:
+        raise CondgenError(f"--out {out} cannot be used ({error.strerror}): choose another place.") from error
+    if out.suffix and there:
+        raise CondgenError(f"--out {out} is a folder: name a file in it.")
+    if not out.suffix and (not there or any(out.iterdir())):
+        raise CondgenError(f"--out {out} exists already and is not an empty folder: choose another, nothing was overwritten.")
+    require_writable(out.parent)
+
+
+def require_room(model: Generator, out: Path, encoded: Tensor, count: int, walking: bool) -> None:
+    """Refuse more samples than the disk, or for a picture the memory, has room for; raises CondgenError."""
+    total, values = len(encoded) * count, prod(model.space.shape)
+    what, remedy = f"{total:,} samples", "set --count lower, or --condition to fewer conditions"
+    kept = 8 * values if out.suffix == ".png" or walking else 0  # as numbers, and once more in the picture
+    require_memory(total * (3 * encoded[0].nbytes + kept), what, remedy)
+    value = 1 if isinstance(model.space, Images) else 4
+    each = max(4096, value * values) if not out.suffix else value * values + encoded[0].nbytes
+    require_disk(0 if out.suffix == ".png" else total * each, out, what, remedy)
+
+
+def drawn(
+    model: Generator, requested: Tensor, seed: int, name: Callable[[Tensor], list[str]]
+) -> Iterator[tuple[Tensor, list[str]]]:
+    """Yield what `Generator.sample` would draw (N, *shape), some samples at a time, with the names of their conditions."""
+    with tqdm(desc="drawing", total=len(requested), unit=" samples", leave=False, delay=2, disable=None) as bar:
+        for i, conditions in enumerate(torch.split(requested, BLOCK)):
+            yield model.sample_block(i, conditions, seed).cpu(), name(conditions)
+            bar.update(len(conditions))
 
 
 def after_starts(model: Generator, requested: Tensor, samples: Tensor, count: int) -> Tensor:
@@ -119,20 +167,46 @@ def read_picture(path: Path, space: Space) -> Tensor:
     return torch.cat([colours, to_float(resize(alpha[None], space.shape[1])[0])])
 
 
-def write_npz(path: Path, name: str, samples: Tensor, labels: Tensor) -> None:
-    """Write ``samples`` (N, ...) beside ``labels``; -1 where no class was asked for, and then ``conditions`` as encoded."""
-    arrays: dict[str, Any] = {name: samples.numpy(), "labels": labels.numpy()}
-    if labels.dim() > 1:
-        arrays["labels"] = np.full(len(samples), -1)
-        arrays |= {"conditions": labels.numpy()} if labels[0].numel() else {}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+def write_npz(path: Path, space: Space, requested: Tensor, blocks: Iterator[Tensor]) -> None:
+    """Write samples beside ``labels``; -1 where no class was requested for, and then ``conditions`` as encoded.
+
+    The file is what `numpy.savez` writes, though no more than a block of samples (B, *shape) is in memory.
+    """
+    labels = requested.numpy() if requested.dim() == 1 else np.full(len(requested), -1)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        first = next(blocks)
+        name, values = space.export(first)
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+            head = {"descr": values.numpy().dtype.str, "fortran_order": False, "shape": (len(requested), *values.shape[1:])}
+            np.lib.format.write_array_header_1_0(file, head)
+            for samples in itertools.chain([first], blocks):
+                file.write(space.export(samples)[1].contiguous().numpy().tobytes())
+        rest = {"labels": labels} | ({"conditions": requested.numpy()} if requested.dim() > 1 and requested[0].numel() else {})
+        for name, array in rest.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array)
 
 
-def write_folder(path: Path, images: Tensor, names: list[str]) -> None:
-    """Write numbered PNGs and ``labels.csv`` with the columns file and label."""
-    files = [f"{i:06d}.png" for i in range(len(images))]
-    for file, image in zip(files, images, strict=True):
-        save_png(path / file, image)
-    with replacing(path / "labels.csv") as temporary, temporary.open("w", newline="") as table:
-        csv.writer(table).writerows([("file", "label"), *zip(files, names, strict=True)])
+def write_folder(path: Path, blocks: Iterator[tuple[Tensor, list[str]]]) -> None:
+    """Write numbered PNGs and ``labels.csv`` with the columns file and label: all of them, or nothing.
+
+    Args:
+        path: a folder that is empty, or not there yet.
+        blocks: images, uint8 (B, C, H, W), and what each was requested for.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}."[:200], suffix=TEMPORARY, dir=path.parent) as name:
+            folder, count = Path(name) / "samples", 0
+            folder.mkdir()
+            with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+                table = csv.writer(file)
+                table.writerow(("file", "label"))
+                for images, labels in blocks:
+                    for image, label in zip(images, labels, strict=True):
+                        Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).save(folder / f"{count:06d}.png")
+                        table.writerow((f"{count:06d}.png", label))
+                        count += 1
+            folder.replace(path)
+    except OSError as error:
+        raise CondgenError(f"{path} could not be written ({error.strerror or error}); nothing was kept.") from error

@@ -26,6 +26,7 @@ from condgen.callbacks.checkpoint import Checkpoint, metrics
 from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.plan import Planner
 from condgen.config.build import build, sentence
+from condgen.config.validate import check
 from condgen.errors import CondgenError, NotMeasured
 from condgen.files import remove_leftovers, write_text
 from condgen.randomness import mix
@@ -38,6 +39,7 @@ from condgen.run.messages import announce, conclude, logging_to
 from condgen.run.precision import decided
 from condgen.run.processes import is_first, launch, local_workers, processes
 from condgen.run.recipe import build_training
+from condgen.run.resources import require_weights
 from condgen.run.scaling import scaled
 from condgen.training.base import Training
 
@@ -83,6 +85,7 @@ def train(
     """
     started = time.monotonic() if started is None else started
     logging_to(None)
+    check(config)
     world, workers = processes(config), local_workers(config)
     run = assemble(config, directory, started, afresh=checkpoint is None)
     config = run.config
@@ -109,7 +112,6 @@ def train(
 def assemble(config: Config, directory: Path, started: float, afresh: bool) -> Run:
     """Build data, model and trainer, and so refuse whatever does not fit together; a resumed run is not made ``afresh``."""
     config = decided(config)
-    require_whole(config, "seed", "trainer.max_epochs", "trainer.max_steps", "trainer.log_every_n_steps", "run.threads")
     for name in ("lightning.pytorch", "lightning.fabric"):  # their advice and advertisements
         logging.getLogger(name).setLevel(logging.WARNING)
     if config["run"]["threads"]:
@@ -118,15 +120,15 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
     torch.manual_seed(mix(config["seed"], "weights"))
     data = build("data", config["data"])
     data.setup("fit")
-    model = build_training(
-        {
-            "model": scaled(config),
-            "loss": config["loss"],
-            "condition": data.condition.config(),
-            "space": data.space.config(),
-            "seed": config["seed"],
-        }
-    )
+    recipe = {
+        "model": scaled(config),
+        "loss": config["loss"],
+        "condition": data.condition.config(),
+        "space": data.space.config(),
+        "seed": config["seed"],
+    }
+    require_weights(lambda: build_training(recipe))
+    model = build_training(recipe)
     weights = config["run"].get("finetune") if afresh else None
     finetuned = start_from(model, weights) if weights else ""
     callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if chosen(node)]
@@ -217,16 +219,6 @@ def keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(trim_threshold, 1 << 30)
         libc.mallopt(mmap_threshold, 1 << 30)
-
-
-def require_whole(config: Config, *keys: str) -> None:
-    """Refuse anything but whole numbers (or null) under ``keys``."""
-    for key in keys:
-        value: Any = config
-        for name in key.split("."):
-            value = value.get(name)
-        if value is not None and type(value) is not int:
-            raise CondgenError(f"{key} must be a whole number, not {value}.")
 
 
 def fit(run: Run, directory: Path, checkpoint: Path | None) -> Outcome:

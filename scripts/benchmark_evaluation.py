@@ -142,7 +142,7 @@ def main() -> None:
     if not Path(options.archive).exists():
         sys.exit(f"CIFAR-10 is not here: {options.archive}; name it with --archive.")
     with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
-        config = plain(compose("evaluate", ["data=cifar10", f"data.archive={options.archive}"]))
+        config = plain(compose("evaluate", ["data=cifar10", f"data.source.archive={options.archive}"]))
     data = build("data", config["data"])
     rows = data.train.rows[:COUNT]
     images, labels = data.train.table.images[rows], data.train.table.labels[rows]

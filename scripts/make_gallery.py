@@ -85,7 +85,7 @@ def experiment(name: str, draw: Draw, *choices: str) -> Recipe:
     return Recipe(name, draw, (f"experiment={name}", *choices))
 
 
-PHOTOS = "data.archive=train.zip"
+PHOTOS = "data.source.archive=train.zip"
 RECIPES = [
     experiment("mnist_quick", digits),
     experiment("mnist_attributes_gan", attributes),

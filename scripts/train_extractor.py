@@ -2,7 +2,7 @@
 
     uv run python scripts/train_extractor.py mnist-cnn
     uv run python scripts/train_extractor.py mnist-attributes
-    uv run python scripts/train_extractor.py cifar10-resnet data.archive=PATH/train.zip
+    uv run python scripts/train_extractor.py cifar10-resnet data.source.archive=PATH/train.zip
 
 Trained on the train part: the validation images stay unseen, the test images are looked at once, at the end. Stopped or
 killed, the same command goes on from the last epoch. What follows the name overrides the configuration of the data.
@@ -104,7 +104,7 @@ def main(name: str, overrides: list[str]) -> None:
         **scores,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "recipe": asdict(job.recipe) | {"augment": [type(one).__name__ for one in job.augment], "seed": SEED},
-        "command": f"python scripts/train_extractor.py {name}" + (" data.archive=train.zip" if overrides else ""),
+        "command": f"python scripts/train_extractor.py {name}" + (" data.source.archive=train.zip" if overrides else ""),
         "sha256": digest(weights),
     }
     SHIPPED.mkdir(exist_ok=True)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from condgen.conditions import ClassLabel, Condition
 from condgen.config.folder import conf_dir
+from condgen.config.validate import check_group
 from condgen.run.recipe import build_training
 from condgen.spaces import Images, Space
 
@@ -55,6 +56,8 @@ def make_model(
     """Build the training that ``overrides`` choose in conf/, of images of a ``shape`` if no other space is given."""
     tree = composed(*overrides)
     recipe = {key: OmegaConf.to_container(tree[key], resolve=True) for key in ("model", "loss")}
+    for group, node in recipe.items():
+        check_group(group, node)
     torch.manual_seed(seed)
     return build_training(recipe | {"condition": condition.config(), "space": (space or Images(shape)).config(), "seed": seed})
 

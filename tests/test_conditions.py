@@ -145,9 +145,8 @@ def test_codes_are_rebuilt_and_asked_for():
     assert codes.every().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
     assert Codes(categories=[], continuous=2).every()[:, 1].tolist() == [0] * 8  # the first number walks
     assert torch.equal(codes.from_data(torch.arange(5)), codes.from_data(torch.zeros(5)))  # labels say nothing
-    for options in ({"categories": [1]}, {"categories": [], "continuous": 0}, {"continuous": -1}):
-        with pytest.raises(CondgenError):
-            Codes(**options)
+    with pytest.raises(CondgenError):
+        Codes(categories=[], continuous=0)
 
 
 # --- attributes ---
@@ -270,3 +269,43 @@ def test_numbers_are_moved_within_their_vicinity_and_categories_are_not():
     for condition, vector in ((Attributes(PEN.fields, ["digit"]), torch.eye(3)), (DIGITS, torch.arange(3))):
         with pytest.raises(CondgenError, match="vicinity"):
             condition.near(vector, torch.zeros(3, condition.width))
+
+
+# --- names that hold a separator ---
+
+
+@pytest.mark.parametrize(
+    "asked, labels",
+    [
+        ("cat, black", [0]),  # the whole text is a name
+        ('"cat, black",dog', [0, 1]),
+        ('dog, "cat, black"', [1, 0]),
+        ('"say ""hi"""', [2]),
+        ('"cat, black",1-2', [0, 1, 2]),
+        ('["cat, black", "dog"]', [0, 1]),
+        (["cat, black", 2], [0, 2]),
+    ],
+)
+def test_a_class_whose_name_holds_a_comma_can_be_asked_for(asked, labels):
+    pets = ClassLabel(["cat, black", "dog", 'say "hi"'])
+    assert pets.encode(asked).tolist() == labels
+
+
+def test_an_open_quote_is_told():
+    with pytest.raises(CondgenError, match="quote that is not closed"):
+        ClassLabel(["cat, black", "dog"]).encode('"cat, black')
+
+
+@pytest.mark.parametrize(
+    "asked", ['"size, cm"=10,mood="a=b"|"c|d"', {"size, cm": 10, "mood": '"a=b"|"c|d"'}, 'mood="a=b"|"c|d",  "size, cm" = 10']
+)
+def test_attributes_whose_names_hold_separators_can_be_asked_for(asked):
+    odd = Attributes([Category("mood", ("a=b", "c|d", "plain")), Number("size, cm", 0, 20)])
+    assert odd.values(odd.encode(asked)).tolist() == [[0, 10], [1, 10]]
+
+
+def test_more_conditions_than_anybody_meant_are_refused():
+    many = Attributes([Category("kind", ("a", "b")), Number("size", 0, 1)])
+    for text in ("size=0:1:1000000000", "kind=0-1,size=0:1:90000"):
+        with pytest.raises(CondgenError, match=r"FIRST:LAST:COUNT|name at most"):
+            many.encode(text)

@@ -141,15 +141,18 @@ def write_table(root: Path) -> Path:
 
 
 TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
-    "archive": lambda root: [f"data.path={write_zip(root / 'a.zip', 32, 1, 2, 12)}"],
-    "cifar10": lambda root: [f"data.archive={write_zip(root / 'c10.zip', 32, 3, 10, 4)}", "data.split=[0.5,0.25,0.25]"],
-    "cifar100": lambda root: [f"data.archive={write_zip(root / 'c100.zip', 32, 3, 100, 4)}", "data.split=[0.5,0.25,0.25]"],
-    "fashion_mnist": lambda root: [f"data.root={write_idx(root / 'idx')}", "data.split=[0.5,0.25,0.25]"],
-    "folder": lambda root: [f"data.path={write_folder(root / 'folder')}"],
+    "archive": lambda root: [f"data.source.path={write_zip(root / 'a.zip', 32, 1, 2, 12)}"],
+    "cifar10": lambda root: [f"data.source.archive={write_zip(root / 'c10.zip', 32, 3, 10, 4)}", "data.split=[0.5,0.25,0.25]"],
+    "cifar100": lambda root: [
+        f"data.source.archive={write_zip(root / 'c100.zip', 32, 3, 100, 4)}",
+        "data.split=[0.5,0.25,0.25]",
+    ],
+    "fashion_mnist": lambda root: [f"data.source.root={write_idx(root / 'idx')}", "data.split=[0.5,0.25,0.25]"],
+    "folder": lambda root: [f"data.source.path={write_folder(root / 'folder')}"],
     "mnist": lambda root: [],
     "mnist_attributes": lambda root: ["data.source.samples=400", "data.split=40"],
     "ring": lambda root: ["data.source.samples=400"],
-    "table": lambda root: [f"data.path={write_table(root / 'table')}"],
+    "table": lambda root: [f"data.source.path={write_table(root / 'table')}"],
 }
 SHAPES = {
     "archive": (1, 32, 32),

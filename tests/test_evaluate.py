@@ -156,7 +156,7 @@ def test_images_that_cannot_be_measured_are_refused(
         ),
         (["colour=red"], "Unknown key 'colour'"),
         (["extractor=cifar10-resnet", "extractor.resize=bilinear"], "tells 10 classes apart (airplane, automobile, bird, ...)"),
-        (["data=fashion_mnist", "data.root=."], "."),
+        (["data=fashion_mnist", "data.source.root=."], "."),
         (["--device", "cuda:9"], "--device cuda:9 is not available"),
     ],
 )

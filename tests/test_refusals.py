@@ -61,10 +61,10 @@ SHORT = (
         (["callbacks.checkpoint.mode=least"], ["callbacks.checkpoint.mode", "min or max", "least"]),
         (["seed=abc"], ["seed", "abc"]),
         # data that are not there
-        (["data=folder"], ["data.path has no value", "data.path=VALUE"]),
-        (["data=folder", "data.path=nowhere"], ["nowhere", "not a folder"]),
-        (["data=archive", "data.path=nowhere.zip"], ["nowhere.zip", "does not exist"]),
-        (["data=cifar10", "data.archive=nowhere.zip"], ["nowhere.zip", "does not exist"]),
+        (["data=folder"], ["data.source.path has no value", "data.source.path=VALUE"]),
+        (["data=folder", "data.source.path=nowhere"], ["nowhere", "not a folder"]),
+        (["data=archive", "data.source.path=nowhere.zip"], ["nowhere.zip", "does not exist"]),
+        (["data=cifar10", "data.source.archive=nowhere.zip"], ["nowhere.zip", "does not exist"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value[0], str) and "=" in value[0] else "",
 )
@@ -83,7 +83,7 @@ def test_cifar10_without_data_says_how_to_get_it(run_condgen, tmp_path, monkeypa
 
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", no_network)
     sentence = run_condgen("train", *SHORT, "data=cifar10", "model=cgan_conv").sentence()
-    assert "CIFAR-10" in sentence and "data.archive=" in sentence
+    assert "CIFAR-10" in sentence and "data.source.archive=" in sentence
     assert not list(tmp_path.iterdir())
 
 
@@ -101,7 +101,7 @@ def test_a_damaged_image_is_named(run_condgen, tmp_path):
             (tmp_path / "pets" / name / f"{i}.png").write_bytes(png(noise(i, 28, 28)))
     whole = (tmp_path / "pets/ship/3.png").read_bytes()
     (tmp_path / "pets/ship/3.png").write_bytes(whole[: len(whole) // 2])
-    assert "ship/3.png" in run_condgen("train", *SHORT, "data=folder", "data.path=pets", "model=cgan_mlp").sentence()
+    assert "ship/3.png" in run_condgen("train", *SHORT, "data=folder", "data.source.path=pets", "model=cgan_mlp").sentence()
     assert [path.name for path in tmp_path.iterdir()] == ["pets"]
 
 

@@ -78,7 +78,7 @@ def test_data_that_vanished_are_told_before_anything_is_written(tmp_path: Path) 
         path = tmp_path / "pets" / ("cat", "dog")[place % 2] / f"{place}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (28, 28), 6 * place).save(path)
-    data = ("data=folder", "data.path=pets", "condition=class")
+    data = ("data=folder", "data.source.path=pets", "condition=class")
     assert condgen("train", *ONE, *data, "hydra.run.dir=run", cwd=tmp_path).code == 0
     shutil.rmtree(tmp_path / "pets")
     before = {path: digest(path) for path in (tmp_path / "run").rglob("*") if path.is_file()}

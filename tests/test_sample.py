@@ -127,7 +127,7 @@ def test_classes_go_by_their_names(run_condgen, tmp_path):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for i in range(12):
             (tmp_path / "pets" / name / f"{i}.png").write_bytes(png(noise(i, 32, 32, 3)))
-    data = ("experiment=none", "model=cvae_conv", "data=folder", "data.path=pets", "trainer.max_epochs=1")
+    data = ("experiment=none", "model=cvae_conv", "data=folder", "data.source.path=pets", "trainer.max_epochs=1")
     result = run_condgen("train", *data, *TINY)
     assert result.code == 0, result
     (run,) = (tmp_path / "outputs").glob("*/*")

@@ -7,13 +7,14 @@ operation takes its random numbers as an argument, ``u`` (B, draws) uniform in [
 """
 
 from collections.abc import Callable
+from typing import TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.errors import CondgenError
 from condgen.spaces import window
+from condgen.types import PositiveInt, Share
 
 Operation = Callable[[Tensor, Tensor, float], Tensor]
 
@@ -80,17 +81,15 @@ class DiffAugment(nn.Module):
 
     def __init__(
         self,
-        flip: float = 0.0,
-        brightness: float = 0.5,
-        saturation: float = 1.0,
-        contrast: float = 0.5,
-        translation: float = 0.125,
-        cutout: float = 0.5,
+        flip: Share = 0.0,
+        brightness: Share = 0.5,
+        saturation: Share = 1.0,
+        contrast: Share = 0.5,
+        translation: Share = 0.125,
+        cutout: Share = 0.5,
     ):
         super().__init__()
         strengths = [flip, brightness, saturation, contrast, translation, cutout]
-        if not all(0 <= strength <= 1 for strength in strengths):
-            raise CondgenError(f"model.discriminator_augment: all strengths lie in 0..1, not {strengths}.")
         chosen = zip(OPERATIONS, strengths, strict=True)
         self.operations = [(operation, draws, strength) for (operation, draws), strength in chosen if strength]
         self.draws = sum(draws for _, draws, _ in self.operations)  # uniform numbers for each sample
@@ -124,6 +123,17 @@ OPERATIONS: list[tuple[Operation, int]] = [
 """In their order, with the random numbers that each needs."""
 
 
+class Strengths(TypedDict, total=False):
+    """The arguments of `DiffAugment`."""
+
+    flip: Share
+    brightness: Share
+    saturation: Share
+    contrast: Share
+    translation: Share
+    cutout: Share
+
+
 class ADA(DiffAugment):
     """Each operation with a probability p, which follows how far D overfits (Karras et al. 2020, section 3, with the
     operations above instead of its 18).
@@ -141,10 +151,14 @@ class ADA(DiffAugment):
     probability: Tensor
     signs: Tensor
 
-    def __init__(self, target: float = 0.6, images: int = 500_000, interval: int = 4, **strengths: float):
+    def __init__(
+        self,
+        target: float = 0.6,
+        images: PositiveInt = 500_000,
+        interval: PositiveInt = 4,
+        **strengths: Unpack[Strengths],
+    ):
         super().__init__(**strengths)
-        if images < 1 or interval < 1:
-            raise CondgenError("model.discriminator_augment: images and interval must be at least 1.")
         self.target, self.images, self.interval = target, images, interval
         self.draws += len(self.operations)  # whether each is applied
         for name in ("probability", "signs"):  # buffers, so that a resumed run goes on with them

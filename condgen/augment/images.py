@@ -5,14 +5,15 @@ So a batch is augmented the same way by one process or several, and before or af
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor
 
-from condgen.errors import CondgenError
 from condgen.spaces import window
+from condgen.types import Count, Share
 
 BACKGROUND = -1.0
 
@@ -50,9 +51,7 @@ class Flip:
 
     draws = 1
 
-    def __init__(self, p: float = 0.5):
-        if not 0 <= p <= 1:
-            raise CondgenError(f"data.augment: the probability p of Flip lies in 0..1, not {p}.")
+    def __init__(self, p: Share = 0.5):
         self.p = p
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
@@ -69,9 +68,7 @@ class Crop:
 
     draws = 2
 
-    def __init__(self, padding: int, reflect: bool = False):
-        if padding < 0:
-            raise CondgenError(f"data.augment: the padding of Crop is at least 0 pixels, not {padding}.")
+    def __init__(self, padding: Count, reflect: bool = False):
         self.padding = padding
         self.reflect = reflect
 
@@ -91,9 +88,7 @@ class Rotate:
 
     draws = 1
 
-    def __init__(self, degrees: float):
-        if not 0 <= degrees <= 180:
-            raise CondgenError(f"data.augment: the degrees of Rotate lie in 0..180, not {degrees}.")
+    def __init__(self, degrees: Annotated[float, Ge(0), Le(180)]):
         self.radians = math.radians(degrees)
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:

@@ -4,16 +4,16 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from condgen.callbacks.base import Callback
 from condgen.callbacks.evaluation import Evaluation
-from condgen.errors import CondgenError
 from condgen.files import replacing, write_json
 from condgen.training.base import Training
+from condgen.types import Positive, PositiveInt
 
 LOOK = 20
 """Updates after which several processes ask each other whether one of them wants to save or to stop."""
@@ -37,15 +37,11 @@ class Checkpoint(Callback, LightningCheckpoint):
     def __init__(
         self,
         every_epoch: bool = True,
-        every_steps: int | None = None,
-        every_minutes: float | None = 10,
+        every_steps: PositiveInt | None = None,
+        every_minutes: Positive | None = 10,
         monitor: str | None = None,
-        mode: str = "min",
+        mode: Literal["min", "max"] = "min",
     ):
-        if mode not in ("min", "max"):
-            raise CondgenError(f"callbacks.checkpoint.mode must be min or max, not {mode}.")
-        if any(period is not None and period <= 0 for period in (every_steps, every_minutes)):
-            raise CondgenError("callbacks.checkpoint.every_steps and every_minutes must be positive, or null for never.")
         self.every_epoch, self.every_steps, self.every_minutes = every_epoch, every_steps, every_minutes
         self.monitor, self.mode = monitor, mode
         self.best: dict[str, float] = {}

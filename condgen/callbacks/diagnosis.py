@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 from condgen.callbacks.base import Callback
-from condgen.errors import CondgenError
 from condgen.metrics.record import Record
 from condgen.training.base import Training
+from condgen.types import Count, NonNegative, PositiveInt, Share
 
 log = logging.getLogger("condgen")
 
@@ -73,19 +73,17 @@ class Diagnosis(Callback):
 
     def __init__(
         self,
-        saturation_accuracy: float = 0.99,
-        saturation_loss: float = 0.01,
-        constant_deviation: float = 1e-3,
-        unit_variance: float = 0.01,
-        active_share: float = 0.1,
-        patience: int = 1000,
-        class_diversity: float = 0.1,
-        above_chance: float = 0.1,
-        fid_fall: float = 0.1,
-        evaluations: int = 3,
+        saturation_accuracy: Share = 0.99,
+        saturation_loss: NonNegative = 0.01,
+        constant_deviation: NonNegative = 1e-3,
+        unit_variance: NonNegative = 0.01,
+        active_share: Share = 0.1,
+        patience: Count = 1000,
+        class_diversity: NonNegative = 0.1,
+        above_chance: Share = 0.1,
+        fid_fall: Share = 0.1,
+        evaluations: PositiveInt = 3,
     ):
-        if patience < 0 or evaluations < 1:
-            raise CondgenError("callbacks.diagnosis.patience must be at least 0, callbacks.diagnosis.evaluations at least 1.")
         self.saturation_accuracy, self.saturation_loss = saturation_accuracy, saturation_loss
         self.constant_deviation = constant_deviation
         self.unit_variance, self.active_share = unit_variance, active_share

@@ -1,10 +1,16 @@
 """Early stopping on a validation metric."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import Predicate
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
-from condgen.errors import CondgenError
+from condgen.types import Count, Says
+
+
+def of_validation(metric: str) -> bool:
+    """Whether a metric is measured on validation data."""
+    return metric.startswith(("val/", "quality/"))
 
 
 class EarlyStopping(LightningEarlyStopping):
@@ -17,9 +23,14 @@ class EarlyStopping(LightningEarlyStopping):
         min_delta: smallest change that counts.
     """
 
-    def __init__(self, monitor: str, patience: int = 10, mode: str = "min", min_delta: float = 0.0, **options: Any):
-        if not monitor.startswith(("val/", "quality/")):
-            raise CondgenError(f"callbacks.early_stopping.monitor must be a validation metric such as val/loss, not {monitor}.")
+    def __init__(
+        self,
+        monitor: Annotated[str, Predicate(of_validation), Says("a validation metric such as val/loss")],
+        patience: Count = 10,
+        mode: Literal["min", "max"] = "min",
+        min_delta: float = 0.0,
+        **options: Any,
+    ):
         super().__init__(
             monitor=monitor, patience=patience, mode=mode, min_delta=min_delta, check_on_train_epoch_end=True, **options
         )

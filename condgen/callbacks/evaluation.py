@@ -15,7 +15,7 @@ from condgen.data import DataModule
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
-from condgen.metrics.evaluator import FEWEST, Evaluator
+from condgen.metrics.evaluator import FEWEST, Enough, Evaluator
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
 from condgen.metrics.protocol import Protocol, thousands
@@ -23,6 +23,7 @@ from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
 from condgen.run.loggers import show
 from condgen.training.base import Training
+from condgen.types import PositiveInt
 
 log = logging.getLogger("condgen")
 
@@ -49,19 +50,13 @@ class Evaluation(Callback):
         self,
         extractor: Extractor | dict[str, Any],
         metrics: Sequence[str] | str = ("fid", "label_accuracy", "diversity"),
-        samples: int = 2000,
-        every_epochs: int | None = 1,
-        every_steps: int | None = None,
+        samples: Enough = 2000,
+        every_epochs: PositiveInt | None = 1,
+        every_steps: PositiveInt | None = None,
         final: Sequence[str] | str | None = "all",
-        final_samples: int | None = None,
+        final_samples: Enough | None = None,
         seed: int = 0,
     ):
-        periods = [period for period in (every_epochs, every_steps) if period is not None]
-        if min(periods, default=1) < 1 or samples < FEWEST or (final_samples is not None and final_samples < FEWEST):
-            raise CondgenError(
-                "callbacks.evaluation.every_epochs and every_steps must be at least 1, or null for never, "
-                f"samples and final_samples at least {FEWEST}."
-            )
         self.extractor = extractor if isinstance(extractor, Extractor) else None
         self.metrics, self.samples = chosen(metrics), samples
         self.every_epochs, self.every_steps = every_epochs, every_steps

@@ -7,8 +7,8 @@ import lightning as L
 from tqdm import tqdm
 
 from condgen.callbacks.evaluation import Evaluation
-from condgen.errors import CondgenError
 from condgen.training.base import Batch, Training
+from condgen.types import Positive
 
 
 class Progress(L.Callback):
@@ -18,9 +18,7 @@ class Progress(L.Callback):
         refresh: seconds between two looks at the bar.
     """
 
-    def __init__(self, refresh: float = 0.5):
-        if refresh <= 0:
-            raise CondgenError(f"callbacks.progress.refresh must be positive, not {refresh}.")
+    def __init__(self, refresh: Positive = 0.5):
         self.refresh = refresh
         self._bar: tqdm[Any] | None = None
         self._seen = self._epoch_images = self._epoch = 0

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from condgen.callbacks.base import Callback, epochs_of
-from condgen.errors import CondgenError
 from condgen.files import save_png
 from condgen.reporting.pictures import starts
 from condgen.run.loggers import show
 from condgen.spaces import floating
 from condgen.training.base import Training
+from condgen.types import PositiveInt
 
 GAP = 12  # white pixels between the real half and the generated one
 
@@ -30,9 +30,7 @@ class SampleGrid(Callback):
         seed: decides the noise, which is the same in each picture.
     """
 
-    def __init__(self, every_epochs: int | None = 1, every_steps: int | None = None, seed: int = 0):
-        if any(period is not None and period < 1 for period in (every_epochs, every_steps)):
-            raise CondgenError("callbacks.samples.every_epochs and every_steps must be at least 1, or null for never.")
+    def __init__(self, every_epochs: PositiveInt | None = 1, every_steps: PositiveInt | None = None, seed: int = 0):
         self.every_epochs, self.every_steps = every_epochs, every_steps
         self.seed = seed
         self._real: Tensor | None = None

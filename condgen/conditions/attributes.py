@@ -1,16 +1,20 @@
 """Several attributes at once, and codes: attributes that no data set knows."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from condgen.conditions.base import Condition
-from condgen.conditions.fields import Category, Field, Number, fields_from
+from condgen.conditions.fields import MOST, Category, Field, Number, fields_from
+from condgen.conditions.text import SEPARATORS, pieces, quoted, unquoted
 from condgen.errors import CondgenError
+from condgen.types import Count
 
 
 class Attributes(Condition):
@@ -85,6 +89,8 @@ class Attributes(Condition):
         """Encode ``"digit=0-9,rotation=-45:45:3"``; several values of several attributes give all combinations."""
         given = self._given(text)
         choices = [given.get(field.name, self.unsaid(field)) for field in self.fields]
+        if (combinations := math.prod(map(len, choices))) > MOST:
+            raise CondgenError(f"{text} names {combinations:,} conditions: name at most {MOST:,} at a time.")
         return self.encode_values(torch.tensor(list(itertools.product(*choices))))
 
     def unsaid(self, field: Field) -> list[float]:
@@ -93,10 +99,13 @@ class Attributes(Condition):
 
     def _given(self, text: str) -> dict[str, list[float]]:
         """Read the values of the attributes that ``text`` names."""
-        parts = text.split(",") if "=" in text else [f"{self.fields[0].name}={text.replace(',', '|')}"]
+        first = quoted(self.fields[0].name, SEPARATORS)
+        named = len(pieces(text, "=")) > 1
+        parts = pieces(text, ",") if named else [f"{first}={'|'.join(pieces(text, ','))}"]
         given = {}
         for part in parts:
-            name, _, value = (piece.strip() for piece in part.partition("="))
+            name, *rest = pieces(part, "=")
+            name, value = unquoted(name), "=".join(rest)
             field = next((field for field in self.fields if field.name == name), None)
             if field is None:
                 names = ", ".join(field.name for field in self.fields)
@@ -179,6 +188,10 @@ class Styles(Attributes):
         return self.draw(len(labels), torch.Generator().manual_seed(0))
 
 
+Several = Annotated[int, Ge(2)]
+"""A number of values among which there is something to choose."""
+
+
 class Codes(Attributes):
     """Codes that no data set knows (InfoGAN, Chen et al. 2016): categories, and numbers in [-1, 1].
 
@@ -190,9 +203,11 @@ class Codes(Attributes):
         continuous: number of continuous codes.
     """
 
-    def __init__(self, categories: Sequence[int] = (10,), continuous: int = 2):
-        if any(values < 2 for values in categories) or continuous < 0 or not (categories or continuous):
-            raise CondgenError("condition=codes needs categories of at least 2 values each, or continuous codes, or both.")
+    def __init__(self, categories: Sequence[Several] = (10,), continuous: Count = 2):
+        if not (categories or continuous):
+            raise CondgenError(
+                "condition=codes needs condition.categories or condition.continuous: without codes it asks nothing."
+            )
         self.categories = [int(values) for values in categories]
         self.continuous = continuous
         names = ["category" if i == 0 else f"category{i + 1}" for i in range(len(self.categories))]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from condgen.conditions.text import SEPARATORS, quoted
 from condgen.errors import CondgenError
 
 if TYPE_CHECKING:
@@ -81,13 +82,14 @@ class Condition(ABC):
         if isinstance(value, Tensor):
             return self.check(value)
         if isinstance(value, dict):
-            return self.parse(",".join(f"{name}={part}" for name, part in value.items()))
+            given = {quoted(str(name), SEPARATORS): str(part) for name, part in value.items()}
+            return self.parse(",".join(f"{n}={p if chr(34) in p else quoted(p, ',=')}" for n, p in given.items()))
         if isinstance(value, Sequence) and not isinstance(value, str):
             return torch.cat([self.encode(v) for v in value])
         if isinstance(value, str) and value.strip()[:1] in ("{", "["):
             try:
                 found = json.loads(value)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise CondgenError(f"{value} starts as JSON and is none: {error}.") from error
             return self.encode(found)
         return self.parse(str(value))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.conditions.base import Condition
+from condgen.types import PositiveInt
 
 
 class Embedding(nn.Module, ABC):
@@ -48,7 +49,7 @@ class LearnedEmbedding(Embedding):
         width: length of the embedding.
     """
 
-    def __init__(self, condition: Condition, width: int):
+    def __init__(self, condition: Condition, width: PositiveInt):
         super().__init__()
         self.condition = condition
         self.width = width if condition.width else 0

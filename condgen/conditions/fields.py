@@ -8,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from condgen.conditions.text import numbers, pieces, unquoted
 from condgen.errors import CondgenError
+
+MOST = 100_000
+"""Values, or conditions, that one text may name."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,13 @@ class Category:
 
     def parse(self, text: str) -> list[float]:
         """Read ``"red"``, ``"2"``, ``"0-9"``, or several with ``|`` between them; a name wins over a number."""
-        return [float(index) for part in text.split("|") for index in self._indices(part.strip())]
+        return [float(index) for part in pieces(text, "|") for index in self._indices(unquoted(part))]
 
     def _indices(self, part: str) -> list[int]:
         if part in self.values:
             return [self.values.index(part)]
-        ends = part.split("-")
-        if 1 <= len(ends) <= 2 and all(end.isdecimal() for end in ends) and int(ends[0]) <= int(ends[-1]) < self.width:
-            return list(range(int(ends[0]), int(ends[-1]) + 1))
+        if (ends := numbers(part)) and ends[0] <= ends[1] < self.width:
+            return list(range(ends[0], ends[1] + 1))
         known = ", ".join(self.values[:12]) + (", ..." if self.width > 12 else "")
         raise CondgenError(f"{self.name}={part} is unknown: it can be {known} (or 0-{self.width - 1}).")
 
@@ -104,10 +107,10 @@ class Number:
         return [value for part in text.split("|") for value in self._values(part.strip())]
 
     def _values(self, part: str) -> list[float]:
-        pieces = part.split(":")
+        ends = part.split(":")
         try:
-            if len(pieces) == 3 and int(pieces[2]) >= 2:
-                values = torch.linspace(float(pieces[0]), float(pieces[1]), int(pieces[2])).tolist()
+            if len(ends) == 3 and 2 <= int(ends[2]) <= MOST:
+                values = torch.linspace(float(ends[0]), float(ends[1]), int(ends[2])).tolist()
             else:
                 values = [float(part)]
         except ValueError:

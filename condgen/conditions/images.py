@@ -11,6 +11,7 @@ from torch import Tensor
 from condgen.conditions.base import Condition
 from condgen.errors import CondgenError
 from condgen.images import LUMA
+from condgen.types import Inside, NonNegative, Shape
 
 
 class ImageCondition(Condition):
@@ -131,7 +132,7 @@ class Edges(ImageCondition):
 
     channels = 1
 
-    def __init__(self, shape: Sequence[int], threshold: float = 0.15):
+    def __init__(self, shape: Shape, threshold: NonNegative = 0.15):
         super().__init__(shape)
         self.threshold = threshold
 
@@ -157,9 +158,7 @@ class Inpaint(ImageCondition):
     draws = 2
     comparable = False  # holes lie at different places
 
-    def __init__(self, shape: Sequence[int], hole: float = 0.5, centred: bool = False):
-        if not 0 < hole < 1:
-            raise CondgenError(f"condition.hole={hole} must be a share of the image's sides, between 0 and 1.")
+    def __init__(self, shape: Shape, hole: Inside = 0.5, centred: bool = False):
         super().__init__(shape)
         self.hole, self.centred = hole, centred
 

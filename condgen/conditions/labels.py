@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condgen.conditions.base import Condition
+from condgen.conditions.text import numbers, pieces, unquoted
 from condgen.errors import CondgenError
 
 
@@ -34,15 +35,18 @@ class ClassLabel(Condition):
         return labels.long()
 
     def parse(self, text: str) -> Tensor:
-        """Encode ``"3"``, ``"0-9"``, ``"frog"`` or a list with commas; a name wins over a number."""
-        return torch.tensor([label for part in text.split(",") for label in self._labels(part.strip())], dtype=torch.int64)
+        """Encode ``"3"``, ``"0-9"``, ``"frog"`` or a list with commas; a name wins over a number.
+
+        A name that holds a comma stands in double quotes where it is not alone: ``'"cat, black",dog'``.
+        """
+        parts = [text] if text in self.classes else pieces(text, ",")
+        return torch.tensor([label for part in parts for label in self._labels(unquoted(part))], dtype=torch.int64)
 
     def _labels(self, part: str) -> list[int]:
         if part in self.classes:
             return [self.classes.index(part)]
-        ends = part.split("-")
-        if 1 <= len(ends) <= 2 and all(end.isdecimal() for end in ends):
-            first, last = int(ends[0]), int(ends[-1])
+        if ends := numbers(part):
+            first, last = ends
             if first <= last < len(self.classes):
                 return list(range(first, last + 1))
         known = ", ".join(self.classes[:12]) + (", ..." if len(self.classes) > 12 else "")

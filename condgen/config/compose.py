@@ -1,7 +1,6 @@
 """Composition: what the command line or a caller chooses in conf/ becomes one tree; mistakes are answered in a sentence."""
 
 import contextlib
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -15,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from condgen.config.build import sentence
 from condgen.config.folder import choices, conf_dir, groups
 from condgen.config.renamed import CHOICES, new_name
+from condgen.config.sentences import close
 
 RECIPE = "experiment=mnist_quick"
 """What a run is that nobody chose anything for."""
@@ -60,21 +60,15 @@ def explain(error: Exception, arguments: Sequence[str] = (), name: str = "train"
         if (group, choice) == ("hydra/launcher", "joblib"):
             return "hydra/launcher=joblib needs its plugin: pip install 'condgen[sweep]'."
         known = choices(group)
-        return f"{group}={choice} does not exist: choose one of {', '.join(known)}{hint(choice, known)}."
+        return f"{group}={choice} does not exist: choose one of {', '.join(known)}{close(choice, known)}."
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
         tree = composed([one for one in arguments if is_choice(one)], name)
         if new := new_name(key, dict.fromkeys(groups()) | tree):
             return f"{key} is called {new} today."
         known = sorted({*groups(), *leaves(tree)})
-        return f"Unknown key {key!r}: condgen train --cfg job shows all keys{hint(key, known)}; +{key}=... would add it."
+        return f"Unknown key {key!r}: condgen train --cfg job shows all keys{close(key, known)}; +{key}=... would add it."
     return f"The command line was not understood ({sentence(error)[:-1]}): write GROUP=CHOICE or KEY=VALUE."
-
-
-def hint(word: str, known: list[str]) -> str:
-    """Return `` (did you mean ...?)`` if something known is close."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def is_choice(argument: str) -> bool:

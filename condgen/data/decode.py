@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from torch import Tensor
+from tqdm import tqdm
 
 from condgen.data import cache
 from condgen.data.tables import Decoding
@@ -41,9 +42,14 @@ def decode_all(stem: str, identity: object, pictures: Sequence[Picture], decodin
             pixels[i] = image.numpy()
 
     def fill(pixels: cache.Pixels) -> None:
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for _ in pool.map(lambda start: span(pixels, start), range(0, len(pictures), CHUNK)):
+        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+        starts = range(0, len(pictures), CHUNK)
+        try:
+            done = pool.map(lambda start: span(pixels, start), starts)
+            for _ in tqdm(done, "decoding images", len(starts), leave=False, delay=2, disable=None, unit_scale=CHUNK):
                 pass  # raises what the thread raised
+        finally:  # on Ctrl-C nobody waits for the rest
+            pool.shutdown(cancel_futures=True)
 
     key = cache.name(stem, identity, size, channels)
     return cache.keep(key, (len(pictures), *first.shape), fill, decoding.memory_share, costly=True)

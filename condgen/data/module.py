@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Gt, Lt
 from lightning import LightningDataModule
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from condgen.data.tables import Decoding, Part, Source, Table, Tables
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import Space, floating
+from condgen.types import BelowOne, Name, PositiveInt, PositiveShare, Says, Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,14 @@ class Prepared:
     test: Part | None
 
 
+Fraction = Annotated[float, Gt(0), Lt(1)]
+Split = Annotated[
+    PositiveInt | tuple[Fraction, Fraction, BelowOne],
+    Says("a whole number of at least 1, of validation images, or the fractions [train, val, test] of sum 1"),
+]
+Channels = Annotated[Literal[1, 3], Says("1 (grey), 3 (colour)")]
+
+
 class DataModule(LightningDataModule):
     """A data set, ready for training. Nothing is loaded before `prepare`, `setup` or the first property that needs it.
 
@@ -40,8 +50,6 @@ class DataModule(LightningDataModule):
         source: where the images come from.
         condition: makes the condition by which labels and attributes are encoded, from what it names of ``classes``,
             ``fields`` and ``shape``.
-        archive, path, root, file, columns: read by nobody here; short names that a YAML's ``source`` refers to
-            (``data.path=FOLDER``).
         batch_size: images in a training step, summed over all processes.
         image_size: side in pixels to resize to, after a centre crop to a square; None: as is.
         channels: 1 (grey) or 3 (colour); None: as is.
@@ -67,22 +75,17 @@ class DataModule(LightningDataModule):
         source: Source,
         condition: Callable[..., Condition],
         *,
-        archive: str | None = None,
-        path: str | None = None,
-        root: str | None = None,
-        file: str | None = None,
-        columns: Any = None,
-        batch_size: int = 64,
-        image_size: int | None = None,
-        channels: int | None = None,
-        split: int | Sequence[float] = (0.7, 0.15, 0.15),
-        classes: Sequence[str | int] | None = None,
-        imbalance: Mapping[str | int, float] | None = None,
+        batch_size: PositiveInt = 64,
+        image_size: PositiveInt | None = None,
+        channels: Channels | None = None,
+        split: Split = (0.7, 0.15, 0.15),
+        classes: Sequence[Name] | None = None,
+        imbalance: Mapping[Name, PositiveShare] | None = None,
         augment: Augmentation | Sequence[Augmentation] | None = None,
-        vicinity: float = 0.0,
+        vicinity: BelowOne = 0.0,
         drop_last: bool = True,
-        on_device: bool | str = "auto",
-        memory_share: float = 0.25,
+        on_device: bool | Literal["auto"] = "auto",
+        memory_share: Share = 0.25,
         split_seed: int = 0,
         seed: int = 0,
     ):
@@ -101,30 +104,8 @@ class DataModule(LightningDataModule):
         self.split_seed = split_seed
         self.seed = seed
         self._placed: dict[tuple[Table, torch.device], Tensor] = {}
-        self._check()
-
-    def _check(self) -> None:
-        size, channels, share = self.decoding.image_size, self.decoding.channels, self.decoding.memory_share
-        if self.batch_size < 1:
-            raise CondgenError(f"data.batch_size={self.batch_size} must be at least 1.")
-        if size is not None and size < 1:
-            raise CondgenError(f"data.image_size={size} must be at least 1 pixel, or null to leave sizes as they are.")
-        if not 0 <= self.vicinity < 1:
-            raise CondgenError(f"data.vicinity={self.vicinity} must lie in [0, 1): a range has length 2.")
-        if channels not in (None, 1, 3):
-            raise CondgenError(f"data.channels={channels} must be 1 (grey), 3 (colour) or null (as they are).")
-        if not 0 <= share <= 1:
-            raise CondgenError(f"data.memory_share={share} must be a share of memory in 0..1.")
-        if self.on_device not in (True, False, "auto"):
-            raise CondgenError(f"data.on_device={self.on_device} must be auto, true or false.")
-        if isinstance(self.split, int):
-            if self.split < 1:
-                raise CondgenError(f"data.split={self.split} must be at least 1 validation image, or three fractions.")
-        elif len(self.split) != 3 or min(self.split[:2]) <= 0 or self.split[2] < 0 or abs(sum(self.split) - 1) > 1e-6:
+        if not isinstance(self.split, int) and abs(sum(self.split) - 1) > 1e-6:
             raise CondgenError(f"data.split={self.split} must be a number of images, or fractions [train,val,test] of sum 1.")
-        for name, fraction in self.imbalance.items():
-            if not 0 < fraction <= 1:
-                raise CondgenError(f"data.imbalance={{{name}: {fraction}}} must keep a fraction above 0 and up to 1.")
 
     def at(self, size: int | None, channels: int | None) -> "DataModule":
         """Return the same data, split alike, with images of another side and number of channels; None: as they are."""

@@ -16,6 +16,7 @@ from condgen.errors import CondgenError
 from condgen.generators.base import Generator
 from condgen.generators.ode import SOLVERS, integrate
 from condgen.spaces import Space
+from condgen.types import BelowOne, Positive, PositiveInt
 
 
 class FlowMatchingGenerator(Generator):
@@ -38,16 +39,12 @@ class FlowMatchingGenerator(Generator):
         space: Space,
         condition: Condition,
         network: Callable[..., nn.Module],
-        condition_dropout: float = 0.1,
+        condition_dropout: BelowOne = 0.1,
         solver: str = "heun",
-        steps: int = 10,
-        guidance: float = 1.0,
+        steps: PositiveInt = 10,
+        guidance: Positive = 1.0,
     ):
         super().__init__(space, condition)
-        if not 0 <= condition_dropout < 1:
-            raise CondgenError(
-                f"model.generator.condition_dropout must lie in [0, 1), not {condition_dropout}; 0 drops nothing."
-            )
         self.network = network(condition=condition, space=space)
         self.condition_dropout = condition_dropout
         self.defaults = {"solver": solver, "steps": steps, "guidance": guidance}

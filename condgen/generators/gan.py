@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from condgen.conditions import Condition
-from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator
 from condgen.generators.sampling import measure_statistics
 from condgen.randomness import generator as keyed_generator
 from condgen.spaces import Space
+from condgen.types import PositiveInt
 
 
 class GANGenerator(Generator):
@@ -25,10 +25,8 @@ class GANGenerator(Generator):
 
     OPTIONS = (*Generator.OPTIONS, "standing")
 
-    def __init__(self, space: Space, condition: Condition, network: Callable[..., nn.Module], latent: int):
+    def __init__(self, space: Space, condition: Condition, network: Callable[..., nn.Module], latent: PositiveInt):
         super().__init__(space, condition)
-        if latent < 1:
-            raise CondgenError(f"model.generator.latent must be at least 1, not {latent}.")
         self.latent = latent
         self.network = network(latent=latent, condition=condition, space=space)
 

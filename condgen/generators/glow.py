@@ -17,6 +17,7 @@ from condgen.errors import CondgenError
 from condgen.generators.base import Generator
 from condgen.losses.likelihood import Likelihood, bits, log_normal
 from condgen.spaces import Space
+from condgen.types import Positive
 
 
 class GlowGenerator(Generator):
@@ -37,7 +38,7 @@ class GlowGenerator(Generator):
         condition: Condition,
         loss: Likelihood,
         network: Callable[..., nn.Module],
-        temperature: float = 1.0,
+        temperature: Positive = 1.0,
     ):
         super().__init__(space, condition)
         if not isinstance(loss, Likelihood):

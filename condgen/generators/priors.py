@@ -17,9 +17,7 @@ from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.losses.likelihood import log_normal
 from condgen.nets.layers import Hidden, MakeEmbedding, embedding_of
-
-MakePrior = Callable[..., "Prior"]
-"""Makes the prior from (latent, condition)."""
+from condgen.types import Positive, PositiveInt, Widths
 
 
 def gaussian_divergence(mean: Tensor, log_variance: Tensor, of_mean: Tensor, of_log_variance: Tensor) -> Tensor:
@@ -45,6 +43,10 @@ class Prior(nn.Module, ABC):
         Here an unbiased estimate from one draw z ~ q (B, latent): log q(z) - log p(z | c).
         """
         return log_normal(z, mean, log_variance) - self.log_density(z, condition)
+
+
+MakePrior = Callable[..., Prior]
+"""Makes the prior from (latent, condition)."""
 
 
 class StandardNormal(Prior):
@@ -150,18 +152,16 @@ class FlowPrior(Prior):
         self,
         latent: int,
         condition: Condition,
-        couplings: int,
-        hidden: Sequence[int],
+        couplings: PositiveInt,
+        hidden: Widths,
         embedding: MakeEmbedding | None,
-        bound: float = 2.0,
+        bound: Positive = 2.0,
     ):
         super().__init__()
         if latent < 2:
             raise CondgenError(
                 "A coupling needs a code of two parts: set model.generator.latent to at least 2, or prior=gaussian."
             )
-        if couplings < 1 or bound <= 0:
-            raise CondgenError("model.generator.prior: couplings must be at least 1 and bound positive.")
         self.embed = embedding_of(condition, embedding)
         self.couplings = nn.ModuleList(Coupling(latent, self.embed.width, hidden, bound) for _ in range(couplings))
 

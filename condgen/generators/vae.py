@@ -22,6 +22,7 @@ from condgen.generators.priors import MakePrior, StandardNormal
 from condgen.losses.likelihood import log_normal
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.spaces import Images, Space
+from condgen.types import Positive, PositiveInt
 
 
 class VAEGenerator(Generator):
@@ -49,10 +50,10 @@ class VAEGenerator(Generator):
         loss: ReconstructionLoss,
         encoder: Callable[..., nn.Module],
         decoder: Callable[..., nn.Module],
-        latent: int,
+        latent: PositiveInt,
         prior: MakePrior | None = None,
         decode_condition: bool = False,
-        temperature: float = 1.0,
+        temperature: Positive = 1.0,
     ):
         super().__init__(space, condition)
         if not isinstance(loss, ReconstructionLoss):
@@ -63,8 +64,6 @@ class VAEGenerator(Generator):
         if loss.density and not isinstance(space, Images):
             kind, key = type(space).__name__.lower(), "discretized" if loss.density == "levels" else "binarize"
             raise CondgenError(f"loss.{key} is for the 256 levels of a pixel, and {kind} have none: set it to false.")
-        if latent < 1:
-            raise CondgenError(f"model.generator.latent must be at least 1, not {latent}.")
         self.loss = loss
         self.latent = latent
         self.encoder = encoder(latent=latent, condition=condition, space=space)

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 import torch.nn.functional as F
 from torch import Tensor
 
+from condgen.types import NonNegative
+
 
 class AdversarialLoss(ABC):
     """The two objectives of a GAN.
@@ -24,7 +26,7 @@ class AdversarialLoss(ABC):
     unbounded = False
     """Whether D can lower its loss forever by growing steeper, so that something else has to bound its slope."""
 
-    def __init__(self, scale: float = 1.0):
+    def __init__(self, scale: NonNegative = 1.0):
         self.scale = scale
 
     @abstractmethod

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm as normalized
 from condgen.conditions import Attributes, ClassLabel, Codes, Condition
 from condgen.errors import CondgenError
 from condgen.losses.attributes import attribute_loss
+from condgen.types import NonNegative, Positive, PositiveInt, PositiveShare
 
 
 class Auxiliary(nn.Module, ABC):
@@ -31,12 +32,10 @@ class Auxiliary(nn.Module, ABC):
     of_fake = False
     """and from what generated ones were asked for."""
 
-    def __init__(self, weight: float, generator_weight: float | None):
+    def __init__(self, weight: NonNegative, generator_weight: NonNegative | None):
         super().__init__()
         self.weight = weight
         self.generator_weight = weight if generator_weight is None else generator_weight
-        if min(self.weight, self.generator_weight) < 0:
-            raise CondgenError("model.auxiliary: weight and generator_weight must be at least 0.")
 
     @abstractmethod
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
@@ -79,15 +78,13 @@ class ACGAN(Auxiliary):
         self,
         features: int,
         condition: Condition,
-        weight: float = 1.0,
-        generator_weight: float | None = None,
+        weight: NonNegative = 1.0,
+        generator_weight: NonNegative | None = None,
         of_fake: bool = True,
         spectral_norm: bool = False,
-        numbers: float = 2.0,
+        numbers: NonNegative = 2.0,
     ):
         super().__init__(weight, generator_weight)
-        if numbers < 0:
-            raise CondgenError(f"model.auxiliary.numbers={numbers} must be at least 0.")
         self.of_fake = of_fake
         self.numbers = numbers
         self.attributes = condition if isinstance(condition, Attributes) and not isinstance(condition, Codes) else None
@@ -123,16 +120,14 @@ class D2DCE(Auxiliary):
         self,
         features: int,
         condition: Condition,
-        width: int = 512,
-        temperature: float = 0.5,
-        margin: float = 0.98,
-        weight: float = 0.5,
-        generator_weight: float | None = None,
+        width: PositiveInt = 512,
+        temperature: Positive = 0.5,
+        margin: PositiveShare = 0.98,
+        weight: NonNegative = 0.5,
+        generator_weight: NonNegative | None = None,
         spectral_norm: bool = False,
     ):
         super().__init__(weight, generator_weight)
-        if temperature <= 0 or not 0 < margin <= 1:
-            raise CondgenError("model.auxiliary: D2D-CE needs a positive temperature and a margin in (0, 1].")
         self.temperature, self.margin = temperature, margin
         self.embed = linear(features, width, spectral_norm)
         self.proxies = linear(width, classes_of(condition, "d2dce"), spectral_norm, bias=False)
@@ -167,10 +162,10 @@ class InfoGAN(Auxiliary):
         self,
         features: int,
         condition: Condition,
-        hidden: int = 128,
-        continuous: float = 1.0,
-        weight: float = 1.0,
-        generator_weight: float | None = None,
+        hidden: PositiveInt = 128,
+        continuous: NonNegative = 1.0,
+        weight: NonNegative = 1.0,
+        generator_weight: NonNegative | None = None,
     ):
         super().__init__(weight, generator_weight)
         if not isinstance(condition, Codes):

@@ -1,11 +1,12 @@
 """What makes the density of a continuous model a likelihood of 8-bit pixels: uniform dequantization, and bits."""
 
 import math
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from condgen.errors import CondgenError
 from condgen.spaces import to_float, to_uint8
 
 LEVELS = 256
@@ -24,10 +25,8 @@ class Likelihood(nn.Module):
         margin: a, in [0, 0.5): the smaller, the more of the model's range is left to the blackest and whitest levels.
     """
 
-    def __init__(self, margin: float = 0.05):
+    def __init__(self, margin: Annotated[float, Ge(0), Lt(0.5)] = 0.05):
         super().__init__()
-        if not 0 <= margin < 0.5:
-            raise CondgenError(f"loss.margin must lie in [0, 0.5), not {margin}; 0 keeps pixels as they are.")
         self.margin = margin
 
     def dequantize(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:

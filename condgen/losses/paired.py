@@ -6,12 +6,13 @@ loss of G + weight * distance(G(z, c), x)        (Isola et al. 2017, equation 4)
 from torch import Tensor
 
 from condgen.losses.regularizers import GeneratorRegularizer
+from condgen.types import NonNegative
 
 
 class L1(GeneratorRegularizer):
     """Mean absolute difference (Isola et al. 2017, equation 3): it gets the coarse right, and blurs less than squares do."""
 
-    def __init__(self, weight: float = 100.0):
+    def __init__(self, weight: NonNegative = 100.0):
         super().__init__(weight)
 
     def distance(self, fake: Tensor, real: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from condgen.types import Count, NonNegative
+
 
 class Perceptual:
     """How far an image is from the content of one image and from the style of another, in the layers of a frozen network.
@@ -25,10 +27,10 @@ class Perceptual:
     def __init__(
         self,
         network: Callable[[], nn.Module],
-        content_layer: int,
-        style_layers: Sequence[int],
-        style_weight: float = 1.0,
-        smoothness: float = 0.0,
+        content_layer: Count,
+        style_layers: Sequence[Count],
+        style_weight: NonNegative = 1.0,
+        smoothness: NonNegative = 0.0,
     ):
         self.make = network
         self.content_layer, self.style_layers = content_layer, list(style_layers)

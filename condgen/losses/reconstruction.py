@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.errors import CondgenError
+from condgen.types import Positive
 
 
 class ReconstructionLoss(nn.Module, ABC):
@@ -71,10 +71,8 @@ class Gaussian(ReconstructionLoss):
             likelihood of the 8-bit pixels (as Salimans et al. 2017, equation 2, with a Gaussian); bits/dim are then reported.
     """
 
-    def __init__(self, sigma: float = 0.1, discretized: bool = False):
+    def __init__(self, sigma: Positive = 0.1, discretized: bool = False):
         super().__init__()
-        if sigma <= 0:
-            raise CondgenError(f"loss.sigma must be positive, not {sigma}.")
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
         self.density = "levels" if discretized else None
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from condgen.errors import CondgenError
+from condgen.types import BelowOne, NonNegative, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,8 @@ class Regularizer(nn.Module, ABC):
     player: Literal["discriminator", "generator"]
     """Whose loss it is added to."""
 
-    def __init__(self, weight: float):
+    def __init__(self, weight: NonNegative):
         super().__init__()
-        if weight < 0:
-            raise CondgenError(f"model.regularizers: {type(self).__name__} needs a weight of at least 0, not {weight}.")
         self.weight = weight
 
 
@@ -87,10 +85,8 @@ class DiscriminatorRegularizer(Regularizer):
     bounds_gradient = False
     """Whether it keeps that gradient bounded between real and generated samples, as a Wasserstein critic needs."""
 
-    def __init__(self, weight: float = 10.0, every: int = 1):
+    def __init__(self, weight: NonNegative = 10.0, every: PositiveInt = 1):
         super().__init__(weight)
-        if every < 1:
-            raise CondgenError(f"model.regularizers: {type(self).__name__} needs every of at least 1, not {every}.")
         self.every = every
 
     @abstractmethod
@@ -187,7 +183,7 @@ class GradientPenalty(DiscriminatorRegularizer):
     needs_gradient = True
     bounds_gradient = True
 
-    def __init__(self, weight: float = 10.0, every: int = 1, target: float = 1.0):
+    def __init__(self, weight: NonNegative = 10.0, every: PositiveInt = 1, target: NonNegative = 1.0):
         super().__init__(weight, every)
         self.target = target
 
@@ -218,7 +214,7 @@ class Consistency(DiscriminatorRegularizer):
 
     changes_samples = True
 
-    def __init__(self, augment: Sequence[Augmentation], weight: float = 10.0, every: int = 1):
+    def __init__(self, augment: Sequence[Augmentation], weight: NonNegative = 10.0, every: PositiveInt = 1):
         super().__init__(weight, every)
         self.augment = tuple(augment)
 
@@ -244,10 +240,8 @@ class LeCam(DiscriminatorRegularizer):
     fake_anchor: Tensor
     updates: Tensor
 
-    def __init__(self, weight: float = 0.3, every: int = 1, decay: float = 0.99):
+    def __init__(self, weight: NonNegative = 0.3, every: PositiveInt = 1, decay: BelowOne = 0.99):
         super().__init__(weight, every)
-        if not 0 <= decay < 1:
-            raise CondgenError(f"model.regularizers: the decay of LeCam lies in [0, 1), not {decay}.")
         self.decay = decay
         for name in ("real_anchor", "fake_anchor", "updates"):  # buffers, so that a resumed run goes on with them
             self.register_buffer(name, torch.zeros(()))

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from condgen.conditions import Condition, ImageCondition
@@ -30,6 +31,8 @@ from condgen.spaces import Images, floating, to_uint8
 
 FEWEST = 100
 """Images below which figures mean nothing."""
+Enough = Annotated[int, Ge(FEWEST)]
+"""A number of images whose figures mean something."""
 
 
 class Evaluator:
@@ -45,9 +48,7 @@ class Evaluator:
         CondgenError: the data are no images, the extractor does not know their classes or colours, or there is no such split.
     """
 
-    def __init__(self, extractor: Extractor, data: DataModule, split: str, seed: int = 0):
-        if split not in ("val", "test"):
-            raise CondgenError(f"split={split} must be val or test.")
+    def __init__(self, extractor: Extractor, data: DataModule, split: Literal["val", "test"], seed: int = 0):
         if not isinstance(data.space, Images):
             kind = type(data.space).__name__.lower()
             raise CondgenError(f"The extractor {extractor.name} looks at images and the data are {kind}: set extractor=none.")

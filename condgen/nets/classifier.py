@@ -3,7 +3,6 @@
 K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv:2404.00498, sections 3.1 and 3.2.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from condgen.nets.layers import Standardize
 from condgen.spaces import Images
+from condgen.types import PositiveInt, Widths
 
 PATCH = 2
 """Side of the patches that the first convolution whitens."""
@@ -26,7 +26,7 @@ class Classifier(nn.Sequential):
         widths: channels of each block; each block halves the side.
     """
 
-    def __init__(self, space: Images, classes: int, widths: Sequence[int] = (64, 256, 256)):
+    def __init__(self, space: Images, classes: PositiveInt, widths: Widths = (64, 256, 256)):
         channels, side = space.shape[0], space.shape[1]
         whitening = nn.Conv2d(channels, 2 * channels * PATCH**2, PATCH)
         whitening.weight.requires_grad = False

@@ -6,7 +6,7 @@ Upsampling is a 3x3 convolution followed by a pixel shuffle (Shi et al. 2016), t
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of, input_layer
 from condgen.spaces import Images, Space
+from condgen.types import Count, PositiveInt, Share
 
 
 def sides(space: Space, depth: int, key: str = "depth") -> tuple[int, int, int]:
@@ -26,7 +27,7 @@ def sides(space: Space, depth: int, key: str = "depth") -> tuple[int, int, int]:
     if not isinstance(space, Images):
         raise CondgenError(f"A convolutional network needs images, not {type(space).__name__.lower()}: set model=gan_points.")
     channels, height, width = space.shape
-    if depth < 1 or height % 2**depth or width % 2**depth:
+    if height % 2**depth or width % 2**depth:
         raise CondgenError(
             f"A network of {key} {depth} halves each side {depth} times, which {height}x{width} images do not allow: "
             f"set {key} to a number whose power of two divides both sides, or data.image_size to a multiple of {2**depth}."
@@ -66,7 +67,13 @@ class Upsampler(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, space: Space, width: int, depth: int, norm: Callable[[int], nn.Module] | None, residual: int = 0
+        self,
+        inputs: int,
+        space: Space,
+        width: PositiveInt,
+        depth: PositiveInt,
+        norm: Callable[[int], nn.Module] | None,
+        residual: Count = 0,
     ):
         super().__init__()
         channels, height, width_px = sides(space, depth)
@@ -106,12 +113,12 @@ class Downsampler(nn.Module):
         self,
         condition: Condition,
         space: Space,
-        width: int,
-        depth: int,
+        width: PositiveInt,
+        depth: PositiveInt,
         embedding: MakeEmbedding | None,
         standardize: bool = False,
-        dropout: float = 0.0,
-        residual: int = 0,
+        dropout: Share = 0.0,
+        residual: Count = 0,
     ):
         super().__init__()
         channels, height, width_px = sides(space, depth)
@@ -132,6 +139,22 @@ class Downsampler(nn.Module):
         return h
 
 
+class DownsamplingOptions(TypedDict, total=False):
+    """The optional ones among the arguments of `Downsampler`."""
+
+    standardize: bool
+    dropout: Share
+    residual: Count
+
+
+class Downsampling(DownsamplingOptions):
+    """The arguments of `Downsampler` that a configuration gives."""
+
+    width: PositiveInt
+    depth: PositiveInt
+    embedding: MakeEmbedding | None
+
+
 class ConvGenerator(nn.Module):
     """Map noise (B, latent) and conditions to images (B, C, H, W) in (-1, 1).
 
@@ -140,14 +163,14 @@ class ConvGenerator(nn.Module):
 
     def __init__(
         self,
-        latent: int,
+        latent: PositiveInt,
         condition: Condition,
         space: Space,
-        width: int,
-        depth: int,
+        width: PositiveInt,
+        depth: PositiveInt,
         embedding: MakeEmbedding | None,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
-        residual: int = 0,
+        residual: Count = 0,
     ):
         super().__init__()
         self.embed = embedding_of(condition, embedding)
@@ -165,7 +188,7 @@ class ConvDiscriminator(Discriminator):
     Args: as for `Downsampler`, and ``projection``: the condition enters (also) by an inner product with the features.
     """
 
-    def __init__(self, condition: Condition, space: Space, projection: bool = False, **layers: Any):
+    def __init__(self, condition: Condition, space: Space, projection: bool = False, **layers: Unpack[Downsampling]):
         super().__init__()
         self.down = Downsampler(condition, space, **layers)
         self.head = Head(self.down.outputs, condition, projection)
@@ -179,7 +202,7 @@ class ConvDiscriminator(Discriminator):
 class ConvEncoder(nn.Module):
     """Map images and conditions to mean and log-variance of q(z | x, c). Args: as for `Downsampler`, and ``latent``."""
 
-    def __init__(self, latent: int, condition: Condition, space: Space, **layers: Any):
+    def __init__(self, latent: PositiveInt, condition: Condition, space: Space, **layers: Unpack[Downsampling]):
         super().__init__()
         self.down = Downsampler(condition, space, **layers)
         self.out = nn.Linear(self.down.outputs, 2 * latent)
@@ -195,14 +218,14 @@ class ConvDecoder(nn.Module):
 
     def __init__(
         self,
-        latent: int,
+        latent: PositiveInt,
         condition: Condition,
         space: Space,
-        width: int,
-        depth: int,
+        width: PositiveInt,
+        depth: PositiveInt,
         embedding: MakeEmbedding | None,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
-        residual: int = 0,
+        residual: Count = 0,
         extra: int = 0,
     ):
         super().__init__()

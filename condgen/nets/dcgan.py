@@ -14,8 +14,9 @@ from condgen.conditions import Condition
 from condgen.nets.conv import depth_of, sides
 from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of
 from condgen.nets.norms import ConditionalBatchNorm
-from condgen.nets.weights import initialize, normalize_spectra
+from condgen.nets.weights import Init, initialize, normalize_spectra
 from condgen.spaces import Space
+from condgen.types import PositiveInt
 
 
 class DCGANGenerator(nn.Module):
@@ -35,15 +36,15 @@ class DCGANGenerator(nn.Module):
 
     def __init__(
         self,
-        latent: int,
+        latent: PositiveInt,
         condition: Condition,
         space: Space,
-        width: int,
-        depth: int | None = None,
+        width: PositiveInt,
+        depth: PositiveInt | None = None,
         embedding: MakeEmbedding | None = None,
         norm_embedding: MakeEmbedding | None = None,
         spectral_norm: bool = False,
-        init: str | None = "normal",
+        init: Init = "normal",
     ):
         super().__init__()
         depth = depth_of(space, depth, smallest=4)
@@ -88,13 +89,13 @@ class DCGANDiscriminator(Discriminator):
         self,
         condition: Condition,
         space: Space,
-        width: int,
-        depth: int | None = None,
+        width: PositiveInt,
+        depth: PositiveInt | None = None,
         embedding: MakeEmbedding | None = None,
         projection: bool = False,
         norm: bool = True,
         spectral_norm: bool = False,
-        init: str | None = "normal",
+        init: Init = "normal",
     ):
         super().__init__()
         depth = depth_of(space, depth, smallest=4)

@@ -15,6 +15,7 @@ from condgen.errors import CondgenError
 from condgen.nets.invertible import ActNorm, Base, Coupling, FromVector, Invertible, MakeNet, Mix
 from condgen.nets.layers import MakeEmbedding, embedding_of
 from condgen.spaces import Images, Space
+from condgen.types import PositiveInt, Widths
 
 
 class Flow(nn.Module):
@@ -37,7 +38,7 @@ class Flow(nn.Module):
         self,
         condition: Condition,
         space: Space,
-        steps: Sequence[int],
+        steps: Widths,
         fine: MakeNet,
         coarse: MakeNet,
         embedding: MakeEmbedding | None,
@@ -131,8 +132,6 @@ def check_sides(space: Space, steps: Sequence[int]) -> tuple[int, int, int]:
     """Return the images' shape; raises CondgenError if they cannot be squeezed once for each level."""
     if not isinstance(space, Images):
         raise CondgenError(f"Glow needs images, not {type(space).__name__.lower()}: set model=flow_points.")
-    if not steps or min(steps) < 1:
-        raise CondgenError(f"model.generator.network.steps={list(steps)} must give each level at least one step.")
     channels, height, width = space.shape
     unit = 2 ** len(steps)
     if height % unit or width % unit:
@@ -157,7 +156,7 @@ class Convolutions(nn.Module):
         width: channels between.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], signal: int, width: int):
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], signal: int, width: PositiveInt):
         super().__init__()
         self.first = nn.Conv2d(inputs, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 1)
@@ -187,7 +186,7 @@ class Dense(nn.Module):
         width: of the hidden layers.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], signal: int, width: int):
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], signal: int, width: PositiveInt):
         super().__init__()
         self.shape = (outputs, *size)
         self.first = nn.Linear(inputs * prod(size), width)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from condgen.conditions import Condition, Embedding, Unconditioned
 from condgen.errors import CondgenError
 from condgen.spaces import Images, Space
+from condgen.types import Share
 
 MakeEmbedding = Callable[[Condition], Embedding]
 """Makes the module that embeds a condition: a partial of ``OneHot`` or ``LearnedEmbedding``."""
@@ -107,6 +109,16 @@ class Discriminator(nn.Module, ABC):
         return self.logits_and_features(x, condition)[0]
 
 
+class HiddenOptions(TypedDict, total=False):
+    """The arguments of `Hidden` beside its widths."""
+
+    activation: Callable[[], nn.Module]
+    norm: Callable[[int], nn.Module] | None
+    norm_last: bool
+    dropout: Share
+    plain_first: bool
+
+
 class Hidden(nn.Sequential):
     """Linear layers of the given widths, each followed by its norm and dropout, where it has them, and an activation.
 
@@ -125,7 +137,7 @@ class Hidden(nn.Sequential):
         activation: Callable[[], nn.Module] = nn.ReLU,
         norm: Callable[[int], nn.Module] | None = None,
         norm_last: bool = False,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         plain_first: bool = False,
     ):
         layers: list[nn.Module] = []

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from condgen.conditions import Condition
-from condgen.nets.layers import Discriminator, Head, Hidden, MakeEmbedding, embedding_of, input_layer
+from condgen.nets.layers import Discriminator, Head, Hidden, HiddenOptions, MakeEmbedding, embedding_of, input_layer
 from condgen.spaces import Space
+from condgen.types import Count, PositiveInt
 
 
 class Trunk(nn.Module):
@@ -24,7 +25,12 @@ class Trunk(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, condition: Condition, hidden: Sequence[int], embedding: MakeEmbedding | None, **layers: Any
+        self,
+        inputs: int,
+        condition: Condition,
+        hidden: Sequence[PositiveInt],
+        embedding: MakeEmbedding | None,
+        **layers: Unpack[HiddenOptions],
     ):
         super().__init__()
         self.embed = embedding_of(condition, embedding)
@@ -38,6 +44,13 @@ class Trunk(nn.Module):
         return hidden
 
 
+class TrunkOptions(HiddenOptions):
+    """The arguments of `Trunk` that a configuration gives."""
+
+    hidden: Sequence[PositiveInt]
+    embedding: MakeEmbedding | None
+
+
 class MLPGenerator(nn.Module):
     """Map noise (B, latent) and conditions to samples (B, *shape) in (-1, 1), by a final tanh.
 
@@ -48,7 +61,7 @@ class MLPGenerator(nn.Module):
         **trunk: as for `Trunk`.
     """
 
-    def __init__(self, latent: int, condition: Condition, space: Space, **trunk: Any):
+    def __init__(self, latent: PositiveInt, condition: Condition, space: Space, **trunk: Unpack[TrunkOptions]):
         super().__init__()
         self.trunk = Trunk(latent, condition, **trunk)
         self.out = nn.Linear(self.trunk.width, prod(space.shape))
@@ -71,7 +84,14 @@ class MLPDiscriminator(Discriminator):
         **trunk: as for `Trunk`.
     """
 
-    def __init__(self, condition: Condition, space: Space, projection: bool = False, standardize: bool = False, **trunk: Any):
+    def __init__(
+        self,
+        condition: Condition,
+        space: Space,
+        projection: bool = False,
+        standardize: bool = False,
+        **trunk: Unpack[TrunkOptions],
+    ):
         super().__init__()
         self.input = input_layer(space, standardize)
         self.trunk = Trunk(prod(space.shape), condition, **trunk)
@@ -89,7 +109,9 @@ class MLPEncoder(nn.Module):
     Args: as for `MLPDiscriminator` without ``projection``, and ``latent``, the length of z.
     """
 
-    def __init__(self, latent: int, condition: Condition, space: Space, standardize: bool = False, **trunk: Any):
+    def __init__(
+        self, latent: PositiveInt, condition: Condition, space: Space, standardize: bool = False, **trunk: Unpack[TrunkOptions]
+    ):
         super().__init__()
         self.input = input_layer(space, standardize)
         self.trunk = Trunk(prod(space.shape), condition, **trunk)
@@ -107,7 +129,9 @@ class MLPDecoder(nn.Module):
     Args: as for `MLPGenerator`, and ``extra``, the number of outputs beyond the sample's.
     """
 
-    def __init__(self, latent: int, condition: Condition, space: Space, extra: int = 0, **trunk: Any):
+    def __init__(
+        self, latent: PositiveInt, condition: Condition, space: Space, extra: Count = 0, **trunk: Unpack[TrunkOptions]
+    ):
         super().__init__()
         self.trunk = Trunk(latent, condition, **trunk)
         self.out = nn.Linear(self.trunk.width, prod(space.shape) + extra)

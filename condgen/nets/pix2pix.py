@@ -18,8 +18,9 @@ from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.nets.conv import depth_of, sides
 from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of
-from condgen.nets.weights import initialize, normalize_spectra
+from condgen.nets.weights import Init, initialize, normalize_spectra
 from condgen.spaces import Space
+from condgen.types import PositiveInt, Share
 
 LARGEST = 8
 """Times the first width that a layer has at most."""
@@ -52,15 +53,15 @@ class UNetGenerator(nn.Module):
 
     def __init__(
         self,
-        latent: int,
+        latent: PositiveInt,
         condition: Condition,
         space: Space,
-        width: int,
-        depth: int | None = None,
+        width: PositiveInt,
+        depth: PositiveInt | None = None,
         embedding: MakeEmbedding | None = None,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
-        dropout: float = 0.5,
-        init: str | None = "normal",
+        dropout: Share = 0.5,
+        init: Init = "normal",
     ):
         super().__init__()
         depth = depth_of(space, depth, smallest=4)
@@ -121,13 +122,13 @@ class PatchDiscriminator(Discriminator):
         self,
         condition: Condition,
         space: Space,
-        width: int,
-        depth: int = 2,
+        width: PositiveInt,
+        depth: PositiveInt = 2,
         embedding: MakeEmbedding | None = None,
         projection: bool = False,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
         spectral_norm: bool = False,
-        init: str | None = "normal",
+        init: Init = "normal",
     ):
         super().__init__()
         channels, _, _ = sides(space, depth)

@@ -16,6 +16,7 @@ from condgen.errors import CondgenError
 from condgen.nets.conv import depth_of, sides
 from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of
 from condgen.spaces import Space
+from condgen.types import PositiveInt, Widths
 
 SLOPE = 0.2
 """Of the leaky ReLUs, where their input is negative."""
@@ -47,14 +48,14 @@ class R3GANGenerator(nn.Module):
 
     def __init__(
         self,
-        latent: int,
+        latent: PositiveInt,
         condition: Condition,
         space: Space,
-        width: int | Sequence[int],
-        depth: int | None = None,
-        blocks: int | Sequence[int] = 2,
-        cardinality: int | Sequence[int] | None = None,
-        expansion: int = 2,
+        width: PositiveInt | Widths,
+        depth: PositiveInt | None = None,
+        blocks: PositiveInt | Widths = 2,
+        cardinality: PositiveInt | Widths | None = None,
+        expansion: PositiveInt = 2,
         embedding: MakeEmbedding | None = None,
     ):
         super().__init__()
@@ -97,11 +98,11 @@ class R3GANDiscriminator(Discriminator):
         self,
         condition: Condition,
         space: Space,
-        width: int | Sequence[int],
-        depth: int | None = None,
-        blocks: int | Sequence[int] = 2,
-        cardinality: int | Sequence[int] | None = None,
-        expansion: int = 2,
+        width: PositiveInt | Widths,
+        depth: PositiveInt | None = None,
+        blocks: PositiveInt | Widths = 2,
+        cardinality: PositiveInt | Widths | None = None,
+        expansion: PositiveInt = 2,
         embedding: MakeEmbedding | None = None,
         projection: bool = True,
     ):
@@ -184,8 +185,8 @@ class Halve(LowPass):
 
 def stages(
     widths: Sequence[int],
-    blocks: int | Sequence[int],
-    cardinality: int | Sequence[int] | None,
+    blocks: PositiveInt | Widths,
+    cardinality: PositiveInt | Widths | None,
     expansion: int,
     between: Callable[[int, int], list[nn.Module]],
 ) -> nn.Sequential:
@@ -209,7 +210,7 @@ def change(inputs: int, outputs: int) -> list[nn.Module]:
     return [start(nn.Conv2d(inputs, outputs, 1, bias=False))] if inputs != outputs else []
 
 
-def groups_of(cardinality: int | Sequence[int] | None, inside: Sequence[int]) -> list[int]:
+def groups_of(cardinality: PositiveInt | Widths | None, inside: Sequence[int]) -> list[int]:
     """Return how many groups the ``inside`` channels of each stage are cut into; raises CondgenError if they cannot be."""
     if cardinality is None:
         return [next(n for n in range(max(1, width // GROUP), 0, -1) if width % n == 0) for width in inside]
@@ -227,9 +228,9 @@ def groups_of(cardinality: int | Sequence[int] | None, inside: Sequence[int]) ->
 def per_stage(key: str, value: int | Sequence[int], count: int) -> list[int]:
     """Return a number for each of ``count`` stages; raises CondgenError if a list names another number of them."""
     values = [value] * count if isinstance(value, int) else list(value)
-    if len(values) != count or min(values) < 1:
+    if len(values) != count:
         raise CondgenError(
-            f"{key}={value}, of model.generator.network or model.discriminator, must be one positive number or {count} of "
+            f"{key}={value}, of model.generator.network or model.discriminator, must be one number or {count} of "
             "them, one for each size that the images have inside the network."
         )
     return values

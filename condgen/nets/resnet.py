@@ -18,8 +18,9 @@ from condgen.nets.attention import SelfAttention
 from condgen.nets.conv import depth_of, sides
 from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of
 from condgen.nets.norms import ConditionalBatchNorm
-from condgen.nets.weights import initialize, normalize_spectra
+from condgen.nets.weights import Init, initialize, normalize_spectra
 from condgen.spaces import Space
+from condgen.types import PositiveInt, Widths
 
 
 class ResNetGenerator(nn.Module):
@@ -41,17 +42,17 @@ class ResNetGenerator(nn.Module):
 
     def __init__(
         self,
-        latent: int,
+        latent: PositiveInt,
         condition: Condition,
         space: Space,
-        width: int | Sequence[int],
-        depth: int | None = None,
+        width: PositiveInt | Widths,
+        depth: PositiveInt | None = None,
         embedding: MakeEmbedding | None = None,
         norm_embedding: MakeEmbedding | None = None,
         split: bool = False,
-        attention: int | None = None,
+        attention: PositiveInt | None = None,
         spectral_norm: bool = False,
-        init: str | None = "xavier",
+        init: Init = "xavier",
     ):
         super().__init__()
         depth = depth_of(space, depth, smallest=4)
@@ -99,14 +100,14 @@ class ResNetDiscriminator(Discriminator):
         self,
         condition: Condition,
         space: Space,
-        width: int | Sequence[int],
-        depth: int = 4,
-        halvings: int | None = None,
+        width: PositiveInt | Widths,
+        depth: PositiveInt = 4,
+        halvings: PositiveInt | None = None,
         embedding: MakeEmbedding | None = None,
         projection: bool = True,
-        attention: int | None = None,
+        attention: PositiveInt | None = None,
         spectral_norm: bool = True,
-        init: str | None = "xavier",
+        init: Init = "xavier",
     ):
         super().__init__()
         halvings = depth_of(space, halvings, smallest=7)
@@ -191,9 +192,9 @@ def double(x: Tensor) -> Tensor:
 def widths_of(width: int | Sequence[int], count: int) -> list[int]:
     """Return the channels of ``count`` layers; raises CondgenError if a list names another number of them."""
     widths = [width] * count if isinstance(width, int) else list(width)
-    if len(widths) != count or min(widths) < 1:
+    if len(widths) != count:
         raise CondgenError(
-            f"width={widths}, of model.generator.network or model.discriminator, must be one positive number or {count} of "
+            f"width={widths}, of model.generator.network or model.discriminator, must be one number or {count} of "
             "them: for a generator of the seed and each block, for a discriminator of each block."
         )
     return widths
@@ -221,7 +222,7 @@ def attentions(widths: Sequence[int], sizes: Sequence[int], attention: int | Non
     return nn.ModuleList(SelfAttention(width) if i == place else nn.Identity() for i, width in enumerate(widths))
 
 
-def prepare(network: nn.Module, init: str | None, spectral_norm: bool) -> None:
+def prepare(network: nn.Module, init: Init, spectral_norm: bool) -> None:
     """Initialize the weights of ``network`` and, where asked for, hold their spectral norms."""
     initialize(network, init)
     if init == "xavier":  # twice the variance in the residual branches, as in Miyato's code

@@ -12,6 +12,7 @@ from condgen.nets.conv import sides
 from condgen.nets.layers import MakeEmbedding, embedding_of
 from condgen.nets.norms import ConditionalInstanceNorm
 from condgen.spaces import Space
+from condgen.types import OddInt, PositiveInt
 
 
 class StyleNetwork(nn.Module):
@@ -28,7 +29,15 @@ class StyleNetwork(nn.Module):
         kernel: side of the first and the last convolution.
     """
 
-    def __init__(self, condition: Condition, space: Space, width: int, blocks: int, embedding: MakeEmbedding, kernel: int = 9):
+    def __init__(
+        self,
+        condition: Condition,
+        space: Space,
+        width: PositiveInt,
+        blocks: PositiveInt,
+        embedding: MakeEmbedding,
+        kernel: OddInt = 9,
+    ):
         super().__init__()
         channels, *_ = sides(space, 2)
         if condition.map_shape is None or not condition.width:

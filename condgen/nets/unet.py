@@ -18,6 +18,7 @@ from condgen.errors import CondgenError
 from condgen.nets.layers import MakeEmbedding
 from condgen.nets.velocity import Signal
 from condgen.spaces import Images, Space
+from condgen.types import PositiveInt, Share, Widths
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 GROUPS = 8
@@ -47,16 +48,16 @@ class UNet(nn.Module):
         self,
         condition: Condition,
         space: Space,
-        widths: Sequence[int],
-        blocks: int,
-        patch: int,
-        attention: int | None,
-        signal: int,
+        widths: Widths,
+        blocks: PositiveInt,
+        patch: PositiveInt,
+        attention: PositiveInt | None,
+        signal: PositiveInt,
         embedding: MakeEmbedding | None,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
     ):
         super().__init__()
-        channels, side = check_sides(space, widths, blocks, patch)
+        channels, side = check_sides(space, widths, patch)
         self.patch = patch
         self.signal = Signal(condition, signal, embedding, maps=True)
         self.condition = condition
@@ -163,14 +164,10 @@ def start_at_zero(layer: Layer) -> Layer:
     return layer
 
 
-def check_sides(space: Space, widths: Sequence[int], blocks: int, patch: int) -> tuple[int, int]:
+def check_sides(space: Space, widths: Sequence[int], patch: int) -> tuple[int, int]:
     """Return the images' channels and their larger side inside; raises CondgenError if they cannot be halved so often."""
     if not isinstance(space, Images):
         raise CondgenError(f"A U-Net needs images, not {type(space).__name__.lower()}: set model=flow_points.")
-    if not widths or min(widths) < 1 or blocks < 1 or patch < 1:
-        raise CondgenError(
-            f"model.generator.network: widths={list(widths)}, blocks={blocks} and patch={patch} must all be at least 1."
-        )
     channels, *size = space.shape
     unit = patch * 2 ** (len(widths) - 1)
     if size[0] % unit or size[1] % unit:

@@ -1,16 +1,16 @@
 """What a velocity field v(x, t, c) is told beside x, and the smallest such field: fully connected."""
 
 import math
-from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from condgen.conditions import Condition
-from condgen.nets.layers import Hidden, MakeEmbedding, embedding_of
+from condgen.nets.layers import Hidden, HiddenOptions, MakeEmbedding, embedding_of
 from condgen.spaces import Space
+from condgen.types import PositiveInt, Widths
 
 FREQUENCIES = 32
 """Waves in which time is written, from one radian to a thousand over [0, 1]."""
@@ -74,10 +74,10 @@ class MLPVelocity(nn.Module):
         self,
         condition: Condition,
         space: Space,
-        hidden: Sequence[int],
-        signal: int,
+        hidden: Widths,
+        signal: PositiveInt,
         embedding: MakeEmbedding | None,
-        **layers: Any,
+        **layers: Unpack[HiddenOptions],
     ):
         super().__init__()
         size = prod(space.shape)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
-from condgen.errors import CondgenError
+from condgen.types import PositiveInt
 
 Player = Literal["discriminator", "generator"]
 Order = Literal["discriminator_first", "generator_first"]
@@ -27,20 +27,11 @@ class Alternation:
             gradients (but for batch norm, which sees a piece at a time).
     """
 
-    discriminator_steps: int = 1
+    discriminator_steps: PositiveInt = 1
     order: Order = "discriminator_first"
     reuse_fake: bool = True
     fake_condition: FakeCondition = "batch"
-    micro_batches: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse values out of their range."""
-        for name in ("discriminator_steps", "micro_batches"):
-            if getattr(self, name) < 1:
-                raise CondgenError(f"model.alternation.{name} must be at least 1, not {getattr(self, name)}.")
-        for name, choices in (("order", get_args(Order)), ("fake_condition", get_args(FakeCondition))):
-            if getattr(self, name) not in choices:
-                raise CondgenError(f"model.alternation.{name} must be {' or '.join(choices)}, not {getattr(self, name)}.")
+    micro_batches: PositiveInt = 1
 
     def players(self, index: int) -> list[Player]:
         """Return who is updated on batch number ``index`` of the run, in order."""

@@ -19,6 +19,7 @@ from condgen.generators.gan import GANGenerator
 from condgen.losses.adversarial import AdversarialLoss
 from condgen.losses.auxiliary import Auxiliary
 from condgen.losses.regularizers import DiscriminatorStep, Regularizer
+from condgen.nets.layers import Discriminator
 from condgen.spaces import Space
 from condgen.training.alternation import Alternation, MicroBatch, Player
 from condgen.training.base import Batch, MakeOptimizer, Training, check_optimizer
@@ -57,7 +58,7 @@ class GAN(Training):
         condition: Condition,
         loss: AdversarialLoss,
         generator: Callable[..., GANGenerator],
-        discriminator: Callable[..., nn.Module],
+        discriminator: Callable[..., Discriminator],
         generator_optimizer: MakeOptimizer,
         discriminator_optimizer: MakeOptimizer,
         alternation: Alternation | None = None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -9,6 +10,10 @@ from torch import nn
 from condgen.errors import CondgenError
 from condgen.spaces import Space
 from condgen.training.schedules import Schedule
+from condgen.types import BelowOne, Count, Positive, PositiveInt
+
+Mode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+"""How torch.compile goes about it."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +32,13 @@ class Options:
         expects: shape of the samples that the recipe was published for, as (C, H, W); None takes any.
     """
 
-    ema: float = 0.0
-    gradient_clip: float | None = None
-    warmup: int = 0
+    ema: BelowOne = 0.0
+    gradient_clip: Positive | None = None
+    warmup: Count = 0
     decay: Schedule | None = None
     channels_last: bool = False
-    compile: bool | str = False
-    expects: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse values out of their range."""
-        if not 0 <= self.ema < 1:
-            raise CondgenError(f"model.options.ema must lie in [0, 1), not {self.ema}; 0 switches the average off.")
-        if self.gradient_clip is not None and self.gradient_clip <= 0:
-            raise CondgenError(f"model.options.gradient_clip must be positive, not {self.gradient_clip}; null clips nothing.")
-        if self.warmup < 0:
-            raise CondgenError(f"model.options.warmup must be at least 0 updates, not {self.warmup}.")
+    compile: bool | Mode = False
+    expects: Sequence[PositiveInt] | None = None
 
     def check(self, space: Space) -> None:
         """Refuse samples of another shape than the recipe was published for; raises CondgenError."""

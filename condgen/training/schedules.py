@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch.optim import Optimizer
 
-from condgen.errors import CondgenError
+from condgen.types import BelowOne, Share
 
 
 class Schedule(ABC):
@@ -20,9 +20,7 @@ class Schedule(ABC):
         end: the factor at the end of the training, in [0, 1].
     """
 
-    def __init__(self, start: float = 0.0, end: float = 0.0):
-        if not (0 <= start < 1 and 0 <= end <= 1):
-            raise CondgenError(f"model.options.decay: start lies in [0, 1) and end in [0, 1], not {start} and {end}.")
+    def __init__(self, start: BelowOne = 0.0, end: Share = 0.0):
         self.start, self.end = start, end
 
     def __call__(self, progress: float) -> float:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from condgen.errors import CondgenError
+from condgen.types import Positive
 
 
 class Times(ABC):
@@ -31,9 +31,7 @@ class LogitNormal(Times):
         deviation: the smaller, the more the middle is preferred.
     """
 
-    def __init__(self, mean: float = 0.0, deviation: float = 1.0):
-        if deviation <= 0:
-            raise CondgenError(f"model.times.deviation must be positive, not {deviation}.")
+    def __init__(self, mean: float = 0.0, deviation: Positive = 1.0):
         self.mean, self.deviation = mean, deviation
 
     def __call__(self, u: Tensor) -> Tensor:

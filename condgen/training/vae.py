@@ -21,6 +21,7 @@ from condgen.spaces import Space
 from condgen.training.base import Batch, MakeOptimizer, SingleNetwork, check_optimizer
 from condgen.training.options import Options
 from condgen.training.tally import Tally
+from condgen.types import Count, NonNegative
 
 
 class VAE(SingleNetwork):
@@ -47,14 +48,12 @@ class VAE(SingleNetwork):
         loss: ReconstructionLoss,
         generator: Callable[..., VAEGenerator],
         optimizer: MakeOptimizer,
-        beta: float = 1.0,
-        kl_warmup: int = 0,
+        beta: NonNegative = 1.0,
+        kl_warmup: Count = 0,
         options: Options | None = None,
         seed: int = 0,
     ):
         super().__init__(space, condition, options, seed)
-        if beta < 0 or kl_warmup < 0:
-            raise CondgenError("model.beta and model.kl_warmup must be at least 0.")
         self.generator = generator(space=space, condition=condition, loss=loss)
         if self.generator.learned_prior and not beta:
             raise CondgenError("A prior is learned by the KL divergence, which model.beta=0 leaves out: set prior=none.")

@@ -105,8 +105,3 @@ def test_an_empty_image_stays_empty():
 def test_combinations_that_cannot_be_are_refused(text):
     with pytest.raises(CondgenError):
         MNISTAttributes([text])
-
-
-def test_no_samples_are_refused():
-    with pytest.raises(CondgenError, match="at least 1"):
-        MNISTAttributes(samples=0)

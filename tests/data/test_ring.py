@@ -64,8 +64,6 @@ def test_some_classes_are_relabelled():
     ("make", "words"),
     [
         (lambda: Ring(modes=8, per_class=3), "per_class"),
-        (lambda: Ring(modes=0), "modes"),
-        (lambda: Ring(sigma=0), "sigma"),
         (lambda: Ring(radius=0.9, sigma=0.05), "radius"),
         (lambda: Ring(samples=7), "samples"),
         (lambda: Ring().load(Decoding(image_size=32)), "image_size"),

@@ -94,7 +94,7 @@ def test_fashion_mnist_takes_a_folder_debians_or_says_how_to_get_it(tmp_path, mo
 
     monkeypatch.setattr(torchvision.datasets.FashionMNIST, "download", no_network)
     monkeypatch.setattr(idx, "DEBIAN", tmp_path / "debian")
-    fails(FashionMNIST(), "dataset-fashion-mnist", "data.root", "no network")
+    fails(FashionMNIST(), "dataset-fashion-mnist", "data.source.root", "no network")
     fails(FashionMNIST(tmp_path / "nowhere"), "nowhere", "missing")
     for root in (None, write_idx(tmp_path / "debian", noise(0, 10, 28, 28), np.arange(10, dtype=np.uint8))):
         tables = FashionMNIST(root).load()
@@ -210,7 +210,7 @@ def test_cifar_says_how_to_get_it(source, tmp_path, monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", no_network)
-    fails(source(root=tmp_path / "here"), source.title, "here", "no network", "data.archive", "data.root")
+    fails(source(root=tmp_path / "here"), source.title, "here", "no network", "data.source.archive", "data.source.root")
     fails(source(archive=tmp_path / "none.zip"), "none.zip", "does not exist")
 
 

@@ -39,8 +39,6 @@ def test_acgan_of_attributes_sums_cross_entropies_and_errors():
         off = abs(row[3] - right[3])
         expected += 4 * (off**2 / 0.2 if off < 0.1 else off - 0.05)
     assert head(h, wanted).item() == pytest.approx(expected / 5, rel=1e-5)
-    with pytest.raises(CondgenError, match="numbers"):
-        ACGAN(6, attributes, numbers=-1)
     with pytest.raises(CondgenError, match="condition=class"):  # real samples have no codes to learn from
         ACGAN(6, Codes([3], 1))
 
@@ -126,9 +124,6 @@ def test_the_head_moves_in_the_discriminators_turn_only():
         (lambda: ACGAN(6, NoCondition()), "condition=class"),
         (lambda: D2DCE(6, Codes()), "condition=class"),
         (lambda: InfoGAN(6, CLASSES), "condition=codes"),
-        (lambda: ACGAN(6, CLASSES, weight=-1), "weight"),
-        (lambda: D2DCE(6, CLASSES, temperature=0), "temperature"),
-        (lambda: D2DCE(6, CLASSES, margin=1.5), "margin"),
         (lambda: make_model("model=cgan_conv", "auxiliary=infogan", condition=Codes()), "projection=false"),
         (lambda: make_model("model=cgan_mlp", condition=Codes()), "embedding=null"),
     ],

@@ -220,12 +220,12 @@ def test_a_penalty_of_ds_gradient_can_be_trained():
         ("biggan", ["model.generator.network.attention=7"], "attention=7.*8, 16, 32"),
         ("biggan", ["model.discriminator.attention=4"], "attention=4.*16, 8, 8, 8"),
         ("sngan", ["model.generator.network.width=[8,8]"], r"width=\[8, 8\].*4 of them"),
-        ("sngan", ["model.discriminator.width=0"], "positive"),
+        ("sngan", ["model.discriminator.width=0"], "width must be a whole number of at least 1"),
         ("sngan", ["model.discriminator.depth=1"], "model.discriminator.depth=1 .*model.discriminator.halvings"),
         ("sngan", ["model.discriminator.halvings=6"], "set halvings to a number"),
         ("sngan", ["model.generator.network.depth=6"], "set depth to a number"),
-        ("dcgan", ["model.generator.network.depth=0"], "set depth to a number"),
-        ("dcgan", ["model.generator.network.init=kaiming"], "init.*not kaiming"),
+        ("dcgan", ["model.generator.network.depth=0"], "depth must be a whole number of at least 1"),
+        ("dcgan", ["model.generator.network.init=kaiming"], "init must be normal, xavier, orthogonal or null, not 'kaiming'"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(name, overrides, words):

@@ -84,7 +84,13 @@ def test_a_user_trains_and_draws_a_photo_in_a_style(tmp_path):
         Image.fromarray(image).resize((16, 16)).save(folder / f"{i}.png")
     Image.fromarray(pixels[0]).resize((40, 30)).save(tmp_path / "photo.png")
     Image.fromarray(pixels[1]).save(tmp_path / "monet.png")
-    own = ["condition.said.styles=[waves,monet.png]", "data=folder", "data.path=photos", "data.batch_size=4", "extractor=none"]
+    own = [
+        "condition.said.styles=[waves,monet.png]",
+        "data=folder",
+        "data.source.path=photos",
+        "data.batch_size=4",
+        "extractor=none",
+    ]
     quiet = ["trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "logger=none", "hydra.run.dir=run"]
     result = condgen("train", "experiment=none", *SMALL, *own, *quiet, cwd=tmp_path)
     assert result.code == 0, result

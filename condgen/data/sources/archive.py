@@ -66,7 +66,7 @@ def _index(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
         index = json.loads(archive.read("dataset.json"))
     except KeyError:
         raise CondgenError(f'{path} has no dataset.json: it must hold {{"labels": [[image, class], ...]}}, or null.') from None
-    except BROKEN as error:
+    except (*BROKEN, RuntimeError) as error:  # the last: encrypted, or compressed in a way that zipfile does not know
         raise CondgenError(f"{path}/dataset.json cannot be read ({error}).") from None
     if not isinstance(index, dict) or not isinstance(index.get("labels"), list | None):
         raise CondgenError(f'{path}/dataset.json must hold {{"labels": [[image, class], ...]}}, or null.')
@@ -85,14 +85,22 @@ def _labels(path: Path, index: dict[str, Any], names: list[str], classes: list[s
         raise CondgenError(f"{path}/dataset.json labels the image {min(missing)}, which is not in the zip.")
     if bare := set(names) - labels.keys():
         raise CondgenError(f"{path}/dataset.json has no label for the image {min(bare)}.")
+    if not isinstance(index.get("classes"), list | None):
+        raise CondgenError(f"{path}/dataset.json: classes must be a list of names, or left out.")
     classes = [str(name) for name in index.get("classes") or ()] or classes
+    if len(set(classes)) < len(classes):
+        raise CondgenError(f"{path}/dataset.json names a class twice.")
     for name, label in labels.items():
         if type(label) is not int or label < 0 or (classes and label >= len(classes)):
             raise CondgenError(
                 f"{path}/dataset.json gives the image {name} the label {label!r}: "
                 f"it must be a whole number in 0..{len(classes) - 1 if classes else 'K-1'}."
             )
-    classes = classes or [str(label) for label in range(max(labels.values()) + 1)]
-    if empty := set(range(len(classes))) - set(labels.values()):
-        raise CondgenError(f"{path} has no image of class {min(empty)} ({classes[min(empty)]}).")
+    used = set(labels.values())
+    count = len(classes) or max(used) + 1
+    if len(used) < count:
+        empty = next(label for label in range(count) if label not in used)
+        named = f" ({classes[empty]})" if classes else f", and labels up to {count - 1}"
+        raise CondgenError(f"{path} has no image of class {empty}{named}: every class needs one.")
+    classes = classes or [str(label) for label in range(count)]
     return torch.tensor([labels[name] for name in names]), classes

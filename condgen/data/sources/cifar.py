@@ -50,8 +50,8 @@ class CIFAR10:
             reason = str(error).strip().splitlines()[-1]
             raise CondgenError(
                 f"{self.title} is not in {root} and its download failed ({reason}): get it as a zip in the layout of EDM's "
-                "dataset tool and name it with data.archive=FOLDER/train.zip, or name the folder of torchvision's download "
-                "with data.root=FOLDER."
+                "dataset tool and name it with data.source.archive=FOLDER/train.zip, or name the folder of torchvision's "
+                "download with data.source.root=FOLDER."
             ) from None
         return Tables(_table(train), _table(test_set), list(self.classes))
 

@@ -114,7 +114,8 @@ class FashionMNIST(IDX):
             reason = str(error).strip().splitlines()[-1]
             raise CondgenError(
                 f"Fashion-MNIST is neither in {DEBIAN} nor in {self.root}, and its download failed ({reason}): "
-                "install Debian's package dataset-fashion-mnist, or name a folder of the four .gz files with data.root=FOLDER."
+                "install Debian's package dataset-fashion-mnist, or name a folder of the four .gz files with "
+                "data.source.root=FOLDER."
             ) from None
 
 

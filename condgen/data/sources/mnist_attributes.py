@@ -11,8 +11,8 @@ from condgen.conditions.fields import Category, Field, Number
 from condgen.data import cache
 from condgen.data.sources.idx import MNIST
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
-from condgen.errors import CondgenError
 from condgen.randomness import generator
+from condgen.types import PositiveInt
 
 COLOURS = {"red": (255, 70, 60), "green": (60, 205, 90), "blue": (75, 125, 255), "yellow": (250, 215, 60), "white": (255,) * 3}
 """Red, green and blue of the ink, on black."""
@@ -39,9 +39,7 @@ class MNISTAttributes:
         seed: decides rotation, colour and thickness of each image.
     """
 
-    def __init__(self, unseen: Sequence[str] = (), samples: int | None = None, seed: int = 0):
-        if samples is not None and samples < 1:
-            raise CondgenError(f"data.source.samples={samples} must be at least 1, or null for all.")
+    def __init__(self, unseen: Sequence[str] = (), samples: PositiveInt | None = None, seed: int = 0):
         self.digits = MNIST()
         self.fields: list[Field] = [
             Category("digit", tuple(self.digits.classes)),

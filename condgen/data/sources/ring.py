@@ -8,6 +8,7 @@ from torch import Tensor
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.errors import CondgenError
 from condgen.randomness import generator
+from condgen.types import NonNegative, Positive, PositiveInt
 
 
 class Ring:
@@ -27,20 +28,20 @@ class Ring:
 
     def __init__(
         self,
-        modes: int = 8,
-        per_class: int = 1,
-        radius: float = 0.75,
-        sigma: float = 0.05,
-        samples: int = 10000,
+        modes: PositiveInt = 8,
+        per_class: PositiveInt = 1,
+        radius: NonNegative = 0.75,
+        sigma: Positive = 0.05,
+        samples: PositiveInt = 10000,
         seed: int = 0,
     ):
-        if modes < 1 or per_class < 1 or modes % per_class:
+        if modes % per_class:
             raise CondgenError(
                 f"data.source.per_class={per_class} must divide data.source.modes={modes}: each class owns as many modes."
             )
-        if sigma <= 0 or radius < 0 or radius + 5 * sigma > 1:
+        if radius + 5 * sigma > 1:
             raise CondgenError(
-                f"data.source.radius={radius} and data.source.sigma={sigma} must be positive with radius + 5 sigma at most 1, "
+                f"data.source.radius={radius} and data.source.sigma={sigma} must have radius + 5 sigma of at most 1, "
                 "so that points stay within [-1, 1]."
             )
         if samples < modes:

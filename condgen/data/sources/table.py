@@ -2,10 +2,9 @@
 
 import csv
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,21 +15,23 @@ from condgen.data.decode import decode_all
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.errors import CondgenError
 from condgen.images import Picture
+from condgen.types import Name
 
 Rows = dict[str, dict[str, str]]
 """The cells of each row by the names of their columns, by the name of the row: where it stands in the file."""
 MANY = 20
 """Different whole numbers above which a column of them is a number and no category."""
-KINDS = ("category", "number")
-RESERVED = "=,|"
-"""What separates names and values on a command line."""
+Kind = Literal["category", "number"]
+LARGEST = 1e30
+"""Numbers beyond are no measurements, and their range would not fit into float32."""
 
 
 class ImageTable:
     """Images in a folder, with attributes from the columns of a table, one row an image.
 
-    A column is a category where its cells are words, or at most 20 different whole numbers; else it is a number, whose
-    range is that of its cells. What is in the folder and not in the table is left out.
+    A column is a category where no cell is a number, or all are whole numbers and at most 20 different ones; it is a number,
+    whose range is that of its cells, where all cells are numbers. A column that has both kinds of cells (a NaN among ages) is
+    refused unless ``columns`` says what it is. What is in the folder and not in the table is left out.
 
     Args:
         path: the folder.
@@ -46,7 +47,7 @@ class ImageTable:
         self,
         path: str | Path,
         file: str | Path = "labels.csv",
-        columns: Sequence[str] | Mapping[str, str | None] | None = None,
+        columns: Sequence[Name] | Mapping[Name, Kind | None] | None = None,
         image: str = "file",
         label: str = "class",
     ):
@@ -54,9 +55,6 @@ class ImageTable:
         self.file = self.path / file if (self.path / file).is_file() else Path(file)
         self.columns = dict.fromkeys(columns) if isinstance(columns, Sequence) else columns
         self.image, self.label = image, label
-        for name, kind in (self.columns or {}).items():
-            if kind not in (None, *KINDS):
-                raise CondgenError(f"data.columns: {name} must be a category or a number, not {kind!r}.")
 
     def load(self, decoding: Decoding = AS_IS) -> Tables:
         """Load all images; raises CondgenError naming file, row and column of what is wrong."""
@@ -93,6 +91,8 @@ class ImageTable:
         return cells
 
     def _picture(self, row: str, name: str) -> Path:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CondgenError(f"{self.file} {row}: the image {name} of column {self.image} lies outside {self.path}.")
         file = self.path / name
         if not file.is_file():
             raise CondgenError(f"{self.file} {row}: the image {name} of column {self.image} is not in {self.path}.")
@@ -100,13 +100,28 @@ class ImageTable:
 
     def _attribute(self, name: str, cells: dict[str, str]) -> tuple[Field, Tensor]:
         """Return an attribute and its values (N,)."""
-        kind = (self.columns or {}).get(name) or ("category" if name == self.label else guess(cells.values()))
+        kind = (self.columns or {}).get(name) or ("category" if name == self.label else self._kind(name, cells))
         return self._category(name, cells) if kind == "category" else self._number(name, cells)
+
+    def _kind(self, name: str, cells: dict[str, str]) -> Kind:
+        """Say what a column is, by its cells; raises CondgenError where they do not agree."""
+        odd = [row for row, cell in cells.items() if not is_number(cell)]
+        if 0 < len(odd) < len(cells):
+            row = odd[0] if 2 * len(odd) <= len(cells) else next(row for row in cells if row not in set(odd))
+            others = "numbers" if row == odd[0] else "words"
+            raise CondgenError(
+                f"{self.file} {row}: {name} is {shortened(cells[row])} where most rows have {others}: change it, or say what "
+                f"the column is with data.source.columns={{{name}: category}}."
+            )
+        distinct = set(cells.values())
+        return "category" if odd or (len(distinct) <= MANY and all(map(is_whole, distinct))) else "number"
 
     def _number(self, name: str, cells: dict[str, str]) -> tuple[Number, Tensor]:
         for row, cell in cells.items():
             if not is_number(cell):
-                raise CondgenError(f"{self.file} {row}: {name} must be a number, not {cell!r}.")
+                raise CondgenError(
+                    f"{self.file} {row}: {name} must be a number from -{LARGEST:g} to {LARGEST:g}, not {shortened(cell)}."
+                )
         values = torch.tensor([float(cell) for cell in cells.values()])
         low, high = values.min().item(), values.max().item()
         if low == high:
@@ -126,8 +141,8 @@ class ImageTable:
     def _require_plain(self, name: str, *values: str) -> None:
         """Refuse what could not be asked for on a command line."""
         for text in (name, *values):
-            if set(text) & set(RESERVED):
-                raise CondgenError(f"{self.file}: {text!r} in column {name} must not hold any of {' '.join(RESERVED)}.")
+            if not text.isprintable():
+                raise CondgenError(f"{self.file}: {text!r} in column {name} holds letters that cannot be written.")
 
 
 def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -137,23 +152,52 @@ def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         CondgenError: there is no such file, or it is no table.
     """
     if file.suffix not in (".csv", ".json", ".jsonl"):
-        raise CondgenError(f"data.file={file} must be a .csv, a .json with a list of objects, or a .jsonl with one a line.")
+        raise CondgenError(
+            f"data.source.file={file} must be a .csv, a .json with a list of objects, or a .jsonl with one a line."
+        )
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             if file.suffix == ".csv":
                 table = csv.DictReader(lines)
+                require_different(file, table.fieldnames or ())
                 for found in table:
                     if None in found or None in found.values():
                         raise CondgenError(f"{file} line {table.line_num} does not have as many cells as the first line.")
                     yield f"line {table.line_num}", {name.strip(): cell.strip() for name, cell in found.items()}
             elif file.suffix == ".json":
-                yield from (entry(file, f"entry {i}", found) for i, found in enumerate(json.load(lines), start=1))
+                yield from (entry(file, f"entry {i}", found) for i, found in enumerate(parsed(lines.read()), start=1))
             else:
-                yield from (entry(file, f"line {i}", json.loads(line)) for i, line in enumerate(lines, 1) if line.strip())
+                yield from (entry(file, f"line {i}", parsed(line)) for i, line in enumerate(lines, 1) if line.strip())
     except FileNotFoundError:
-        raise CondgenError(f"There is no table {file}: name it with data.file=NAME, in the folder of the images.") from None
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise CondgenError(
+            f"There is no table {file}: name it with data.source.file=NAME, in the folder of the images."
+        ) from None
+    except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise CondgenError(f"{file} could not be read as a table ({str(error).splitlines()[0]}).") from error
+
+
+def require_different(file: Path, names: Sequence[str]) -> None:
+    """Refuse a table with a column without a name, or two of the same; raises CondgenError."""
+    known: dict[str, int] = {}
+    for place, name in enumerate((name.strip() for name in names), start=1):
+        if not name:
+            raise CondgenError(f"{file} line 1: column {place} has no name.")
+        if name in known:
+            raise CondgenError(f"{file} line 1: columns {known[name]} and {place} are both called {name}: rename one of them.")
+        known[name] = place
+
+
+def parsed(text: str) -> Any:
+    """Parse JSON; an object that has a name twice is none."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"an object has {next(name for name in names if names.count(name) > 1)} twice")
+        return found
+
+    return json.loads(text, object_pairs_hook=once)
 
 
 def entry(file: Path, row: str, found: Any) -> tuple[str, dict[str, str]]:
@@ -165,22 +209,20 @@ def entry(file: Path, row: str, found: Any) -> tuple[str, dict[str, str]]:
     }
 
 
-def guess(cells: Iterable[str]) -> str:
-    """Say what a column is, by its cells."""
-    distinct = set(cells)
-    if not all(map(is_number, distinct)):
-        return "category"
-    return "category" if len(distinct) <= MANY and all(map(is_whole, distinct)) else "number"
-
-
 def is_whole(cell: str) -> bool:
     """Whether a cell is a whole number."""
-    return cell.removeprefix("-").isdecimal()
+    digits = cell.removeprefix("-")
+    return digits.isdecimal() and len(digits) < 16
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell is a finite number."""
+    """Whether a cell is a number that can be learned; NaN and infinity are none."""
     try:
-        return math.isfinite(float(cell))
+        return abs(float(cell)) <= LARGEST
     except ValueError:
         return False
+
+
+def shortened(cell: str) -> str:
+    """Show a cell, cut where it is long."""
+    return repr(cell if len(cell) <= 40 else f"{cell[:40]}...")
