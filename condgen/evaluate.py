@@ -6,17 +6,13 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra import compose
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from condgen.config.build import build
-from condgen.config.compose import explain
-from condgen.config.folder import conf_dir
+from condgen.config.compose import composing
 from condgen.config.validate import check_node, check_section
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
@@ -136,12 +132,8 @@ def evaluate(
 def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) -> dict[str, Any]:
     """Return the plain configuration of the measurement: what is not chosen comes from the run that the target belongs to."""
     deep = [override for override in overrides if "." in override.partition("=")[0]]
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
-            tree = compose("evaluate", [override for override in overrides if override not in deep])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise CondgenError(explain(error, overrides, "evaluate")) from error
+    with composing(overrides, "evaluate"):
+        tree = compose("evaluate", [override for override in overrides if override not in deep])
     config: Any = OmegaConf.to_container(tree, resolve=False)
     known = stored(run, trust) if run else {}
     for name in ("data", "extractor"):

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
 from condgen.errors import CondgenError
+from condgen.images import to_picture
 
 TEMPORARY = ".condgen-tmp"
 """How the names of unfinished files end; what stands before cannot be guessed."""
@@ -87,6 +87,5 @@ def write_json(path: Path, value: Any) -> None:
 
 def save_png(path: Path, picture: Tensor) -> None:
     """Write a uint8 tensor (C, H, W), C = 1 or 3, as a PNG."""
-    pixels = picture.permute(1, 2, 0).squeeze(2).numpy()  # (H, W) or (H, W, 3)
     with replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG")
+        to_picture(picture).save(temporary, format="PNG")

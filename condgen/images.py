@@ -1,4 +1,4 @@
-"""Images as uint8 tensors: decoded from files, brought to a size and to a colour."""
+"""Images between files and tensors: decoded, brought to a size and to a colour."""
 
 import io
 import struct
@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from condgen.errors import CondgenError
+from condgen.spaces import Images, Space, to_float
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey, ITU-R BT.601."""
@@ -32,6 +34,24 @@ class Picture:
 
     name: str
     read: Callable[[], bytes]
+
+
+def read_picture(path: str | Path, space: Space) -> Tensor:
+    """Read a picture as a sample of ``space``, float32 (C, H, W), or (C + 1, H, W) with its opacity where it has one.
+
+    Raises:
+        CondgenError: no such file, or no picture, or the samples are no square images.
+    """
+    if not isinstance(space, Images) or space.shape[1] != space.shape[2]:
+        raise CondgenError("--image is for models of square images.")
+    path = Path(path)
+    if not path.is_file():
+        raise CondgenError(f"--image {path} is not a file.")
+    picture = Picture(str(path), path.read_bytes)
+    colours = to_float(decode(picture, space.shape[1], space.shape[0]))
+    if (alpha := opacity(picture)) is None:
+        return colours
+    return torch.cat([colours, to_float(resize(alpha[None], space.shape[1])[0])])
 
 
 def decode(picture: Picture, size: int | None = None, channels: int | None = None) -> Tensor:
@@ -68,6 +88,11 @@ def opacity(picture: Picture) -> Tensor | None:
         if "A" not in image.getbands() and "transparency" not in image.info:
             return None
         return torch.from_numpy(np.array(image.convert("RGBA"))[:, :, 3])[None]
+
+
+def to_picture(pixels: Tensor) -> Image.Image:
+    """Return a uint8 tensor (C, H, W), C = 1 or 3, as a picture of Pillow's."""
+    return Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).cpu().numpy())  # (H, W) or (H, W, 3)
 
 
 def recolour(images: Tensor, channels: int | None) -> Tensor:

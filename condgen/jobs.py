@@ -1,6 +1,7 @@
 """``condgen train`` on the command line: Hydra composes a configuration for each run, `condgen.train` does the work."""
 
 import contextlib
+import copy
 import logging
 import os
 import sys
@@ -11,14 +12,15 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config.build import plain
-from condgen.config.compose import explain, with_recipe
+from condgen.config.compose import composing, explain, with_recipe
 from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError
 from condgen.run.processes import is_first, place, stamp
@@ -69,22 +71,9 @@ def task(tree: DictConfig) -> Any:
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
     try:
-        if job.mode == RunMode.RUN and "n_trials" in job.sweeper:
-            raise CondgenError("hparams_search=... and hydra/sweeper=optuna search over many runs: add --multirun.")
-        config, overrides = plain(tree), list(job.overrides.task)
-        if config["extras"]["ignore_warnings"]:
-            warnings.simplefilter("ignore")
-        if config["extras"]["print_config"] and is_first():
-            print(yaml.safe_dump(config, sort_keys=False))
-        from condgen.resume import go_on
-        from condgen.run.directory import refuse_occupied
-        from condgen.train import train
-
-        if restarted() and (directory / "config.yaml").exists():
-            return go_on(config, directory, overrides)
-        if config["run"]["files"] and is_first():
-            refuse_occupied(directory)
-        return train(config, directory, started=started, overrides=overrides)
+        if job.mode == RunMode.RUN:
+            refuse_search(job.sweeper)
+        return start(plain(tree), directory, list(job.overrides.task), started)
     except CondgenError as error:
         remove_empty(directory)
         if job.mode == RunMode.MULTIRUN and not hasattr(error, "signum"):
@@ -94,6 +83,51 @@ def task(tree: DictConfig) -> Any:
     finally:
         if not tree.run.files:
             remove_empty(directory)
+
+
+def start(config: dict[str, Any], directory: Path, overrides: list[str], started: float) -> Any:
+    """Train the run that was composed, or go on with it where Slurm has started its job again, and return its objectives."""
+    if config["extras"]["ignore_warnings"]:
+        warnings.simplefilter("ignore")
+    if config["extras"]["print_config"] and is_first():
+        print(yaml.safe_dump(config, sort_keys=False))
+    from condgen.resume import go_on
+    from condgen.run.directory import refuse_occupied
+    from condgen.train import train
+
+    if restarted() and (directory / "config.yaml").exists():
+        return go_on(config, directory, overrides)
+    if config["run"]["files"] and is_first():
+        refuse_occupied(directory)
+    return train(config, directory, started=started, overrides=overrides)
+
+
+def composed(overrides: list[str]) -> tuple[dict[str, Any], Path]:
+    """Return the configuration that ``overrides`` choose and the directory of its run, as Hydra gives them to `task`.
+
+    Raises:
+        CondgenError: a choice or a key that does not exist, or options of the command line.
+    """
+    if options := [override for override in overrides if override.startswith("-")]:
+        raise CondgenError(f"{options[0]} is an option of the command condgen train: here, give GROUP=CHOICE and KEY=VALUE.")
+    with composing(overrides):
+        tree = compose("train", with_recipe(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(tree)  # what the configuration knows of its run, it asks there
+        refuse_search(tree.hydra.sweeper)
+        directory = Path(tree.hydra.run.dir).absolute()
+        with read_write(tree.hydra), open_dict(tree.hydra.runtime):
+            tree.hydra.runtime.output_dir = str(directory)
+        HydraConfig.instance().set_config(tree)
+        job = copy.deepcopy(tree)
+        with read_write(job), open_dict(job):
+            del job["hydra"]
+        return plain(job), directory
+
+
+def refuse_search(sweeper: DictConfig) -> None:
+    """Refuse a search where one run was asked for."""
+    if "n_trials" in sweeper:
+        raise CondgenError("hparams_search=... and hydra/sweeper=optuna search over many runs: add --multirun.")
 
 
 class Refused(BaseException):

@@ -17,11 +17,11 @@ from tqdm import tqdm
 from condgen.errors import CondgenError
 from condgen.files import TEMPORARY, replacing, require_writable, save_png
 from condgen.generators.base import BLOCK, Generator
-from condgen.images import Picture, decode, opacity, resize
-from condgen.reporting.pictures import starts, walk
+from condgen.images import read_picture
+from condgen.reporting.pictures import walk
 from condgen.run.checkpoint import device_of, load
 from condgen.run.resources import require_disk, require_memory
-from condgen.spaces import Images, Space, to_float, to_uint8
+from condgen.spaces import Images, Space, to_uint8
 
 
 def write_samples(
@@ -73,9 +73,7 @@ def write_samples(
         blocks = iter([(samples, names)])
     if out.suffix == ".png":
         samples = torch.cat([samples for samples, _ in blocks])
-        if model.condition.image:
-            samples, count = after_starts(model, requested, samples, count), count + 1
-        save_png(out, model.space.grid(samples, model.space.layout(len(encoded), count)[1]))
+        save_png(out, model.picture(samples, requested, len(encoded)))
     elif out.suffix == ".npz":
         write_npz(out, model.space, requested, (samples for samples, _ in blocks))
     else:
@@ -123,12 +121,6 @@ def drawn(
             bar.update(len(conditions))
 
 
-def after_starts(model: Generator, requested: Tensor, samples: Tensor, count: int) -> Tensor:
-    """Return samples (N * count, C, H, W) with, before each ``count`` of them, the image that they start from."""
-    rows = samples.view(-1, count, *samples.shape[1:])
-    return torch.cat([starts(model, requested.cpu())[::count, None], rows], dim=1).flatten(0, 1)
-
-
 def on_the_way(model: Generator, first: Tensor, last: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, list[str]]:
     """Draw ``count`` samples from each of the conditions ``first`` to that of ``last`` beside it, or to the only one.
 
@@ -148,23 +140,6 @@ def on_the_way(model: Generator, first: Tensor, last: Tensor, count: int, seed: 
         (a,), (b,) = model.condition.describe(start), model.condition.describe(end)
         names += [f"{a} to {b}: {share:.3g}" for share in shares]
     return torch.cat(mixtures), torch.cat(walks), names
-
-
-def read_picture(path: Path, space: Space) -> Tensor:
-    """Read a picture as a sample of ``space``, float32 (C, H, W), or (C + 1, H, W) with its opacity where it has one.
-
-    Raises:
-        CondgenError: no such file, or no picture, or the samples are no square images.
-    """
-    if not isinstance(space, Images) or space.shape[1] != space.shape[2]:
-        raise CondgenError("--image is for models of square images.")
-    if not path.is_file():
-        raise CondgenError(f"--image {path} is not a file.")
-    picture = Picture(str(path), path.read_bytes)
-    colours = to_float(decode(picture, space.shape[1], space.shape[0]))
-    if (alpha := opacity(picture)) is None:
-        return colours
-    return torch.cat([colours, to_float(resize(alpha[None], space.shape[1])[0])])
 
 
 def write_npz(path: Path, space: Space, requested: Tensor, blocks: Iterator[Tensor]) -> None:

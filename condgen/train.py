@@ -49,7 +49,7 @@ Outcome = float | tuple[float | None, ...] | None
 
 
 @dataclass
-class Run:
+class Parts:
     """All parts of a run, built and checked, before the first step."""
 
     config: Config
@@ -109,7 +109,7 @@ def train(
         return fit(run, directory, checkpoint)
 
 
-def assemble(config: Config, directory: Path, started: float, afresh: bool) -> Run:
+def assemble(config: Config, directory: Path, started: float, afresh: bool) -> Parts:
     """Build data, model and trainer, and so refuse whatever does not fit together; a resumed run is not made ``afresh``."""
     config = decided(config)
     for name in ("lightning.pytorch", "lightning.fabric"):  # their advice and advertisements
@@ -165,7 +165,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> R
             "trainer.sync_batchnorm=true needs GPUs, torch has no synchronized batch norm on CPUs: leave it out."
         )
     planner.refuse(trainer)
-    return Run(config, data, model, trainer, finetuned)
+    return Parts(config, data, model, trainer, finetuned)
 
 
 def chosen(node: Config | None) -> bool:
@@ -221,7 +221,7 @@ def keep_memory() -> None:
         libc.mallopt(mmap_threshold, 1 << 30)
 
 
-def fit(run: Run, directory: Path, checkpoint: Path | None) -> Outcome:
+def fit(run: Parts, directory: Path, checkpoint: Path | None) -> Outcome:
     """Train in this process; the first of several also speaks."""
     trainer, files = run.trainer, run.config["run"]["files"]
     first = trainer.is_global_zero
@@ -233,7 +233,7 @@ def fit(run: Run, directory: Path, checkpoint: Path | None) -> Outcome:
     return outcome(run)
 
 
-def outcome(run: Run) -> Outcome:
+def outcome(run: Parts) -> Outcome:
     """Return the values of the objectives at the best checkpoint, of the run's end where no metric decides which that is."""
     values = best_metrics(run.trainer) or metrics(run.trainer)
     objective = run.config["run"]["objective"] or run.model.objective or ""
@@ -245,7 +245,7 @@ def best_metrics(trainer: L.Trainer) -> dict[str, float]:
     return next((callback.best for callback in trainer.checkpoint_callbacks if isinstance(callback, Checkpoint)), {})
 
 
-def fit_logged(run: Run, directory: Path, checkpoint: Path | None) -> None:
+def fit_logged(run: Parts, directory: Path, checkpoint: Path | None) -> None:
     """Fit, and say what begins and how it ended."""
     trainer, first = run.trainer, run.trainer.is_global_zero
     if checkpoint or (directory / "metrics.csv").exists():  # the second: killed before its first checkpoint

@@ -99,6 +99,10 @@ class Interrupt(L.Callback):
         if trainer.is_global_zero:
             log.info("Saved after update %d, on SIGTERM; going on until Slurm ends the job.", trainer.global_step)
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """The run ends here, too."""
+        self._restore()
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give the signals back to whoever listened before."""
         self._restore()

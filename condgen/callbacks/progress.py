@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import lightning as L
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from condgen.callbacks.evaluation import Evaluation
 from condgen.training.base import Batch, Training

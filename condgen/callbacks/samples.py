@@ -8,7 +8,6 @@ from torch import Tensor
 
 from condgen.callbacks.base import Callback, epochs_of
 from condgen.files import save_png
-from condgen.reporting.pictures import starts
 from condgen.run.loggers import show
 from condgen.spaces import floating
 from condgen.training.base import Training
@@ -80,7 +79,7 @@ def translations(trainer: L.Trainer, model: Training, seed: int) -> list[Tensor]
     conditions = data.encode(data.val, rows)
     made = model.eval_generator.sample(conditions, seed=seed)
     real = floating(data.val.table.images[data.val.rows[rows]])
-    return [model.space.grid(images, columns) for images in (starts(model.generator, conditions), made, real)]
+    return [model.space.grid(images, columns) for images in (model.generator.starts(conditions), made, real)]
 
 
 def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:

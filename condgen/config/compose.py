@@ -2,11 +2,12 @@
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +16,7 @@ from condgen.config.build import sentence
 from condgen.config.folder import choices, conf_dir, groups
 from condgen.config.renamed import CHOICES, new_name
 from condgen.config.sentences import close
+from condgen.errors import CondgenError
 
 RECIPE = "experiment=mnist_quick"
 """What a run is that nobody chose anything for."""
@@ -42,6 +44,38 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
     chosen = any(re.match(r"(experiment|data|model)=", argument) for argument in arguments)
     completing = {"-sc", "--shell-completion"} & set(arguments)
     return [*arguments] if chosen or completing else [*arguments, RECIPE]
+
+
+@contextlib.contextmanager
+def composing(arguments: Sequence[str] = (), name: str = "train") -> Iterator[None]:
+    """Let Hydra compose from conf/, and answer mistakes in a sentence; whoever calls may use Hydra too.
+
+    Args:
+        arguments: what is composed, and
+        name: of which file in conf/, for the sentence about a mistake.
+
+    Raises:
+        CondgenError: a choice or a key that does not exist.
+    """
+    try:
+        with initialized():
+            yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise CondgenError(explain(error, arguments, name)) from error
+
+
+@contextlib.contextmanager
+def initialized() -> Iterator[None]:
+    """Let Hydra know conf/, and leave its global state as it was."""
+    state, config = GlobalHydra.instance(), HydraConfig.instance()
+    before = state.hydra, config.cfg
+    state.clear()
+    try:
+        with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.set_instance(state)  # Hydra puts a copy back
+        state.hydra, config.cfg = before
 
 
 def explain(error: Exception, arguments: Sequence[str] = (), name: str = "train") -> str:
@@ -79,10 +113,8 @@ def is_choice(argument: str) -> bool:
 
 def composed(choices: Sequence[str], name: str) -> dict[str, Any]:
     """Return the tree that ``choices`` make of a file in conf/, interpolations as they are; nothing where they make none."""
-    with contextlib.suppress(HydraException, OmegaConfBaseException):
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return cast(dict[str, Any], OmegaConf.to_container(compose(name, [*choices])))
+    with contextlib.suppress(HydraException, OmegaConfBaseException), initialized():
+        return cast(dict[str, Any], OmegaConf.to_container(compose(name, [*choices])))
     return {}
 
 

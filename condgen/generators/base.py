@@ -7,14 +7,17 @@ discriminator and no metric to draw samples.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from PIL.Image import Image as Picture
 from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.generators.sampling import check_option, truncated
+from condgen.images import read_picture, to_picture
 from condgen.randomness import generator as keyed_generator
 from condgen.spaces import Space
 
@@ -131,6 +134,45 @@ class Generator(nn.Module, ABC):
         """
         blocks = torch.split(self.requested(condition, count, seed), BLOCK)
         return torch.cat([self.sample_block(i, block, seed, generator) for i, block in enumerate(blocks)])
+
+    def show(
+        self, condition: Any = None, count: int | None = None, *, image: str | Path | None = None, seed: int = 0
+    ) -> Picture:
+        """Draw samples as one picture, which a notebook shows and ``save`` writes to a file.
+
+        Args:
+            condition: see `sample`.
+            count: samples for each condition; None: as many as look well.
+            image: a file to start from, for a generator that needs one.
+            seed: see `sample`.
+
+        Returns:
+            Of images a grid, a row for each condition where there are several, in which what a sample starts from comes first;
+            of points a scatter with a colour for each condition.
+
+        Example:
+            ``model.show("0-9", count=8).save("digits.png")``
+        """
+        if image is None and condition is not None:
+            wanted = self.condition.encode(condition)
+        else:
+            wanted = self.condition.ask(condition, None if image is None else read_picture(image, self.space))
+        conditions = self.requested(wanted, count or self.space.layout(len(wanted))[0], seed)
+        return to_picture(self.picture(self.sample(conditions, seed=seed), conditions, len(wanted)))
+
+    def picture(self, samples: Tensor, conditions: Tensor, rows: int) -> Tensor:
+        """Arrange samples (rows * n, *shape) of encoded conditions (rows * n, ...) as `show` does, uint8 (3, H, W)."""
+        samples = samples.cpu()
+        if self.condition.image is not None:
+            ours = samples.view(rows, -1, *samples.shape[1:])
+            theirs = self.starts(conditions.cpu()).view_as(ours)[:, :1]
+            samples = torch.cat([theirs, ours], dim=1).flatten(0, 1)
+        return self.space.grid(samples, self.space.layout(rows, len(samples) // rows)[1])
+
+    def starts(self, conditions: Tensor) -> Tensor:
+        """Return the images (N, C, H, W) that samples for encoded ``conditions`` start from; what is unknown is grey."""
+        channels = self.space.shape[0]
+        return self.condition.map(conditions)[:, :channels].expand(-1, channels, -1, -1)
 
     def requested(self, condition: Any = None, count: int = 1, seed: int = 0) -> Tensor:
         """Return the encoded conditions (N * count, ...) for which `sample` draws: what a user leaves open is drawn too."""

@@ -24,12 +24,6 @@ THIN, WIDE = 6, 18
 """White pixels between a sample and its neighbours, and between one group of them and the next."""
 
 
-def starts(model: Generator, conditions: Tensor) -> Tensor:
-    """Return the images, (N, C, H, W), that samples for encoded ``conditions`` start from; what is unknown is grey."""
-    channels = model.space.shape[0]
-    return model.condition.map(conditions)[:, :channels].expand(-1, channels, -1, -1)
-
-
 def latent_interpolation(model: Generator, *, rows: int = 10, steps: int = 10, seed: int = 0) -> Tensor | None:
     """Walk from one latent to another at a fixed condition: jumps and dead zones on the way betray a memorized training set.
 

@@ -2,8 +2,12 @@
 
 import contextlib
 import logging
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
 
 from condgen.report import write_report
 from condgen.run.plan import longer
@@ -11,28 +15,55 @@ from condgen.run.precision import explain
 from condgen.run.scaling import tell_scale
 
 if TYPE_CHECKING:
-    from condgen.train import Run
+    from condgen.train import Parts
 
 log = logging.getLogger("condgen")
+handlers: list[logging.Handler] = []
+"""Where condgen's messages go now; others may listen too."""
 
 
 def logging_to(path: Path | None) -> None:
     """Let condgen's messages go to the terminal and, with times, to ``path``."""
     log.setLevel(logging.INFO)
     log.propagate = False
-    for handler in log.handlers[:]:
-        log.removeHandler(handler)
-        handler.close()
+    silence()
     terminal = logging.StreamHandler()
     terminal.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(terminal)
+    handlers.append(terminal)
     if path:
         file = logging.FileHandler(path)
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(file)
+        handlers.append(file)
+    for handler in handlers:
+        log.addHandler(handler)
 
 
-def announce(run: "Run", checkpoint: Path | None) -> None:
+def silence() -> None:
+    """Let condgen's messages go nowhere."""
+    while handlers:
+        handler = handlers.pop()
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave logging, warnings, random numbers and threads of this process as they were: a run is a guest in it."""
+    loggers = [logging.getLogger(name) for name in ("condgen", "lightning.pytorch", "lightning.fabric")]
+    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        silence()
+        torch.set_num_threads(threads)
+        for logger, level, propagate in before:
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
+def announce(run: "Parts", checkpoint: Path | None) -> None:
     """Say what will be trained on what."""
     if run.finetuned:
         log.info("%s", run.finetuned)
@@ -52,7 +83,7 @@ def announce(run: "Run", checkpoint: Path | None) -> None:
     tell_scale(run.config, run.model, run.trainer.world_size)
 
 
-def conclude(run: "Run", directory: Path, best: dict[str, float], seconds: float) -> None:
+def conclude(run: "Parts", directory: Path, best: dict[str, float], seconds: float) -> None:
     """Say how it ended, with its ``best`` metrics, and where everything lies."""
     if run.config["trainer"].get("profiler"):
         log.info("%s", run.trainer.profiler.summary())  # type: ignore[attr-defined]
