@@ -140,10 +140,10 @@ def train(*overrides: str, directory: str | Path | None = None) -> Run:
     from condgen.run.messages import undisturbed
 
     with undisturbed():
-        config, folder = composed([*chosen, *place])
+        config, folder, said = composed([*chosen, *place])
         if not config["run"]["files"]:
             raise CondgenError("run.files=false leaves no files, which a Run is made of: give run.files=true.")
-        start(config, folder, chosen, started)
+        start(config, folder, said, started)
     return Run(folder)
 
 

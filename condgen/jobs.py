@@ -102,8 +102,8 @@ def start(config: dict[str, Any], directory: Path, overrides: list[str], started
     return train(config, directory, started=started, overrides=overrides)
 
 
-def composed(overrides: list[str]) -> tuple[dict[str, Any], Path]:
-    """Return the configuration that ``overrides`` choose and the directory of its run, as Hydra gives them to `task`.
+def composed(overrides: list[str]) -> tuple[dict[str, Any], Path, list[str]]:
+    """Return the configuration that ``overrides`` choose, the directory of its run, and which of them are for the record.
 
     Raises:
         CondgenError: a choice or a key that does not exist, or options of the command line.
@@ -121,7 +121,7 @@ def composed(overrides: list[str]) -> tuple[dict[str, Any], Path]:
         job = copy.deepcopy(tree)
         with read_write(job), open_dict(job):
             del job["hydra"]
-        return plain(job), directory
+        return plain(job), directory, list(tree.hydra.overrides.task)
 
 
 def refuse_search(sweeper: DictConfig) -> None:

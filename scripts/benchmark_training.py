@@ -25,6 +25,7 @@ import tempfile
 import time
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-import condgen.train
+import condgen
 from condgen.config.folder import conf_dir
-from condgen.train import Run, assemble, fit
+from condgen.train import Parts, assemble, fit
 
 MNIST_FILES = Path(condgen.__file__).parent / "data" / "files" / "mnist"
 COLOUR = ("data=mnist", "data.image_size=32", "data.channels=3", "extractor=none")
@@ -133,7 +134,7 @@ def product_rate(size: int = 2048, repeats: int = 8) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def flops_per_image(run: Run) -> float:
+def flops_per_image(run: Parts) -> float:
     """Count the arithmetic of one bare step."""
     with FlopCounterMode(display=False) as counter:
         bare_contender(run, 1)()
@@ -148,7 +149,7 @@ def contender(name: str, model: str, batches: int, root: Path, trainer: str) -> 
     if name in ("condgen", "compiled"):
         return condgen_contender(config, directory, skip=5 if name == "compiled" else 0)
     if name != "allocator":
-        condgen.train.keep_memory = lambda: None
+        import_module("condgen.train").keep_memory = lambda: None
     run = assemble(config, directory, time.monotonic(), afresh=True)
     return tutorial_contender(run, batches, root) if name == "tutorial" else bare_contender(run, batches)
 

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from condgen.spaces import to_float
-from condgen.train import Run
+from condgen.train import Parts
 from condgen.training.gan import GAN
 
 Contender = Callable[[], float]  # runs its batches, returns the seconds they took
 
 
-def bare_contender(run: Run, batches: int) -> Contender:
+def bare_contender(run: Parts, batches: int) -> Contender:
     """(ii): the step by hand, on condgen's parts."""
     data, size, device = run.data, run.data.batch_size, run.trainer.strategy.root_device
     model = run.model.to(device)
@@ -93,7 +93,7 @@ def bare_vae_step(model: Any) -> Callable[[Tensor, Tensor], None]:
     return step
 
 
-def tutorial_contender(run: Run, batches: int, root: Path) -> Contender:
+def tutorial_contender(run: Parts, batches: int, root: Path) -> Contender:
     """(i): the way tutorials write it. The networks are the same; everything around them is as in a notebook."""
     model = run.model
     size = [transforms.Resize(model.space.shape[-1])] if model.space.shape[-1] != 28 else []

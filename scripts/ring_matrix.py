@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 
 from condgen.config.folder import conf_dir
 from condgen.metrics.ring import WITHIN, Verdict, examine
-from condgen.train import Run, assemble
+from condgen.train import Parts, assemble
 
 QUIET = ("evaluation", "progress", "samples", "diagnosis", "interrupt", "checkpoint")
 BASE = [
@@ -75,7 +75,7 @@ Cells = dict[tuple[str, str], list[Verdict]]
 """What each loss and conditioning has learned, one verdict a seed."""
 
 
-def learn(loss: str, conditioning: str, *overrides: str, seed: int = 0, shuffled: bool = False) -> tuple[Verdict, Run]:
+def learn(loss: str, conditioning: str, *overrides: str, seed: int = 0, shuffled: bool = False) -> tuple[Verdict, Parts]:
     """Train for `UPDATES` updates and examine what was learned.
 
     Args:

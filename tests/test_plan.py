@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,7 +49,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(plan, "time", fake)
     monkeypatch.setattr(plan, "ENDS", 0.0)
     monkeypatch.setattr("condgen.jobs.time", fake)
-    monkeypatch.setattr("condgen.train.time", fake)
+    monkeypatch.setattr(import_module("condgen.train"), "time", fake)
     batch_start, measure = Training.on_train_batch_start, Evaluation.measure
 
     def slow_batch(self: Any, *arguments: Any) -> None:

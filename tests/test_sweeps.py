@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from condgen import train as training
 from condgen.callbacks.interrupt import Interrupted
 from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError
@@ -54,7 +54,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
             (directory / "metrics.json").write_text(json.dumps({"best": metrics | {"step": 2, "train/loss": 1.0}}))
             return value
 
-        monkeypatch.setattr(training, "train", train)
+        monkeypatch.setattr(import_module("condgen.train"), "train", train)
         monkeypatch.setattr(summary, "draw", lambda *study: [])  # takes longer than all else
         return configs
 

@@ -61,7 +61,8 @@ class Interrupt(L.Callback):
 
     def _restore(self) -> None:
         for signum, handler in self._before.items():
-            signal.signal(signum, handler)
+            if signal.getsignal(signum) == self._receive:  # else Lightning has given it back already, further than we would
+                signal.signal(signum, handler)
         self._before = {}
 
     def on_train_batch_end(

@@ -165,7 +165,7 @@ class Generator(nn.Module, ABC):
         samples = samples.cpu()
         if self.condition.image is not None:
             ours = samples.view(rows, -1, *samples.shape[1:])
-            theirs = self.starts(conditions.cpu()).view_as(ours)[:, :1]
+            theirs = self.starts(conditions.cpu()).reshape(ours.shape)[:, :1]
             samples = torch.cat([theirs, ours], dim=1).flatten(0, 1)
         return self.space.grid(samples, self.space.layout(rows, len(samples) // rows)[1])
 
