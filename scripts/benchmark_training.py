@@ -11,7 +11,7 @@ In each round every contender trains the same number of images, in a process of 
   tutorial   (i) torchvision's data set with per-image transforms in a DataLoader, default Adam, `.item()` at each step;
   bare       (ii) condgen's own networks, losses, batch gather and optimizer flags in a plain loop, nothing else;
   allocator  the bare loop with condgen's setting of the C library's allocator;
-  compiled   (with --compiled) condgen with model.compile=true, without the compilation itself.
+  compiled   (with --compiled) condgen with model.options.compile=true, without the compilation itself.
 Printed are images/s (median over rounds), the ratio of condgen to each (median, min and max over rounds), and the share of
 the machine's matrix-product rate (2048 x 2048, float32) that the bare loop's arithmetic amounts to.
 """
@@ -80,7 +80,7 @@ def configuration(model: str, batches: int, directory: Path, trainer: str, *extr
         f"trainer.limit_train_batches={batches}",
     ]
     overrides += [f"run.name={model}", f"paths.output_dir={directory}", *extra]
-    overrides += [] if model.startswith("cvae") else ["model.ema=0.999"]
+    overrides += [] if model.startswith("cvae") else ["model.options.ema=0.999"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         tree = compose("train", overrides)
     config: Any = OmegaConf.to_container(tree, resolve=True)
@@ -145,7 +145,7 @@ def contender(name: str, model: str, batches: int, root: Path, trainer: str) -> 
     """Make one contender."""
     directory = root / f"run-{batches}"
     directory.mkdir()
-    config = configuration(model, batches, directory, trainer, *(["model.compile=true"] if name == "compiled" else []))
+    config = configuration(model, batches, directory, trainer, *(["model.options.compile=true"] if name == "compiled" else []))
     if name in ("condgen", "compiled"):
         return condgen_contender(config, directory, skip=5 if name == "compiled" else 0)
     if name != "allocator":
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, help="images a round; without it as many as take seconds on a CPU")
     parser.add_argument("--trainer", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--compiled", action="store_true", help="also time model.compile=true")
+    parser.add_argument("--compiled", action="store_true", help="also time model.options.compile=true")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")

@@ -41,41 +41,41 @@ def bare_contender(run: Parts, batches: int) -> Contender:
 
 def bare_gan_step(model: GAN) -> Callable[[Tensor, Tensor], None]:
     """One D step and one G step in the model's own order, as a careful hand would write it."""
-    g, d, loss = model.generator, model.discriminator, model.loss
+    g, d, loss, turns = model.generator, model.discriminator, model.loss, model.alternation
     g_optimizer, d_optimizer = model.generator_optimizer(g.parameters()), model.discriminator_optimizer(d.parameters())
     classes = model.condition.width
 
-    def d_step(x: Tensor, y: Tensor, fake: Tensor, asked: Tensor) -> None:
+    def d_step(x: Tensor, y: Tensor, fake: Tensor, fake_y: Tensor) -> None:
         d_optimizer.zero_grad()
-        loss.discriminator_loss(d(x, y), d(fake.detach(), asked)).backward()
+        loss.discriminator_loss(d(x, y), d(fake.detach(), fake_y)).backward()
         d_optimizer.step()
 
-    def g_step(fake: Tensor, asked: Tensor) -> None:
+    def g_step(fake: Tensor, fake_y: Tensor) -> None:
         d.requires_grad_(False)
         g_optimizer.zero_grad()
-        loss.generator_loss(d(fake, asked)).backward()
+        loss.generator_loss(d(fake, fake_y)).backward()
         g_optimizer.step()
         d.requires_grad_(True)
 
     def generate(y: Tensor) -> tuple[Tensor, Tensor]:
-        asked = torch.randint(classes, (len(y),), device=y.device) if model.fake_condition == "random" else y
-        return g(torch.randn(len(y), model.latent, device=y.device), asked), asked
+        fake_y = torch.randint(classes, (len(y),), device=y.device) if turns.fake_condition == "random" else y
+        return g(torch.randn(len(y), g.latent, device=y.device), fake_y), fake_y
 
     count = itertools.count(1)
 
     def step(x: Tensor, y: Tensor) -> None:
-        if next(count) % model.discriminator_steps:
+        if next(count) % turns.discriminator_steps:
             with torch.no_grad():
-                fake, asked = generate(y)
-            d_step(x, y, fake, asked)
+                fake, fake_y = generate(y)
+            d_step(x, y, fake, fake_y)
             return
-        fake, asked = generate(y)
-        if model.generator_first:
-            g_step(fake, asked)
-            d_step(x, y, fake, asked)
+        fake, fake_y = generate(y)
+        if turns.order == "generator_first":
+            g_step(fake, fake_y)
+            d_step(x, y, fake, fake_y)
         else:
-            d_step(x, y, fake, asked)
-            g_step(*((fake, asked) if model.reuse_fake else generate(y)))
+            d_step(x, y, fake, fake_y)
+            g_step(*((fake, fake_y) if turns.reuse_fake else generate(y)))
 
     return step
 
@@ -86,7 +86,8 @@ def bare_vae_step(model: Any) -> Callable[[Tensor, Tensor], None]:
 
     def step(x: Tensor, y: Tensor) -> None:
         optimizer.zero_grad()
-        reconstruction, kl = model.terms(x, y, torch.randn(len(x), model.latent))
+        vae = model.generator
+        reconstruction, kl, _ = model.terms(vae, x, y, torch.randn(len(x), vae.latent))
         (reconstruction.mean() + model.beta * kl.mean()).backward()
         optimizer.step()
 
@@ -124,24 +125,24 @@ def tutorial_gan_step(model: GAN) -> Callable[[Tensor, Tensor], tuple[float, flo
     g, d = model.generator, model.discriminator
     g_optimizer = torch.optim.Adam(g.parameters(), lr=2e-4)
     d_optimizer = torch.optim.Adam(d.parameters(), lr=2e-4)
-    squares = model.generator_first
+    squares = model.alternation.order == "generator_first"
     criterion = torch.nn.MSELoss() if squares else torch.nn.BCEWithLogitsLoss()
 
     def step(x: Tensor, y: Tensor) -> tuple[float, float]:
         valid, invalid = torch.ones(len(x)), torch.zeros(len(x))
-        asked = torch.randint(0, model.condition.width, (len(x),)) if squares else y
-        fake = g(torch.randn(len(x), model.latent), asked)
+        fake_y = torch.randint(0, model.condition.width, (len(x),)) if squares else y
+        fake = g(torch.randn(len(x), g.latent), fake_y)
 
         def train_g() -> Tensor:
             g_optimizer.zero_grad()
-            loss: Tensor = criterion(d(fake, asked), valid)
+            loss: Tensor = criterion(d(fake, fake_y), valid)
             loss.backward()
             g_optimizer.step()
             return loss
 
         def train_d() -> Tensor:
             d_optimizer.zero_grad()
-            loss: Tensor = criterion(d(x, y), valid) + criterion(d(fake.detach(), asked), invalid)
+            loss: Tensor = criterion(d(x, y), valid) + criterion(d(fake.detach(), fake_y), invalid)
             loss.backward()
             d_optimizer.step()
             return loss
@@ -158,9 +159,9 @@ def tutorial_vae_step(model: Any) -> Callable[[Tensor, Tensor], float]:
 
     def step(x: Tensor, y: Tensor) -> float:
         optimizer.zero_grad()
-        mean, log_variance = model.encoder(x, y)
+        mean, log_variance = model.generator.encoder(x, y)
         z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
-        decoded = torch.sigmoid(model.decoder(z, y))
+        decoded = torch.sigmoid(model.generator.decoder(z, y))
         target = torch.cat([x.view(len(x), -1), F.one_hot(y, model.condition.width).float()], dim=1)
         loss = F.mse_loss(decoded, target, reduction="sum") - 0.5 * torch.sum(1 + log_variance - mean**2 - log_variance.exp())
         loss.backward()

@@ -73,7 +73,7 @@ def measure(recipe: str, overrides: list[str], batch: int) -> dict[str, float]:
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in run.model.named_children()}
     found = {f"parameters of {name}": float(size) for name, size in sizes.items() if size}
     found["batch norm layers"] = sum(isinstance(m, _BatchNorm) for name, m in run.model.named_modules() if "ema" not in name)
-    cycle = getattr(run.model, "discriminator_steps", 1)
+    cycle = run.model.batches_per_update
     found["updates of D for one of G"] = cycle
     found["FLOP a sample of the batch, whole cycle"] = counter.get_total_flops() / batch
     found["bytes all-reduced in a cycle"] = sum(sent)
