@@ -75,7 +75,7 @@ class Trainer(TypedDict, total=False):
 class Optimizer(TypedDict, total=False):
     """What torch's optimizers leave open, or find out when training starts."""
 
-    lr: Positive
+    lr: NonNegative  # 0 holds a network still
     betas: tuple[BelowOne, BelowOne]
     eps: NonNegative
     weight_decay: NonNegative

@@ -280,7 +280,7 @@ def test_every_argument_of_condgens_own_classes_is_annotated():
         ("model.generator.network.width=0", "model.generator.network.width must be a whole number of at least 1, not 0."),
         ("model.generator.network.width=-1", "model.generator.network.width must be a whole number of at least 1, not -1."),
         ("model.alternation.discriminator_steps=1.5", "model.alternation.discriminator_steps must be a whole number of"),
-        ("model.generator_optimizer.lr=-1", "model.generator_optimizer.lr must be a number above 0, not -1."),
+        ("model.generator_optimizer.lr=-1", "model.generator_optimizer.lr must be a number of at least 0, not -1."),
         ("model.options.ema=1", "model.options.ema must be a number of at least 0 and below 1, not 1."),
         ("+foo=1", "foo is no section of the configuration: it has "),
         ("+dataa=1", "dataa is no section of the configuration (did you mean data?): it has "),

@@ -100,16 +100,16 @@ def test_which_samples_each_method_learns_from():
 
 @pytest.mark.parametrize("name", ["acgan", "d2dce"])
 def test_the_generator_is_pulled_towards_its_class(name):
-    """With the game's own loss silenced, G's steps lower the head's loss of what it generates."""
-    model = make_model("model=cgan_mlp", f"auxiliary={name}", "loss.scale=0", "model.generator_optimizer.lr=1e-3")
-    fit(model, batches(1) * 30, log_every_n_steps=1)
-    last = model.latest["auxiliary_g"]
-    model = make_model("model=cgan_mlp", f"auxiliary={name}", "loss.scale=0", "model.generator_optimizer.lr=1e-3")
-    fit(model, batches(1), log_every_n_steps=1)
-    assert last < 0.9 * model.latest["auxiliary_g"]
+    """With D's adversarial loss silenced, G's updates lower the head's loss of what it generates."""
+    losses = []
+    for updates in (1, 30):
+        model = make_model("model=cgan_mlp", f"auxiliary={name}", "loss.scale=0", "model.generator_optimizer.lr=1e-3")
+        fit(model, batches(1) * updates, log_every_n_steps=1)
+        losses.append(model.latest["auxiliary_g"])
+    assert losses[1] < 0.9 * losses[0]
 
 
-def test_the_head_moves_in_the_discriminators_turn_only():
+def test_the_head_moves_with_the_discriminator_only():
     model = make_model("model=cgan_mlp", "auxiliary=acgan", "model.generator_optimizer.lr=0.5")
     before = weights(model.auxiliary)
     trainer = fit(model, batches(1))

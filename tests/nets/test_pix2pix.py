@@ -3,13 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from condgen.training.game import vitals
 from recipes import fit, make_model, weights
-from torch import nn
 
 from condgen.conditions import ClassLabel, Colorize, Edges, Inpaint, Together
 from condgen.errors import CondgenError
-from condgen.losses.regularizers import slope
 from condgen.randomness import generator as keyed_generator
 
 PETS = ClassLabel(["frog", "ship", "toad"])
@@ -47,24 +44,28 @@ def pairs(condition, shape=GREY, count=4):
 # --- the networks ---
 
 
-@pytest.mark.parametrize("side, inner", [(28, 7), (32, 4), (64, 4), (24, 6)])
-@pytest.mark.parametrize("make", [Edges, Inpaint, Colorize, lambda shape: Together(PETS, Edges(shape))])
+@pytest.mark.parametrize(
+    "make, side, inner",
+    [(Edges, 28, 7), (Inpaint, 32, 4), (Colorize, 64, 4), (lambda shape: Together(PETS, Edges(shape)), 24, 6)],
+    ids=["edges", "inpaint", "colorize", "class-and-edges"],
+)
 def test_shapes_and_every_weight_learns(make, side, inner):
     shape = (3, side, side)
     condition = make(shape)
     model, (x, c) = small(shape=shape, condition=condition), pairs(condition, shape)
-    images = model.generator(torch.randn(4, model.latent), c)
-    assert images.shape == x.shape and images.abs().max() <= 1 and model.generator.inner[1:] == (inner, inner)
+    g = model.generator.network
+    images = g(torch.randn(4, model.generator.latent), c)
+    assert images.shape == x.shape and images.abs().max() <= 1 and g.inner[1:] == (inner, inner)
     logits, h = model.discriminator.logits_and_features(images, c)
     assert logits.shape == (4, (side // 4 - 1) ** 2) and h.shape == (4, model.discriminator.head.features)
     logits.square().sum().backward()
-    for network in (model.generator, model.discriminator):
+    for network in (g, model.discriminator):
         assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
 
 
 def test_each_place_sees_the_whole_condition_and_the_noise():
     condition = Edges(GREY)
-    g = small(*SMOOTH, condition=condition).generator
+    g = small(*SMOOTH, condition=condition).generator.network
     z, c = torch.randn(1, 64, requires_grad=True), torch.rand(1, *GREY, requires_grad=True)
     g(z, c)[0, 0, 14, 14].backward()
     assert (c.grad != 0).all() and (z.grad != 0).all()
@@ -85,7 +86,7 @@ def test_a_class_beside_the_image_reaches_both_players(projection):
     condition = Together(PETS, Edges(GREY))
     model, (x, c) = small(*overrides, condition=condition).eval(), pairs(condition)
     other = torch.cat([c[:, :3].roll(1, dims=1), c[:, 3:]], dim=1)
-    z = torch.zeros(4, model.latent)
+    z = torch.zeros(4, model.generator.latent)
     assert not torch.equal(model.generator(z, c), model.generator(z, other))
     assert not torch.equal(model.discriminator(x, c), model.discriminator(x, other))
     if projection:  # the formula of the head, patch by patch
@@ -100,7 +101,7 @@ def test_a_model_that_starts_from_noise_is_pointed_to():
         small(condition=PETS)
 
 
-# --- the game ---
+# --- training ---
 
 
 def descend(network, loss):
@@ -122,12 +123,12 @@ def test_one_update_of_both_by_hand():
     fake = torch.where(known, x, g(z, c))  # D never sees what G drew over known pixels
     l1 = (fake - x).abs().mean()
     descend(d, F.softplus(-d(x, c)).mean() + F.softplus(d(fake.detach(), c)).mean())
-    game = F.softplus(-d(fake, c)).mean()
-    descend(g, game + 7 * l1)
+    adversarial = F.softplus(-d(fake, c)).mean()
+    descend(g, adversarial + 7 * l1)
     for mine, by_hand in ((model.discriminator, d), (model.generator, g)):
         torch.testing.assert_close(weights(mine), weights(by_hand))
     assert model.latest["l1"] == pytest.approx(l1.item(), rel=1e-5)
-    assert model.latest["loss_g"] == pytest.approx(game.item(), rel=1e-5)  # the game alone
+    assert model.latest["loss_g"] == pytest.approx(adversarial.item(), rel=1e-5)  # the adversarial loss alone
 
 
 def test_pieces_give_the_same_update():
@@ -143,7 +144,7 @@ def test_pieces_give_the_same_update():
 def test_known_pixels_of_samples_are_those_of_the_condition():
     condition = Inpaint(GREY)
     x, c = pairs(condition)
-    samples, known = small(condition=condition).sample(c), c[:, 1:] > 0
+    samples, known = small(condition=condition).generator.sample(c), c[:, 1:] > 0
     assert torch.equal(samples[known], x[known]) and not torch.equal(samples[~known], x[~known])
 
 
@@ -153,17 +154,8 @@ def test_patches_are_judged_under_every_loss_and_penalty(loss):
     model = small(*PLAIN, f"loss={loss}", "regularizer=[r1,r2,gp,lecam]", condition=condition)
     fit(model, [pairs(condition)] * 2, log_every_n_steps=1)
     assert {"loss_d", "loss_g", "l1", "penalty_r1", "penalty_lecam"} <= model.latest.keys()
-    found = vitals(model.generator, model.discriminator, model.loss, *model._logits)
+    found = model.statistics()
     assert all(value.dim() == 0 and value.isfinite() for value in found.values())
-
-
-def test_the_slope_is_that_of_the_mean_over_patches():
-    class Turn:
-        @staticmethod
-        def judge_eagerly(x, c):
-            return torch.stack([x.sum(1), 3 * x.sum(1)], dim=1)  # (B, 2)
-
-    assert torch.equal(slope(Turn, torch.zeros(5, 4), None), torch.full((5, 4), 2.0))
 
 
 @pytest.mark.parametrize(
@@ -172,21 +164,9 @@ def test_the_slope_is_that_of_the_mean_over_patches():
         (["model.alternation.fake_condition=random"], "fake_condition=batch"),
         (["discriminator_augment=diffaugment"], "discriminator_augment=none"),
         ([*PLAIN, "regularizer=consistency"], "model.regularizers.consistency=null"),
-        (["model.regularizers.l1.weight=-1"], "at least 0"),
-        (
-            ["model.regularizers.l1={_target_: torch.nn.L1Loss}", "~model.regularizers.l1.weight"],
-            "not a loss of condgen.losses.paired",
-        ),
     ],
 )
 def test_what_cannot_be_is_refused(overrides, words):
     with pytest.raises(CondgenError, match=words) as caught:
         small(*overrides)
     assert "\n" not in str(caught.value)
-
-
-def test_terms_need_the_conditions_of_the_batch():
-    term = "+model.regularizers.l1={_target_: condgen.losses.paired.L1, weight: 1.0}"
-    assert isinstance(make_model("model=cgan_mlp", term).terms, nn.ModuleDict)
-    with pytest.raises(CondgenError, match="fake_condition=batch"):
-        make_model("model=cgan_mlp", term, "model.alternation.fake_condition=random")

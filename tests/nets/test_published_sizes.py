@@ -31,9 +31,9 @@ def test_sngan_has_the_published_parameters():
     d = conv(3, 128) + conv(128, 128) + conv(3, 128, 1) + 2 * conv(128, 128) + conv(128, 128, 1) + 4 * conv(128, 128) + 129
     assert d == 1_053_825  # known as 1.05 M
     model = make_model("experiment=cifar10_sngan", shape=COLOUR)
-    assert (count(model.generator), count(model.discriminator)) == (conditional, d + 10 * 128)
+    assert (count(model.generator.network), count(model.discriminator)) == (conditional, d + 10 * 128)
     plain = make_model("model=sngan", "condition=none", shape=COLOUR, condition=NoCondition())
-    assert (count(plain.generator), count(plain.discriminator)) == (unconditional, d)
+    assert (count(plain.generator.network), count(plain.discriminator)) == (unconditional, d)
 
 
 def attention(channels):
@@ -54,7 +54,7 @@ def test_biggan_has_the_published_parameters(data, classes):
     assert g == 9_416_196 + (classes - 10) * 128  # known as 9.4 M
     condition = ClassLabel([str(k) for k in range(classes)])
     model = make_model(f"experiment={data}_biggan", shape=COLOUR, condition=condition)
-    assert (count(model.generator), count(model.discriminator)) == (g, d)
+    assert (count(model.generator.network), count(model.discriminator)) == (g, d)
 
 
 def test_dcgan_has_the_parameters_of_pytorchs_example():
@@ -66,7 +66,7 @@ def test_dcgan_has_the_parameters_of_pytorchs_example():
     d = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512) + 2 * (128 + 256 + 512)
     assert (g, d) == (3_576_704, 2_765_568)
     model = make_model("model=dcgan", "condition=none", shape=(3, 64, 64), condition=NoCondition())
-    assert (count(model.generator), count(model.discriminator)) == (g + 3, d + 64 + 1)
+    assert (count(model.generator.network), count(model.discriminator)) == (g + 3, d + 64 + 1)
 
 
 @pytest.mark.parametrize("name", ["dcgan", "sngan", "biggan"])
@@ -74,7 +74,7 @@ def test_the_published_networks_learn(name):
     """At their own width: every parameter of both gets a finite gradient."""
     model = make_model(f"experiment=cifar10_{name}", shape=COLOUR)
     labels = torch.tensor([0, 1])
-    fake = model.generator(torch.randn(2, model.latent), labels)
+    fake = model.generator(torch.randn(2, model.generator.latent), labels)
     model.discriminator(fake, labels).sum().backward()
     for name, parameter in [*model.generator.named_parameters(), *model.discriminator.named_parameters()]:
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name

@@ -14,7 +14,6 @@ from condgen.errors import CondgenError
 from condgen.nets.r3gan import GAIN, Block, Double, Halve, R3GANDiscriminator, R3GANGenerator
 from condgen.spaces import Images
 
-SHAPES = [(channels, side, side) for channels in (1, 3) for side in (28, 32, 64)]
 COLOUR = (3, 32, 32)
 LABELS = torch.tensor([0, 1, 2, 2])
 PETS = ClassLabel(["frog", "ship", "toad"])
@@ -47,8 +46,9 @@ def blocks(network):
 # --- shapes ---
 
 
-@pytest.mark.parametrize("condition", [PETS, NoCondition()], ids=["class", "none"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "shape, condition", [((1, 28, 28), PETS), ((3, 32, 32), NoCondition()), ((1, 32, 32), PETS), ((3, 64, 64), PETS)]
+)
 def test_shapes(shape, condition):
     (g, d), c = networks(shape, condition), condition.from_data(LABELS)
     z = torch.randn(4, 6) * 3
@@ -205,7 +205,7 @@ def test_a_penalty_of_ds_gradient_can_be_trained():
 
     penalty().backward()
     weight = d.input.weight
-    slope, step = weight.grad[0, 0].item(), 1e-6
+    found, step = weight.grad[0, 0].item(), 1e-6
     values = []
     for sign in (1, -1):
         with torch.no_grad():
@@ -213,15 +213,15 @@ def test_a_penalty_of_ds_gradient_can_be_trained():
         values.append(penalty().item())
         with torch.no_grad():
             weight[0, 0] -= sign * step
-    assert slope == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4) and slope != 0
+    assert found == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4) and found != 0
 
 
 def test_the_published_model_learns_to_tell_and_to_fool():
     """A step of each player lowers its own loss, and all of its weights have a gradient once branches are awake."""
     model = make_model("model=r3gan", "model.generator.network.width=8", "model.discriminator.width=8", shape=COLOUR)
-    g, d = wake(model.generator), wake(model.discriminator)
+    g, d = wake(model.generator.network), wake(model.discriminator)
     assert set(model.regularizers.keys()) == {"r1", "r2"} and model.regularizers["r1"].weight == 0.05
-    z, x = torch.randn(4, model.latent, generator=torch.Generator().manual_seed(0)), images()
+    z, x = torch.randn(4, model.generator.latent, generator=torch.Generator().manual_seed(0)), images()
     for network, loss in (
         (d, lambda: model.loss.discriminator_loss(d(x, LABELS), d(g(z, LABELS).detach(), LABELS))),
         (g, lambda: model.loss.generator_loss(d(g(z, LABELS), LABELS), d(x, LABELS))),
@@ -253,7 +253,7 @@ def test_it_has_the_parameters_of_the_authors_networks():
     assert (g, d) == (20_781_952, 21_280_512)
     with torch.device("meta"):
         model = make_model("experiment=cifar10_r3gan", "model.options.ema=0", shape=COLOUR)
-    counts = [sum(p.numel() for p in network.parameters()) for network in (model.generator, model.discriminator)]
+    counts = [sum(p.numel() for p in network.parameters()) for network in (model.generator.network, model.discriminator)]
     assert counts == [g, d + 768 + 1]  # w and b of the head are ours
 
 

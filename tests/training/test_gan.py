@@ -8,7 +8,6 @@ from recipes import batches, fit, make_model, same, weights
 from torch import nn
 
 from condgen.conditions import NoCondition
-from condgen.errors import CondgenError
 from condgen.randomness import generator as keyed_generator
 from condgen.training.alternation import Alternation
 from condgen.training.counts import Counts
@@ -103,20 +102,6 @@ def test_who_is_updated_on_a_batch(options, players):
 def test_micro_batches_are_the_batch_in_even_pieces(pieces, sizes):
     rows = [list(range(7))[piece] for piece in Alternation(micro_batches=pieces).pieces(7)]
     assert [len(piece) for piece in rows] == sizes and [row for piece in rows for row in piece] == list(range(7))
-
-
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        ({"discriminator_steps": 0}, "discriminator_steps must be at least 1, not 0"),
-        ({"micro_batches": 0}, "micro_batches must be at least 1, not 0"),
-        ({"order": "both"}, "order must be discriminator_first or generator_first, not both"),
-        ({"fake_condition": "all"}, "fake_condition must be batch or random, not all"),
-    ],
-)
-def test_an_alternation_that_cannot_be(options, words):
-    with pytest.raises(CondgenError, match=rf"model\.alternation\.{words}"):
-        Alternation(**options)
 
 
 class Witness:

@@ -174,17 +174,9 @@ def test_temperature_and_truncation_are_factor_and_bound_of_the_noise():
         flow.set_sampling(guidance=2.0)
 
 
-@pytest.mark.parametrize(
-    "overrides, words",
-    [
-        (["loss=bce"], "choose loss=likelihood"),
-        (["loss.margin=0.5"], "loss.margin"),
-        (["model.generator.temperature=0"], "temperature must be a positive number"),
-    ],
-)
-def test_what_cannot_be_is_refused(overrides, words):
-    with pytest.raises(CondgenError, match=words):
-        small(*overrides)
+def test_a_loss_that_is_no_likelihood_is_refused():
+    with pytest.raises(CondgenError, match="choose loss=likelihood"):
+        small("loss=bce")
 
 
 def test_points_are_refused():

@@ -13,20 +13,6 @@ from condgen.training.schedules import Cosine, Linear
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-@pytest.mark.parametrize(
-    "given, words",
-    [
-        ({"ema": 1.0}, r"ema must lie in \[0, 1\), not 1.0"),
-        ({"ema": -0.1}, r"ema must lie in \[0, 1\), not -0.1"),
-        ({"gradient_clip": 0}, "gradient_clip must be positive, not 0"),
-        ({"warmup": -1}, "warmup must be at least 0 updates, not -1"),
-    ],
-)
-def test_values_out_of_range(given, words):
-    with pytest.raises(CondgenError, match=rf"^model\.options\.{words}"):
-        Options(**given)
-
-
 def test_a_recipe_takes_the_images_that_it_was_published_for():
     published = Options(expects=[1, 32, 32])
     published.check(Images((1, 32, 32)))
@@ -63,9 +49,6 @@ def test_schedules():
     linear, cosine = Linear(start=0.5, end=0.2), Cosine()
     assert [linear(t) for t in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.6, 0.2])
     assert [cosine(t) for t in (0, 1 / 3, 0.5, 1)] == pytest.approx([1, 0.75, 0.5, 0])
-    for given in ({"start": 1.0}, {"start": -0.1}, {"end": 2.0}):
-        with pytest.raises(CondgenError, match=r"model\.options\.decay"):
-            Linear(**given)
 
 
 def test_decay_without_an_end_is_refused():
