@@ -6,16 +6,15 @@ Reads top to bottom: `write_report` gathers the sections, each of which leaves o
 import base64
 import contextlib
 import html
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 
+from condgen.config.reading import read_plain
 from condgen.errors import CondgenError
 from condgen.files import save_png, write_text
 from condgen.metrics.attributes import listed
@@ -269,9 +268,8 @@ def picture(path: Path, caption: str) -> str:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML or JSON file; empty where it is absent, damaged or holds something else."""
     found: Any = None
-    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
-        written = path.read_text(encoding="utf-8")
-        found = json.loads(written) if path.suffix == ".json" else yaml.safe_load(written)
+    with contextlib.suppress(OSError, ValueError):
+        found = read_plain(path)
     return found if isinstance(found, dict) else {}
 
 

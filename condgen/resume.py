@@ -5,11 +5,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config.build import check_stored, plain, sentence
+from condgen.config.reading import read_plain
 from condgen.config.renamed import new_name
 from condgen.config.validate import check
 from condgen.errors import CondgenError
@@ -171,8 +171,8 @@ def stored(directory: Path, trust: bool) -> dict[str, Any]:
     if not path.is_file():
         raise CondgenError(f"{directory} is not a run directory: it has no config.yaml.")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        config = read_plain(path)
+    except (OSError, ValueError) as error:
         raise CondgenError(f"{path} could not be read: it is damaged, or holds more than plain values.") from error
     if not isinstance(config, dict) or not {"run", "trainer", "data", "model", "loss"} <= config.keys():
         raise CondgenError(f"{path} is not a configuration of condgen's.")

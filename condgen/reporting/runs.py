@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from condgen.config.reading import read_plain
 from condgen.errors import CondgenError
 from condgen.run.legacy import converted_config
 
@@ -66,8 +65,8 @@ def find_run(path: Path) -> Run | None:
 def read_run(path: Path) -> Run | None:
     """Return the run that a ``config.yaml`` describes, None if it is not condgen's."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        config = read_plain(path)
+    except (OSError, ValueError) as error:
         raise CondgenError(f"{path} could not be read as the configuration of a run: it is damaged.") from error
     if not isinstance(config, dict) or "seed" not in config or not isinstance(config.get("run"), dict):
         return None
