@@ -19,7 +19,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_the_extractor_and_the_loss_may_not_share_weights(photos: Path) -> None:
-    refused = condgen("train", *FOLDER, f"data.path={photos}", "extractor=cifar10-resnet", cwd=photos.parent)
+    refused = condgen("train", *FOLDER, f"data.source.path={photos}", "extractor=cifar10-resnet", cwd=photos.parent)
     assert refused.code == 1 and "cifar10-resnet" in refused.err and "extractor=none" in refused.err
     run = f"hydra.run.dir={photos.parent / 'run'}"
     small = (
@@ -28,4 +28,4 @@ def test_the_extractor_and_the_loss_may_not_share_weights(photos: Path) -> None:
         "model.generator.network.blocks=1",
         "callbacks.samples=null",
     )
-    assert condgen("train", *FOLDER, *small, f"data.path={photos}", "extractor=none", run, cwd=photos.parent).code == 0
+    assert condgen("train", *FOLDER, *small, f"data.source.path={photos}", "extractor=none", run, cwd=photos.parent).code == 0
