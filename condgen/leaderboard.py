@@ -14,7 +14,7 @@ from condgen.metrics.protocol import SAMPLING
 from condgen.metrics.record import read_records
 from condgen.reporting.runs import find_run
 from condgen.reporting.standings import Bounds, Entry, Figure, Row, Section, badness, disagree, divide, gather, ordered
-from condgen.reporting.tables import Cell, Column, escaped, markdown_table, printable, text_table
+from condgen.reporting.tables import Cell, Column, escaped_line, markdown_table, printable, text_table
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "one": " → 1"}
 FLOOR = "floor (training images)"
@@ -73,8 +73,8 @@ def to_markdown(sections: Sequence[Section]) -> str:
     """Write the sections as Markdown tables."""
     lines = []
     for section in sections:
-        lines += [escaped(heading(section)).replace("\\|", "|"), "", *markdown_table(columns(section)), ""]
-        lines += [part for note in notes(section) for part in (escaped(note), "")]
+        lines += [escaped_line(heading(section)).replace("\\|", "|"), "", *markdown_table(columns(section)), ""]
+        lines += [part for note in notes(section) for part in (escaped_line(note), "")]
     lines += [LEGEND.format(best="bold: best of its column"), ""]
     return "\n".join(map(printable, lines))
 

@@ -123,7 +123,7 @@ class Fixtures:
 
     def __init__(self, root: Path):
         self.root = root
-        self.run, self.faces, self.zip, self.npz = root / "run", root / "faces", root / "a.zip", root / "a.npz"
+        self.run, self.faces, self.zip, self.npz = root / "made" / "run", root / "faces", root / "a.zip", root / "a.npz"
         stream = np.random.default_rng(0)
         self.faces.mkdir(parents=True)
         pixels = stream.integers(0, 256, (40, 28, 28, 1), dtype=np.uint8)
@@ -138,7 +138,7 @@ class Fixtures:
             archive.writestr("dataset.json", f'{{"labels": [{labels}]}}')
         (self.faces / "labels.csv").write_text("\n".join(rows) + "\n")
         np.savez(self.npz, images=stream.integers(0, 256, (120, 28, 28, 1), dtype=np.uint8), labels=np.arange(120) % 10)
-        trained = execute(Case("fixture", ["train", *TINY, f"hydra.run.dir={self.run}"]), root / "made")
+        trained = execute(Case("fixture", ["train", *TINY, "hydra.run.dir=run"]), root / "made")
         if trained.verdict != "well":
             raise RuntimeError(f"The run to start from could not be trained: {trained.output}")
 

@@ -38,8 +38,12 @@ def test_more_classes_load_all_layers_that_match(tmp_path):
     result, run = train(tmp_path, "more", "model=cgan_conv", f"run.finetune={source}", *STILL)
     assert result.code == 0, result
     new = {line.split()[1] for line in result.err.splitlines() if line.startswith("  new:")}
-    assert new == {"generator.up.seed.weight", "discriminator.head.project.weight", "ema.average.network.up.seed.weight"}
-    assert "generator.up.seed.weight (3136x74, in it 3136x66)" in result.err
+    assert new == {
+        "generator.network.up.seed.weight",
+        "discriminator.head.project.weight",
+        "ema.average.network.up.seed.weight",
+    }
+    assert "generator.network.up.seed.weight (3136x74, in it 3136x66)" in result.err
     before, after = state(source), state(run)
     kept = [n for n in before if n not in new and not n.startswith("ema.") and "running" not in n and "tracked" not in n]
     assert all(torch.equal(before[name], after[name]) for name in kept) and len(kept) > 10

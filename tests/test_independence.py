@@ -30,5 +30,12 @@ def test_what_trains_does_not_import_what_measures(package: str) -> None:
 @pytest.mark.parametrize("package", ["nets", "losses"])
 def test_networks_and_losses_stand_alone(package: str) -> None:
     own = {module for path in (ROOT / package).rglob("*.py") for module in imported(path) if module.startswith("condgen.")}
-    allowed = ("condgen.conditions", "condgen.augment", "condgen.spaces", "condgen.errors", "condgen.types", f"condgen.{package}")
+    allowed = (
+        "condgen.conditions",
+        "condgen.augment",
+        "condgen.spaces",
+        "condgen.errors",
+        "condgen.types",
+        f"condgen.{package}",
+    )
     assert not {module for module in own if not module.startswith(allowed)}

@@ -59,14 +59,20 @@ def markdown_column(column: Column) -> list[str]:
     """Return title, rule and cells of a column, all of one width."""
     texts = [escaped(cell.text + cell.spread) for cell in column.cells]
     texts = [f"**{text}**" if cell.best else text for cell, text in zip(column.cells, texts, strict=True)]
-    width = max(map(len, [column.title, *texts]))
-    title, *cells = [text.rjust(width) if column.number else text.ljust(width) for text in (column.title, *texts)]
+    texts = [escaped(column.title), *texts]
+    width = max(map(len, texts))
+    title, *cells = [text.rjust(width) if column.number else text.ljust(width) for text in texts]
     return [title, "-" * (width - 1) + (":" if column.number else "-"), *cells]
 
 
 def escaped(text: str) -> str:
-    """Escape what Markdown would read as markup; an underscore inside a word is none."""
-    return re.sub(r"[\\`*|<\[]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
+    """Escape what Markdown would read as markup within a line; an underscore inside a word is none."""
+    return re.sub(r"[\\`*|<\[&~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
+
+
+def escaped_line(text: str) -> str:
+    """Escape a whole line, also what would begin a heading, a quotation or a list."""
+    return re.sub(r"^(\d*)([#>+=.)-])", r"\1\\\2", escaped(text))
 
 
 def printable(line: str) -> str:

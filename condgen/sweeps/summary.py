@@ -162,14 +162,14 @@ def columns(groups: Sequence[Group], objective: Objective | None, title: str, be
         )
     ]
     for key in keys_of(groups):
-        found.append(Column(escaped(key), [Cell(rounded(group[0].settings.get(key, ""))) for group in groups]))
+        found.append(Column(key, [Cell(rounded(group[0].settings.get(key, ""))) for group in groups]))
     if any(row.state != "finished" for group in groups for row in group):
         found.append(Column("state", [Cell(", ".join(dict.fromkeys(row.state for row in group))) for group in groups]))
     if objective and any(len(group) > 1 for group in groups):
         cells = [Cell(f"{top:.4g}" if (top := best_value(group, objective)) is not None else "") for group in groups]
-        found.append(Column(f"best {escaped(objective.name)}", cells, number=True))
+        found.append(Column(f"best {objective.name}", cells, number=True))
     for name in metrics_of(groups, objective):
-        found.append(Column(escaped(name), [spread(group, name) for group in groups], number=True))
+        found.append(Column(name, [spread(group, name) for group in groups], number=True))
     return found
 
 

@@ -41,6 +41,7 @@ class ImageTable:
             None: all but that of file names.
         image: the column of file names, within the folder.
         label: the column that is also the class; where there is no such column there are no classes.
+        outside: let the table name images by absolute paths and through ``..``, wherever they lie.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class ImageTable:
         columns: Sequence[Name] | Mapping[Name, Kind | None] | None = None,
         image: str = "file",
         label: str = "class",
+        outside: bool = False,
     ):
         self.path = Path(path)
         self.file = self.path / file if (self.path / file).is_file() else Path(file)
         self.columns = dict.fromkeys(columns) if isinstance(columns, Sequence) else columns
-        self.image, self.label = image, label
+        self.image, self.label, self.outside = image, label, outside
 
     def load(self, decoding: Decoding = AS_IS) -> Tables:
         """Load all images; raises CondgenError naming file, row and column of what is wrong."""
@@ -91,8 +93,11 @@ class ImageTable:
         return cells
 
     def _picture(self, row: str, name: str) -> Path:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise CondgenError(f"{self.file} {row}: the image {name} of column {self.image} lies outside {self.path}.")
+        if not self.outside and (Path(name).is_absolute() or ".." in Path(name).parts):
+            raise CondgenError(
+                f"{self.file} {row}: the image {name} of column {self.image} lies outside {self.path}; if you trust the table, "
+                "data.source.outside=true reads it."
+            )
         file = self.path / name
         if not file.is_file():
             raise CondgenError(f"{self.file} {row}: the image {name} of column {self.image} is not in {self.path}.")
