@@ -97,7 +97,7 @@ def learn(loss: str, conditioning: str, *overrides: str, seed: int = 0, shuffled
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\.")
         run.trainer.fit(run.model, datamodule=run.data)
-    return examine(run.model, run.data.source), run
+    return examine(run.model.eval_generator, run.data.source), run
 
 
 def main() -> None:

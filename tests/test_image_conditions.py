@@ -146,8 +146,6 @@ def test_what_cannot_be_asked_for_is_told_in_one_sentence(condition):
     "make, words",
     [
         (lambda: Edges((2,)), "samples are none"),
-        (lambda: Inpaint(COLOUR, hole=1.0), "condition.hole=1.0"),
-        (lambda: Inpaint(COLOUR, hole=0), "condition.hole=0"),
         (lambda: Together(Edges(COLOUR), Edges(COLOUR)), "said must be"),
         (lambda: Together(PETS, PETS), "image one that is an image"),
     ],

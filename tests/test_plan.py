@@ -213,15 +213,15 @@ def test_without_a_budget_the_end_is_predicted(now: list[float], tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run.budget_minutes=0"], "run.budget_minutes must be a positive number of minutes, or null for none, not 0"),
+        (["run.budget_minutes=0"], "run.budget_minutes must be a number above 0 or null, not 0"),
         (["run.budget_minutes=-3"], "not -3"),
-        (["run.budget_minutes=long"], "not long"),
-        (["run.budget_minutes=.inf"], "not .inf"),
-        (["run.budget_minutes=true"], "not True"),
+        (["run.budget_minutes=long"], "not 'long'"),
+        (["run.budget_minutes=.inf"], "not '.inf'"),
+        (["run.budget_minutes=true"], "not true"),
         (["run.budget_minutes=1", "+trainer.fast_dev_run=2"], "trainer.fast_dev_run decides how long"),
         (["run.budget_minutes=1", "callbacks=early_stopping", f"callbacks.early_stopping.monitor={FID}"], "Early stopping"),
-        (["callbacks.evaluation.every_steps=0"], "every_steps must be at least 1"),
-        (["callbacks.samples.every_steps=0"], "every_steps must be at least 1"),
+        (["callbacks.evaluation.every_steps=0"], "every_steps must be a whole number of at least 1"),
+        (["callbacks.samples.every_steps=0"], "every_steps must be a whole number of at least 1"),
     ],
 )
 def test_a_budget_that_cannot_be_is_refused(tmp_path: Path, arguments: list[str], words: str) -> None:

@@ -11,7 +11,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from condgen.config.renamed import new_name
 from condgen.errors import CondgenError
 
 TRUSTED = ("condgen.", "torch.nn.", "torch.optim.")
@@ -58,22 +57,14 @@ def build(key: str, node: dict[str, Any], **arguments: Any) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, CondgenError):
             raise error.__cause__ from None
-        raise CondgenError(f"{key}: {sentence(error.__cause__ or error, key)}") from error
+        raise CondgenError(f"{key}: {sentence(error.__cause__ or error)}") from error
     except (TypeError, ValueError) as error:
-        raise CondgenError(f"{key}: {sentence(error, key)}") from error
+        raise CondgenError(f"{key}: {sentence(error)}") from error
 
 
-def sentence(error: BaseException, key: str = "") -> str:
-    """Return the first line of an error's text as a sentence; of a key that a class does not take, in a user's words.
-
-    Args:
-        error: any.
-        key: where the class stands in the configuration, if that is known.
-    """
+def sentence(error: BaseException) -> str:
+    """Return the first line of an error's text as a sentence."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    if unknown := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", lines[0]):
-        new = new_name(f"{key}.{unknown[2]}")
-        return f"{unknown[1]} has no {unknown[2]}: {f'it is called {new} today' if new else 'leave it out'}."
     return lines[0].rstrip(" .:") + "."
 
 

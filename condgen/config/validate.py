@@ -18,6 +18,7 @@ from pydantic.errors import PydanticUserError
 
 from condgen.config.annotations import SECTIONS, STRICTER
 from condgen.config.folder import choices, conf_dir
+from condgen.config.renamed import new_name
 from condgen.config.sentences import article, close, describe, shown
 from condgen.errors import CondgenError
 
@@ -100,6 +101,8 @@ def check_arguments(key: str, target: Callable[..., Any], arguments: dict[str, A
     known, rest = parameters(target)
     for name, value in arguments.items():
         if name not in known and rest is None:
+            if new := new_name(f"{key}.{name}"):
+                raise CondgenError(f"{key}.{name} is called {new} today.")
             takes = f"{', '.join(list(known)[:12])}{', ...' * (len(known) > 12)}" or "nothing"
             raise CondgenError(f"{key}.{name} does not exist{close(name, list(known))}: {target.__name__} takes {takes}.")
         check_node(dotted(key, name), value, known.get(name, rest))

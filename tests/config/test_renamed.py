@@ -20,7 +20,7 @@ from condgen.config.renamed import KEYS, has, new_name
         (["model.ema=0.9"], "model.ema", "model.options.ema"),
         (["model.accumulate=2"], "model.accumulate", "model.alternation.micro_batches"),
         (["model.discriminator_steps=2"], "model.discriminator_steps", "model.alternation.discriminator_steps"),
-        (["+model.terms.l1._target_=condgen.losses.paired.L1"], "GAN has no terms", "model.regularizers"),
+        (["+model.terms.l1._target_=condgen.losses.paired.L1"], "model.terms", "model.regularizers"),
         (["model=flow_matching", "model.sampler=euler"], "model.sampler", "model.generator.solver"),
         (["model=flow_matching", "model.drop=0"], "model.drop", "model.generator.condition_dropout"),
         (["model=cvae_conv", "model.warmup=100"], "model.warmup", "model.kl_warmup"),

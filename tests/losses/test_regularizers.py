@@ -221,7 +221,7 @@ def test_what_is_due_is_charged_with_its_weight_and_interval():
     a, b = R1().penalty(step(d)).item(), GradientPenalty().penalty(step(d)).item()
     charges = {}
     for name, regularizers in (("eager", eager), ("lazy", lazy)):
-        results = [regularizers.penalties(step(d, number=number)) for number in range(6)]
+        results = [regularizers.penalties(step(d, index=index)) for index in range(6)]
         charges[name] = [torch.as_tensor(charge).item() for _, charge in results]
         recorded = [sorted(penalties) for penalties, _ in results]
     assert charges["eager"] == pytest.approx([3 * a + 0.5 * b] * 6)

@@ -103,8 +103,6 @@ def test_other_sizes_are_refused_unless_a_resize_is_named_and_then_stated() -> N
     assert extractor.resizing((1, 9, 9), "the samples") == "1x9x9 to 1x8x8, bilinear, not antialiased"
     assert extractor.resizing((1, 8, 8), "the samples") == "none"
     assert extractor(torch.zeros(2, 1, 9, 9, dtype=torch.uint8))[0].shape == (2, 12)
-    with pytest.raises(CondgenError, match=r"extractor.resize=nearest must be null, bilinear or bicubic"):
-        tiny(resize="nearest")
 
 
 def test_classes_are_matched_by_name() -> None:

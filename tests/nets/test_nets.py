@@ -111,7 +111,7 @@ def test_a_depth_that_does_not_divide_is_refused(depth, side):
 
 
 def test_a_convolutional_decoder_decodes_no_label():
-    with pytest.raises(CondgenError, match=r"model\.decode_condition=false"):
+    with pytest.raises(CondgenError, match=r"model\.generator\.decode_condition=false"):
         ConvDecoder(latent=5, condition=PETS, space=Images((1, 28, 28)), extra=3, **conv())
 
 

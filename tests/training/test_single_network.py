@@ -123,7 +123,7 @@ def test_all_parameters_of_the_generator_are_trained(family: Family) -> None:
     model = family.make("model.options.ema=0.9")
     (group,) = model.configure_optimizers().param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in model.generator.parameters()}
-    with pytest.raises(CondgenError, match=r"model\.optimizer: "):
+    with pytest.raises(CondgenError, match=r"model\.optimizer\.lr must be"):
         family.make("model.optimizer.lr=-1")
 
 
