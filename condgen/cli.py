@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, Interrupted
 from condgen.signals import interruptible
 
 DEFECT = 70
@@ -156,7 +156,7 @@ def reporting(command: Callable[[], Any], debug: bool = False) -> int:
             traceback.print_exception(error)
         said = told(error)
         print(f"condgen: {said or defect(error)}", file=sys.stderr)
-        return DEFECT if said is None else 128 + error.signum if hasattr(error, "signum") else 1
+        return DEFECT if said is None else 128 + error.signum if isinstance(error, Interrupted) else 1
 
 
 def told(error: Exception) -> str | None:

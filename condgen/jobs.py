@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from condgen.config.build import plain
 from condgen.config.compose import composing, explain, with_recipe
 from condgen.config.folder import conf_dir
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, Interrupted
 from condgen.run.processes import is_first, place, stamp
 from condgen.run.slurm import restarted
 
@@ -76,7 +76,7 @@ def task(tree: DictConfig) -> Any:
         return start(plain(tree), directory, list(job.overrides.task), started)
     except CondgenError as error:
         remove_empty(directory)
-        if job.mode == RunMode.MULTIRUN and not hasattr(error, "signum"):
+        if job.mode == RunMode.MULTIRUN and not isinstance(error, Interrupted):
             logging.getLogger("hydra").error("condgen: job %s: %s", job.job.num, error)
             raise
         raise Refused(error) from error

@@ -34,6 +34,7 @@ from condgen.run.checkpoint import read
 from condgen.run.directory import Heartbeat, recorded
 from condgen.run.finetune import start_from
 from condgen.run.fitting import require_fitting
+from condgen.run.loggers import RunLogger
 from condgen.run.loop import install
 from condgen.run.messages import announce, conclude, logging_to
 from condgen.run.precision import decided
@@ -251,7 +252,7 @@ def fit_logged(run: Parts, directory: Path, checkpoint: Path | None) -> None:
     if checkpoint or (directory / "metrics.csv").exists():  # the second: killed before its first checkpoint
         step = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"] if checkpoint else -1
         for logger in trainer.loggers if first else []:
-            if hasattr(logger, "resume"):
+            if isinstance(logger, RunLogger):
                 logger.resume(step)
     if first:
         announce(run, checkpoint)

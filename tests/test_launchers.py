@@ -19,7 +19,7 @@ import pytest
 from command import condgen
 from witness import told, watched
 
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, Interrupted
 from condgen.run import processes as launcher
 
 TESTS = Path(__file__).parent
@@ -114,8 +114,8 @@ def test_a_process_that_waits_for_a_dead_one_is_ended(tmp_path: Path, monkeypatc
 
 
 def test_what_stopped_a_run_passes_from_process_to_process() -> None:
-    stopped = pickle.loads(pickle.dumps(launcher.Stopped(signal.SIGINT)))
-    assert stopped.signum == 2 and "Stopped by SIGINT" in str(stopped)
+    stopped = pickle.loads(pickle.dumps(Interrupted("Stopped by SIGINT.", signal.SIGINT)))
+    assert stopped.signum == 2 and str(stopped) == "Stopped by SIGINT."
 
 
 @contextmanager

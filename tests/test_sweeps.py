@@ -25,7 +25,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from condgen.callbacks.interrupt import Interrupted
+from condgen.errors import Interrupted
 from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError
 from condgen.sweeps import study as studies

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from condgen.callbacks.checkpoint import LOOK, Checkpoint, agree
-from condgen.errors import CondgenError
+from condgen.errors import Interrupted
 from condgen.run.slurm import Requeue, job_id
 from condgen.training.base import Batch, Training
 
@@ -16,23 +16,6 @@ log = logging.getLogger("condgen")
 
 REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
 """What announces, in a Slurm job, a preemption or the time limit; submitit and most scripts take the second."""
-
-
-class Interrupted(CondgenError):
-    """The run was stopped from outside, at a step's end.
-
-    Args:
-        message: what to tell the user.
-        signum: the signal.
-    """
-
-    def __init__(self, message: str, signum: int):
-        super().__init__(message)
-        self.signum = signum
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pass from process to process."""
-        return type(self), (str(self), self.signum)
 
 
 class Interrupt(L.Callback):

@@ -109,5 +109,11 @@ def planned_batches(trainer: L.Trainer) -> int | None:
     if trainer.max_epochs and trainer.max_epochs > 0:
         limits.append(trainer.max_epochs * int(trainer.num_training_batches))
     if trainer.max_steps > 0:
-        limits.append(trainer.max_steps * getattr(trainer.lightning_module, "batches_per_update", 1))
+        limits.append(trainer.max_steps * batches_per_update(trainer))
     return min(limits) if limits else None
+
+
+def batches_per_update(trainer: L.Trainer) -> int:
+    """Return how many batches make one update of the model that is trained."""
+    assert isinstance(trainer.lightning_module, Training)
+    return trainer.lightning_module.batches_per_update

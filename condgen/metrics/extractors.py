@@ -116,7 +116,7 @@ class Extractor(nn.Module):
         given, wanted = "x".join(map(str, shape)), "x".join(map(str, self.shape))
         if shape[0] > self.shape[0]:
             raise CondgenError(
-                f"{self.name} takes grey images of {wanted} and {what} are colour, {given}: choose other metrics=."
+                f"{self.name} takes grey images of {wanted} and {what} are colour, {given}: choose another extractor=."
             )
         if len(self.shape) == 1:
             return self.own_resize
@@ -144,7 +144,7 @@ class Extractor(nn.Module):
             own = f" ({', '.join(self.classes[:3])}, ...)" if self.classes else ""
             raise CondgenError(
                 f"The extractor {self.name} tells {logits} classes apart{own} and the data have {len(classes)} "
-                f"({', '.join(classes[:3])}, ...): choose other metrics=, or your own classifier with extractor=custom."
+                f"({', '.join(classes[:3])}, ...): choose another extractor=, or your own classifier with extractor=custom."
             )
         return torch.tensor([classes.index(name) if name in classes else -1 for name in names])
 

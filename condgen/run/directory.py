@@ -21,9 +21,9 @@ import lightning as L
 import torch
 
 from condgen.callbacks.checkpoint import Checkpoint
-from condgen.callbacks.progress import planned_batches
+from condgen.callbacks.progress import batches_per_update, planned_batches
 from condgen.config.build import sentence
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, Interrupted
 from condgen.files import write_json, write_text
 from condgen.run.heartbeat import repeating
 from condgen.run.provenance import git_state, packages
@@ -132,7 +132,7 @@ def ended_by(error: BaseException) -> dict[str, Any]:
     """Return a status for a session that ``error`` ended."""
     if isinstance(error, Requeue) or (isinstance(error, SystemExit) and job_id()):  # submitit's, before the first update
         return {"state": "queued", "error": None}
-    if isinstance(error, KeyboardInterrupt) or hasattr(error, "signum"):
+    if isinstance(error, KeyboardInterrupt | Interrupted):
         return {"state": "stopped", "error": sentence(error)}
     lines = str(error).strip().splitlines() or [""]
     text = lines[0] if isinstance(error, CondgenError) else f"{type(error).__name__}: {lines[-1]}"
@@ -179,7 +179,7 @@ class Heartbeat(L.Callback):
 
     def beat(self, trainer: L.Trainer, **more: Any) -> None:
         """Write where the run stands."""
-        batches, steps = planned_batches(trainer), getattr(trainer.lightning_module, "batches_per_update", 1)
+        batches, steps = planned_batches(trainer), batches_per_update(trainer)
         chosen = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
         metric = self.metric or (chosen.monitor if chosen else None)
         best = chosen.best.get(metric) if chosen and metric else None

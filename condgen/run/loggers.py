@@ -14,8 +14,18 @@ from condgen.errors import CondgenError
 from condgen.files import replacing
 
 
-class TensorBoard(TensorBoardLogger):
-    """TensorBoard events in ``directory/tensorboard``. ``resume(step)`` hides what a killed run wrote after ``step``.
+class RunLogger(Logger):
+    """A logger that knows of resumed runs and of pictures. Others, such as Weights & Biases', are told figures alone."""
+
+    def resume(self, step: int) -> None:
+        """Forget what a killed run wrote after update ``step``."""
+
+    def log_picture(self, name: str, picture: Tensor, step: int) -> None:
+        """Show a uint8 picture (3, H, W), where pictures can be shown."""
+
+
+class TensorBoard(RunLogger, TensorBoardLogger):
+    """TensorBoard events in ``directory/tensorboard``.
 
     Args:
         directory: the run directory.
@@ -25,7 +35,7 @@ class TensorBoard(TensorBoardLogger):
         super().__init__(save_dir=directory, name="", version="tensorboard", default_hp_metric=False)
 
     def resume(self, step: int) -> None:
-        """Let the events that a killed run wrote beyond ``step`` be ignored."""
+        """Let the events that a killed run wrote after ``step`` be ignored."""
         self._kwargs["purge_step"] = step + 1
 
     @rank_zero_only
@@ -40,9 +50,9 @@ class TensorBoard(TensorBoardLogger):
 
 
 def show(loggers: Iterable[Logger], name: str, picture: Tensor, step: int) -> None:
-    """Hand a uint8 picture (3, H, W) to those of ``loggers`` that take pictures."""
+    """Hand a uint8 picture (3, H, W) to those of ``loggers`` that may show pictures."""
     for logger in loggers:
-        if hasattr(logger, "log_picture"):
+        if isinstance(logger, RunLogger):
             logger.log_picture(name, picture, step)
 
 
@@ -78,7 +88,7 @@ def plain_value(text: str) -> float | bool | str:
         return text
 
 
-class CSV(Logger):
+class CSV(RunLogger):
     """``directory/metrics.csv``: each row a step and what was measured there, a column for each metric.
 
     Args:
@@ -105,7 +115,7 @@ class CSV(Logger):
         """The configuration lies in config.yaml."""
 
     def resume(self, step: int) -> None:
-        """Drop the rows that a killed run wrote beyond ``step``."""
+        """Drop the rows that a killed run wrote after ``step``."""
         rows = self._read()
         if rows:
             self._columns = list(rows[0])

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from condgen.config.build import sentence
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, Interrupted
 
 PATIENCE = timedelta(minutes=5)
 """How long the processes that a launcher starts wait for the first of them."""
@@ -154,7 +154,9 @@ def launch(workers: int, function: Callable[..., Any], *arguments: Any) -> Any:
         with signals_given_back(), stragglers_killed(workers):
             return elastic_launch(settings, in_own_group)(function, *arguments)[0]
     except SignalException as stop:
-        raise Stopped(stop.sigval) from None
+        raise Interrupted(
+            f"Stopped by {signal.Signals(stop.sigval).name}; condgen resume RUN goes on from the last checkpoint.", int(stop.sigval)
+        ) from None
     except ChildFailedError as error:
         raise failure_of(error, workers) from error
 
@@ -204,22 +206,6 @@ def in_own_group(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run a worker's ``function`` where Ctrl-C reaches it once, by the process that waits for it, not by the terminal too."""
     os.setpgrp()
     return function(*arguments)
-
-
-class Stopped(CondgenError):
-    """A signal ended the run, after the workers had saved it.
-
-    Args:
-        signum: the signal.
-    """
-
-    def __init__(self, signum: int):
-        super().__init__(f"Stopped by {signal.Signals(signum).name}; condgen resume RUN goes on from the last checkpoint.")
-        self.signum = int(signum)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pass from process to process."""
-        return type(self), (self.signum,)
 
 
 def failure_of(error: Any, workers: int) -> Exception:

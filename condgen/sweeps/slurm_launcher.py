@@ -8,6 +8,7 @@ such job ends the whole sweep. Here what was asked for is fixed at submission, a
 import logging
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from condgen.config.build import sentence
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, Interrupted
 
 log = logging.getLogger("hydra")
 LOOK = 10.0
@@ -236,18 +237,15 @@ class SlurmLauncher(Launcher):
         log.error("condgen: %s; condgen resume %s goes on with it, its log lies in %s.", reason, directory, self.folder)
         return failed(config, directory, reason)
 
-    def left_alone(self, array: str) -> CondgenError:
+    def left_alone(self, array: str) -> Interrupted:
         """Return what to tell on Ctrl-C: a grid goes on without us; a search, which would try the same again, is cancelled."""
         assert self.config is not None
         if "n_trials" in self.config.hydra.sweeper:
             subprocess.run(["scancel", array], capture_output=True)
-            error = CondgenError(f"Stopped, and job {array} of this search cancelled; the same command again goes on with it.")
+            message = f"Stopped, and job {array} of this search cancelled; the same command again goes on with it."
         else:
-            error = CondgenError(
-                f"Job {array} goes on: condgen status {self.config.hydra.sweep.dir} shows it, scancel {array} ends it."
-            )
-        error.signum = 2  # type: ignore[attr-defined]
-        return error
+            message = f"Job {array} goes on: condgen status {self.config.hydra.sweep.dir} shows it, scancel {array} ends it."
+        return Interrupted(message, signal.SIGINT)
 
 
 def failed(config: DictConfig, directory: Path, reason: str) -> JobReturn:
