@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condgen.errors import CondgenError
-from condgen.status import Status, read_status
+from condgen.run.status import Status, read_status
 
 if TYPE_CHECKING:
     from PIL.Image import Image

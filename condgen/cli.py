@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from condgen.errors import CondgenError, Interrupted
-from condgen.signals import interruptible
+from condgen.run.signals import interruptible
 
 DEFECT = 70
 """The exit status of a defect of the program's, EX_SOFTWARE of sysexits.h."""
@@ -121,7 +121,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="A run, a sweep's folder, or one above, such as outputs.")],
 ) -> None:
     """List runs: queued, running, done or failed, how far they are, their best metric, when they will end."""
-    from condgen.status import show
+    from condgen.run.status import show
 
     typer.echo(show(folder))
 
@@ -179,7 +179,7 @@ def told(error: Exception) -> str | None:
 
 def defect(error: Exception) -> str:
     """Write down what a report needs, and return the sentence that says where."""
-    from condgen.crash import write_crash
+    from condgen.run.crash import write_crash
 
     what = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".: ")
     file = write_crash(error)

@@ -7,7 +7,7 @@ class CondgenError(ValueError):
     """A mistake in what was asked for, told in one sentence: what is wrong, where, and what would be right.
 
     Commands print the sentence alone and exit with a non-zero status; every other exception is a defect of the program, whose
-    traceback goes into a file for a report (`condgen.crash`).
+    traceback goes into a file for a report (`condgen.run.crash`).
     """
 
 

@@ -12,9 +12,9 @@ from condgen.files import write_text
 from condgen.metrics.catalogue import METRICS, Metric
 from condgen.metrics.protocol import SAMPLING
 from condgen.metrics.record import read_records
-from condgen.reporting.runs import find_run
-from condgen.reporting.standings import Bounds, Entry, Figure, Row, Section, badness, disagree, divide, gather, ordered
+from condgen.metrics.standings import Bounds, Entry, Figure, Row, Section, badness, disagree, divide, gather, ordered
 from condgen.reporting.tables import Cell, Column, escaped_line, markdown_table, printable, text_table
+from condgen.run.stored import find_run
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "one": " → 1"}
 FLOOR = "floor (training images)"

@@ -11,7 +11,6 @@ import platform
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,22 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from condgen.callbacks.base import Callback
 from condgen.callbacks.checkpoint import Checkpoint, metrics
 from condgen.callbacks.evaluation import Evaluation
+from condgen.callbacks.heartbeat import Heartbeat
 from condgen.callbacks.plan import Planner
 from condgen.config.build import build, sentence
 from condgen.config.validate import check
 from condgen.errors import CondgenError, NotMeasured
 from condgen.files import remove_leftovers, write_text
 from condgen.randomness import mix
+from condgen.report import write_report
 from condgen.run.checkpoint import read
-from condgen.run.directory import Heartbeat, recorded
+from condgen.run.directory import recorded
 from condgen.run.finetune import start_from
 from condgen.run.fitting import require_fitting
 from condgen.run.loggers import RunLogger
 from condgen.run.loop import install
-from condgen.run.messages import announce, conclude, logging_to
+from condgen.run.messages import announce, conclude, logging_to, tell_places
+from condgen.run.parts import Parts
 from condgen.run.precision import decided
 from condgen.run.processes import is_first, launch, local_workers, processes
 from condgen.run.recipe import build_training
@@ -47,18 +49,6 @@ from condgen.training.base import Training
 Config = dict[str, Any]
 Outcome = float | tuple[float | None, ...] | None
 """Of a run for a sweep: the best value of its objective, of several a tuple; None for one that was not measured."""
-
-
-@dataclass
-class Parts:
-    """All parts of a run, built and checked, before the first step."""
-
-    config: Config
-    data: Any
-    model: Training
-    trainer: L.Trainer
-    finetuned: str = ""
-    """What the run started from, if not from random weights."""
 
 
 def train(
@@ -262,7 +252,9 @@ def fit_logged(run: Parts, directory: Path, checkpoint: Path | None) -> None:
         warnings.filterwarnings("ignore", module=r"lightning\.")
         trainer.fit(run.model, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     if first:
-        conclude(run, directory, best_metrics(trainer), time.monotonic() - start)
+        conclude(run, best_metrics(trainer), time.monotonic() - start)
+        if run.config["run"]["files"]:
+            tell_places(run, directory, write_report(directory))
 
 
 def worker(config: Config, directory: Path, checkpoint: Path | None, started: float) -> Outcome:

@@ -38,7 +38,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import condgen
 from condgen.config.folder import conf_dir
-from condgen.train import Parts, assemble, fit
+from condgen.run.parts import Parts
+from condgen.train import assemble, fit
 
 MNIST_FILES = Path(condgen.__file__).parent / "data" / "files" / "mnist"
 COLOUR = ("data=mnist", "data.image_size=32", "data.channels=3", "extractor=none")

@@ -392,13 +392,6 @@ def state(root: Path, apart: Path) -> dict[str, tuple[int, int]]:
 
 def fuzz(root: Path, seed: int, count: int) -> Iterator[tuple[int, Case, Result]]:
     """Run ``count`` cases in ``root``, and yield each with how it ended; only the folders of defects stay."""
-    import condgen.evaluate
-    import condgen.jobs
-    import condgen.leaderboard
-    import condgen.report
-    import condgen.resume
-    import condgen.sample
-    import condgen.status  # noqa: F401, so that no fork has to import them
 
     os.environ["CONDGEN_CACHE"] = str(root / "cache")
     fixtures = Fixtures(root / "fixtures")

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
+from condgen.run.parts import Parts
 from condgen.spaces import to_float
-from condgen.train import Parts
 from condgen.training.gan import GAN
 
 Contender = Callable[[], float]  # runs its batches, returns the seconds they took

@@ -23,7 +23,8 @@ from omegaconf import OmegaConf
 
 from condgen.config.folder import conf_dir
 from condgen.metrics.ring import WITHIN, Verdict, examine
-from condgen.train import Parts, assemble
+from condgen.run.parts import Parts
+from condgen.train import assemble
 
 QUIET = ("evaluation", "progress", "samples", "diagnosis", "interrupt", "checkpoint")
 BASE = [

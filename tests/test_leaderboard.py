@@ -20,8 +20,8 @@ from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError
 from condgen.metrics.protocol import SAMPLING, Protocol
 from condgen.metrics.record import Record, write_record
-from condgen.reporting.runs import read_run
-from condgen.reporting.standings import Entry, Row
+from condgen.metrics.standings import Entry, Row
+from condgen.run.stored import read_run
 
 PROTOCOL = Protocol("mnist-cnn", "1a2b3c4d" * 8, "test", "0f1e2d3c" * 3, 10000, 10000, "none", 0, "ema")
 HEADING = "mnist-cnn (sha256 1a2b3c4d) | 10,000 generated against 10,000 images of test (data 0f1e2d3c) | resize none | seed 0"

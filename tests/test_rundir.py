@@ -14,7 +14,7 @@ from PIL import Image
 
 from condgen.errors import CondgenError
 from condgen.run import directory as rundir
-from condgen.status import read_status
+from condgen.run.status import read_status
 
 ONE = ("experiment=none", "model=cvae_mlp", *TINY, "trainer.max_epochs=1")
 

@@ -13,7 +13,7 @@ import pytest
 from command import condgen
 from test_resume import assert_same, outcome
 
-from condgen.status import Status, read_all, read_status
+from condgen.run.status import Status, read_all, read_status
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "scripts" / "local_slurm.sh"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from command import condgen
 
-from condgen import status as module
 from condgen.run import directory as rundir
-from condgen.status import GRACE, Status, read_all, read_status
+from condgen.run import status as module
+from condgen.run.status import GRACE, Status, read_all, read_status
 
 
 def run(folder: Path, **content: Any) -> Path:

@@ -25,9 +25,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from condgen.errors import Interrupted
 from condgen.config.folder import conf_dir
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, Interrupted
 from condgen.sweeps import study as studies
 from condgen.sweeps import summary
 from condgen.sweeps.charts import Scale

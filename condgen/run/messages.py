@@ -5,17 +5,13 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from condgen.report import write_report
+from condgen.run.parts import Parts
 from condgen.run.plan import longer
 from condgen.run.precision import explain
 from condgen.run.scaling import tell_scale
-
-if TYPE_CHECKING:
-    from condgen.train import Parts
 
 log = logging.getLogger("condgen")
 handlers: list[logging.Handler] = []
@@ -63,7 +59,7 @@ def undisturbed() -> Iterator[None]:
             logger.propagate = propagate
 
 
-def announce(run: "Parts", checkpoint: Path | None) -> None:
+def announce(run: Parts, checkpoint: Path | None) -> None:
     """Say what will be trained on what."""
     if run.finetuned:
         log.info("%s", run.finetuned)
@@ -83,15 +79,17 @@ def announce(run: "Parts", checkpoint: Path | None) -> None:
     tell_scale(run.config, run.model, run.trainer.world_size)
 
 
-def conclude(run: "Parts", directory: Path, best: dict[str, float], seconds: float) -> None:
-    """Say how it ended, with its ``best`` metrics, and where everything lies."""
+def conclude(run: Parts, best: dict[str, float], seconds: float) -> None:
+    """Say how it ended, with its ``best`` metrics."""
     if run.config["trainer"].get("profiler"):
         log.info("%s", run.trainer.profiler.summary())  # type: ignore[attr-defined]
     log.info("Trained %d updates in %.0f s.", run.trainer.global_step, seconds)
     for metric, value in (best or run.model.latest).items():
         log.info("  %-24s %.5g", metric, value)
-    if not run.config["run"]["files"]:
-        return
+
+
+def tell_places(run: Parts, directory: Path, report: Path) -> None:
+    """Say where everything lies, and what can be done next."""
     shown = directory
     with contextlib.suppress(ValueError):  # not below the current directory
         shown = directory.resolve().relative_to(Path.cwd())
@@ -109,7 +107,7 @@ def conclude(run: "Parts", directory: Path, best: dict[str, float], seconds: flo
         "checkpoints": shown / "checkpoints",
         "metrics": shown / "metrics.json",
         "curves": f"tensorboard --logdir {shown}",
-        "report": shown / write_report(directory).name,
+        "report": shown / report.name,
         "draw samples": f"condgen sample {shown}{condition} --count {8 if run.model.condition.image else 64} --out samples.png",
         "train longer": f"condgen resume {shown} {more}",
     }

@@ -155,7 +155,8 @@ def launch(workers: int, function: Callable[..., Any], *arguments: Any) -> Any:
             return elastic_launch(settings, in_own_group)(function, *arguments)[0]
     except SignalException as stop:
         raise Interrupted(
-            f"Stopped by {signal.Signals(stop.sigval).name}; condgen resume RUN goes on from the last checkpoint.", int(stop.sigval)
+            f"Stopped by {signal.Signals(stop.sigval).name}; condgen resume RUN goes on from the last checkpoint.",
+            int(stop.sigval),
         ) from None
     except ChildFailedError as error:
         raise failure_of(error, workers) from error

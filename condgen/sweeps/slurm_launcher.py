@@ -196,7 +196,7 @@ class SlurmLauncher(Launcher):
 
     def wait(self, ids: Sequence[str], configs: Sequence[DictConfig], directories: Sequence[Path]) -> list[JobReturn]:
         """Return what came of each run, as soon as all have ended."""
-        from condgen.status import queue
+        from condgen.run.status import queue
 
         results: dict[str, JobReturn] = {}
         gone: set[str] = set()

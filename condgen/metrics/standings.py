@@ -9,7 +9,7 @@ from pathlib import Path
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.protocol import Protocol, require_same
 from condgen.metrics.record import Record
-from condgen.reporting.runs import Run, label
+from condgen.run.stored import Run, label
 
 COLUMNS = ["fid", "intra_fid", "intra_fid_worst", "label_accuracy", "precision", "recall", "density", "coverage"]
 COLUMNS += ["is", "kid", "diversity", "diversity_worst", "nearest", "cas", "l1", "ssim"]
