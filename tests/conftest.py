@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = (
     "1"  # here and in child processes: tiny steps gain nothing from threads that wait for each other
@@ -10,15 +13,60 @@ os.environ["OMP_NUM_THREADS"] = (
 
 import pytest
 from command import TINY, Result, condgen, only_run
+from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
 
+from condgen.data.sources.idx import IDX, MNIST
 from condgen.run import precision
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the tests out of the user's cache, the runs that session fixtures make among them."""
+def shortcuts() -> Iterator[None]:
+    """Let the hundreds of commands that run in this process share what each would work out anew, to the same result.
+
+    Hydra composes every configuration twice, the first time to look for ``hydra.mode``, which no file of conf/ sets; it parses
+    the same YAML again and again, and every run unpacks the same MNIST. Commands in processes of their own do all of it.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONDGEN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setattr(Hydra, "get_mode", lambda *arguments, **options: None)
+        Plugins.instance()  # registers the sources, from modules that it imports a second time
+        source = SourcesRegistry.instance().resolve("file")
+        patch.setattr(source, "load_config", once(source.load_config))
+        read = cache(IDX._read)
+        patch.setattr(MNIST, "_read", lambda self, *what, **more: read(SHIPPED_MNIST, *what, **more).clone())
+        yield
+
+
+SHIPPED_MNIST = MNIST()
+
+
+def once(load: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str], ConfigResult]:
+    """Return ``load`` with a memory of files that have not changed."""
+    known: dict[tuple[str, str, int], tuple[ConfigResult, object]] = {}
+
+    def loaded(source: Any, config_path: str) -> ConfigResult:
+        file = Path(source.path) / source._normalize_file_name(config_path)
+        if not file.is_file():
+            return load(source, config_path)
+        key = (source.provider, str(file), file.stat().st_mtime_ns)
+        if key not in known:
+            found = load(source, config_path)
+            known[key] = found, OmegaConf.to_container(found.config)
+        result, content = known[key]
+        return replace(result, config=OmegaConf.create(content), header=dict(result.header))
+
+    return loaded
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests out of the user's cache, the runs that session fixtures make among them; all processes share one."""
+    base = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONDGEN_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
         yield
 
 

@@ -11,6 +11,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from data.pictures import noise, png
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import condgen as package
 from condgen.conditions import ImageCondition
@@ -93,14 +94,21 @@ def starts_from_image(content: Any) -> bool:
     return any(map(starts_from_image, content.values())) or issubclass(get_class(content["_target_"]), ImageCondition)
 
 
+@cache
+def configured_model(*choices: str) -> DictConfig:
+    """Return the model's part of a configuration with these choices."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        model: DictConfig = compose("train", list(choices)).model
+    return model
+
+
 def shrunk(overrides: list[str]) -> list[str]:
     """Add what makes a run small: two batches of four, one D step, nothing compiled, no network wider than 32 channels.
 
     The networks of the published widths are built, counted and run in tests/nets.
     """
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        model = compose("train", overrides).model
+    model = configured_model(*(one for one in overrides if re.match(r"(model|experiment|prior|auxiliary)=", one)))
     small = ["model.options.compile=false", *["model.alternation.discriminator_steps=1"] * ("alternation" in model)]
     for part in ("generator.network", "discriminator"):
         width = OmegaConf.select(model, f"{part}.width", default=0)
@@ -162,7 +170,7 @@ TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     ],
     "fashion_mnist": lambda root: [f"data.source.root={write_idx(root / 'idx')}", "data.split=[0.5,0.25,0.25]"],
     "folder": lambda root: [f"data.source.path={write_folder(root / 'folder')}"],
-    "mnist": lambda root: [],
+    "mnist": lambda root: ["data.classes=[3,7]"],  # fewer images to resize where a model wants them larger
     "mnist_attributes": lambda root: ["data.source.samples=400", "data.split=40"],
     "ring": lambda root: ["data.source.samples=400"],
     "table": lambda root: [f"data.source.path={write_table(root / 'table')}"],
@@ -224,7 +232,8 @@ def refused(result: Result, root: Path) -> str:
 def on_mnist(model: str) -> tuple[list[str], tuple[int, ...]]:
     """Return the overrides that give ``model`` MNIST in the shape that it expects, and that shape."""
     shape = tuple(read("model", model)["options"]["expects"] or SHAPES["mnist"])
-    return ["experiment=none", f"model={model}", *([f"data.image_size={shape[1]}"] * (shape[1] != 28))], shape
+    size = [f"data.image_size={shape[1]}"] * (shape[1] != 28)
+    return ["experiment=none", f"model={model}", "data.classes=[3,7]", *size], shape
 
 
 @pytest.mark.slow
@@ -343,7 +352,11 @@ def test_networks_that_take_any_shape_train_on_points(attempt, tiny_data, tmp_pa
     trained_and_samples(attempt([*overrides, "loss=gaussian"]), tmp_path, (2,))
 
 
-@pytest.mark.parametrize("experiment", [pytest.param(n, marks=[pytest.mark.slow] * ("mnist" not in n)) for n in EXPERIMENTS])
+FAST = ("mnist_quick", "mnist_vae_flow", "mnist_flow_matching", "mnist_glow", "mnist_attributes_gan")
+"""A recipe of each family; the others follow in the slow step."""
+
+
+@pytest.mark.parametrize("experiment", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in EXPERIMENTS])
 def test_experiment(experiment, attempt, tiny_data, tmp_path):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

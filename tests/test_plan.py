@@ -197,9 +197,9 @@ def test_slow_updates_are_told_within_seconds(now: list[float], tmp_path: Path, 
     said = "About 5.0 updates/s in the first 26: the run may end at "
     assert said in result.err and f"(in {4 * 2 * BATCH:.1f} s)" in result.err, result
     assert "The machine has more to do than this: load 1000.0 on " in result.err and "should end" not in result.err
-    result = train(tmp_path / "planned", *BUDGET, "run.budget_minutes=2")
+    result = train(tmp_path / "planned", *BUDGET, "run.budget_minutes=1")
     (guessed,) = re.findall(r"in the first 26: at most (\d+) more fit into the budget; the plan follows", result.err)
-    assert planned(tmp_path / "planned")["steps"] < int(guessed) < 2 * 60 / (2 * BATCH)
+    assert planned(tmp_path / "planned")["steps"] < int(guessed) < 60 / (2 * BATCH)
 
 
 def test_without_a_budget_the_end_is_predicted(now: list[float], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from condgen.augment.images import Augmentation
 from condgen.data.loader import BatchLoader
 from condgen.files import replacing
 from condgen.nets.classifier import Classifier
+from condgen.run.precision import fast_bf16
 from condgen.spaces import to_float
 
 LOOKAHEAD_EVERY = 5
@@ -35,7 +36,7 @@ class Recipe:
         momentum: Nesterov's.
         shift_scale: the norms' shifts learn that many times faster.
         smoothing: label smoothing.
-        bfloat16: compute convolutions in bfloat16.
+        bfloat16: compute convolutions in bfloat16; None: where the device does that fast.
     """
 
     epochs: int
@@ -45,7 +46,7 @@ class Recipe:
     momentum: float = 0.85
     shift_scale: float = 64.0
     smoothing: float = 0.2
-    bfloat16: bool = True
+    bfloat16: bool | None = None
 
 
 def fit(
@@ -97,12 +98,14 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         slow, epoch = state["slow"], state["epoch"]
+    device = loader.device.type
+    half = fast_bf16(device)[0] if recipe.bfloat16 is None else recipe.bfloat16
     criterion = loss or partial(F.cross_entropy, label_smoothing=recipe.smoothing)
     network.train()
     while epoch < recipe.epochs:
         losses = []
         for x, label in loader:
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+            with torch.autocast(device, torch.bfloat16, enabled=half):
                 logits = network(x.contiguous(memory_format=torch.channels_last))
             value = criterion(logits.float(), label)
             optimizer.zero_grad()

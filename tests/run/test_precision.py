@@ -32,17 +32,17 @@ def stored(run: Path) -> str:
     return found
 
 
-@pytest.mark.parametrize(("answer", "expected"), [(FAST, "bf16-mixed"), (SLOW, "32-true")])
-def test_recipes_take_bf16_where_it_is_fast_and_was_found_worth_it(answer, expected, monkeypatch):
-    mask(monkeypatch, answer)
+def test_recipes_take_bf16_where_it_is_fast_and_was_found_worth_it(monkeypatch):
     recipes = [file.stem for file in (conf_dir() / "experiment").glob("[!_]*.yaml")]
     assert set(BF16) < set(recipes)
     for recipe in recipes:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             trainer = OmegaConf.to_container(compose("train", [f"experiment={recipe}"]).trainer)
-        wanted = expected if recipe in [*BF16, "none"] else "32-true"
-        assert precision.decided({"trainer": trainer})["trainer"]["precision"] == wanted, recipe
+        for answer, expected in ((FAST, "bf16-mixed"), (SLOW, "32-true")):
+            mask(monkeypatch, answer)
+            wanted = expected if recipe in [*BF16, "none"] else "32-true"
+            assert precision.decided({"trainer": trainer})["trainer"]["precision"] == wanted, recipe
 
 
 def test_a_run_keeps_what_was_decided_when_it_began(tmp_path, monkeypatch):
