@@ -275,14 +275,10 @@ def test_augmentation_of_what_the_discriminator_sees(augment, attempt, tmp_path)
 
 
 @pytest.mark.parametrize("auxiliary", [name for name in AUXILIARIES if name != "default"])
-@pytest.mark.parametrize("model", ["cgan_conv", "cvae_mlp"])
-def test_model_with_auxiliary(model, auxiliary, attempt, tmp_path):
-    overrides, shape = on_mnist(model)
+def test_model_with_auxiliary(auxiliary, attempt, tmp_path):
+    overrides, shape = on_mnist("cgan_conv")
     overrides = [*overrides, f"auxiliary={auxiliary}"]
     result = attempt(overrides)
-    if model == "cvae_mlp":
-        assert "auxiliary" in refused(result, tmp_path)
-        return
     if result.code:  # what the sentence offers must work
         remedy = re.findall(r"model\.\w+\.\w+=\w+", refused(result, tmp_path))
         assert remedy
@@ -290,8 +286,11 @@ def test_model_with_auxiliary(model, auxiliary, attempt, tmp_path):
     trained_and_samples(result, tmp_path, shape)
 
 
-@pytest.mark.parametrize("condition", ["class", "none"])
-@pytest.mark.parametrize("prior", PRIORS)
+def test_an_auxiliary_head_is_a_discriminators(attempt, tmp_path):
+    assert "auxiliary" in refused(attempt([*on_mnist("cvae_mlp")[0], "auxiliary=acgan"]), tmp_path)
+
+
+@pytest.mark.parametrize("prior, condition", [*((prior, "class") for prior in PRIORS), ("flow", "none")])
 def test_model_with_prior(prior, condition, attempt, tmp_path):
     overrides = ["experiment=none", "model=cvae_conv", f"prior={prior}", f"condition={condition}"]
     trained_and_samples(attempt(overrides), tmp_path)
@@ -321,8 +320,14 @@ def test_model_on_data(model, data, attempt, tiny_data, tmp_path):
         trained_and_samples(attempt(["experiment=none", remedy, *tiny_data[data]]), tmp_path, shape)
 
 
-@pytest.mark.parametrize("condition", [name for name in CONDITIONS if starts_from_image(read("condition", name))])
-@pytest.mark.parametrize("model", FROM_IMAGES)
+@pytest.mark.parametrize(
+    "model, condition",
+    [  # each condition fast with one of the models
+        pytest.param(model, condition, marks=[pytest.mark.slow] * ((i + j) % 2))
+        for i, condition in enumerate(name for name in CONDITIONS if starts_from_image(read("condition", name)))
+        for j, model in enumerate(FROM_IMAGES)
+    ],
+)
 def test_model_from_images(model, condition, attempt, tiny_data, tmp_path):
     result = attempt(["experiment=none", f"model={model}", f"condition={condition}", *tiny_data["cifar10"]])
     trained_and_samples(result, tmp_path, SHAPES["cifar10"])

@@ -146,7 +146,7 @@ def test_two_processes_see_what_one_sees(model: str, tmp_path: Path) -> None:
 # --- what it must not touch ---
 
 
-@pytest.mark.parametrize("model", ["cgan_conv", "cvae_conv"])
+@pytest.mark.parametrize("model", ["cgan_conv", pytest.param("cvae_conv", marks=pytest.mark.slow)])
 def test_a_run_without_diagnosis_ends_with_the_same_weights(model: str, tmp_path: Path) -> None:
     more = (f"model={model}", "trainer.max_epochs=2", "trainer.limit_train_batches=6", "trainer.log_every_n_steps=1")
     weights = []
@@ -157,6 +157,7 @@ def test_a_run_without_diagnosis_ends_with_the_same_weights(model: str, tmp_path
     assert on.keys() == off.keys() and all(torch.equal(on[key], off[key]) for key in on)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_has_the_same_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped right where it looks, and in the middle of D's steps after that."""
     more = (
@@ -199,6 +200,7 @@ def test_a_generator_that_cannot_answer_loses(loss: str, tmp_path: Path) -> None
     assert resumed.code == 0 and said(resumed.err) == [], resumed
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_says_the_same_of_everything(tmp_path: Path) -> None:
     """Its weights decay faster than they learn."""
     result = run(
@@ -211,6 +213,7 @@ def test_a_discriminator_that_says_the_same_of_everything(tmp_path: Path) -> Non
     assert said(result.err) == ["constant"]
 
 
+@pytest.mark.slow
 def test_a_posterior_that_has_nothing_to_say(tmp_path: Path) -> None:
     more = ("model=cvae_mlp", "model.beta=1000", "trainer.max_epochs=4", "trainer.limit_train_batches=80")
     result = run(tmp_path / "run", *more, "trainer.limit_val_batches=5", "callbacks.diagnosis.patience=150")
@@ -218,7 +221,7 @@ def test_a_posterior_that_has_nothing_to_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["cgan_mlp", "cvae_mlp", *(pytest.param(model, marks=pytest.mark.slow) for model in ("gan_mlp", "cgan_conv"))]
+    "model", ["cgan_mlp", *(pytest.param(model, marks=pytest.mark.slow) for model in ("cvae_mlp", "gan_mlp", "cgan_conv"))]
 )
 def test_healthy_runs_are_silent(model: str, tmp_path: Path) -> None:
     """With the impatience of the provoked ones above."""

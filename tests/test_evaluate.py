@@ -65,6 +65,7 @@ def test_real_images_in_an_npz_reach_the_floor_and_shuffled_labels_expose_an_ign
     assert wrong.figures["intra_fid"] > 10 * right.figures["intra_fid"]
 
 
+@pytest.mark.slow
 def test_the_labels_of_the_real_test_images_are_as_right_as_the_extractor(run_condgen: Run, tmp_path: Path) -> None:
     test = MNIST().load().test
     assert test is not None

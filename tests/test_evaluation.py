@@ -53,7 +53,9 @@ def curve(run: Path, name: str) -> list[float]:
         return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
 
 
-@pytest.mark.parametrize("model", [("model=cgan_conv", "model.discriminator.dropout=0.3"), ("model=cvae_mlp",)])
+@pytest.mark.parametrize(
+    "model", [("model=cgan_conv", "model.discriminator.dropout=0.3"), pytest.param(("model=cvae_mlp",), marks=pytest.mark.slow)]
+)
 def test_measuring_does_not_disturb_training(run_condgen: Run, tmp_path: Path, model: tuple[str, ...]) -> None:
     assert run_condgen("train", *SHORT, *model, "hydra.run.dir=on").code == 0
     assert run_condgen("train", *SHORT[:6], *model, "callbacks.evaluation=null", "hydra.run.dir=off").code == 0

@@ -88,6 +88,7 @@ def test_sampling_imports_nothing_of_training(gan_run, tmp_path):
     assert needless(modules) == []
 
 
+@pytest.mark.slow
 def test_starting_from_a_picture_imports_nothing_of_training(family_checkpoints, tmp_path):
     save_png(tmp_path / "start.png", torch.zeros(1, 40, 40, dtype=torch.uint8))
     arguments = ("sample", family_checkpoints / "inpaint.ckpt", "--image", "start.png", "--count", 2, "--out", "a.png")

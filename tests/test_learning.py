@@ -45,6 +45,7 @@ def test_two_modes_a_class_are_both_covered():
     assert verdict.passed, verdict
 
 
+@pytest.mark.slow
 def test_shuffled_labels_fail_the_same_check():
     verdict, _ = learn("hinge", "projection", shuffled=True)
     assert not verdict.passed and verdict.within < 0.3, verdict  # one in eight by chance

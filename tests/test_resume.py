@@ -119,6 +119,7 @@ def test_killed_three_times_equals_never_killed(undisturbed: tuple[str, Path], t
     assert_same(outcome(reference), outcome(moved))
 
 
+@pytest.mark.slow
 def test_a_longer_run_equals_one_that_was_long_from_the_start(undisturbed: tuple[str, Path], tmp_path: Path) -> None:
     name, reference = undisturbed
     directory = tmp_path / "run"

@@ -131,6 +131,7 @@ def test_two_objectives(run_condgen, fake, tmp_path):
     assert label in table and "Beaten by none" in table and f"**{least.number}**" in table
 
 
+@pytest.mark.slow
 def test_the_charts_of_a_study(tmp_path):
     for count in (1, 2):
         folder = tmp_path / str(count)
@@ -289,6 +290,7 @@ def test_workers_share_the_trials_of_a_study(tmp_path, monkeypatch):
     assert all(trial.state == TrialState.COMPLETE for trial in trials)
 
 
+@pytest.mark.slow
 def test_a_batch_runs_at_once_and_never_exceeds(run_condgen, fake, tmp_path):
     configs = fake(bowl)
     result = run_condgen(*SEARCH, BETA, "hydra.sweeper.n_trials=5", "hydra.sweeper.n_jobs=3")
@@ -386,6 +388,7 @@ def test_ctrl_c_ends_a_sweep(run_condgen, fake):
     assert result.code == 130 and "condgen: Stopped by SIGINT." in result.err and len(configs) == 1, result
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_the_settings(run_condgen, fake, tmp_path):
     fake(bowl)
     assert run_condgen(*SEARCH, BETA, LATENT, "hydra.sweeper.n_trials=2").code == 0

@@ -8,25 +8,14 @@ from blocks import PAGES, ROOT, blocks, commands, inline_commands, inline_keys, 
 from command import condgen
 from scenario import COMPOSED, NOT_RUN, Scenario, chosen, composed, keys
 
-FAST = ROOT / "README.md"
-"""The page that is followed in the fast step too."""
-
-
-def follow(page: Path, folder: Path) -> None:
-    """Follow ``page`` from its first block to its last."""
-    scenario = Scenario(folder)
-    for block in blocks(page):
-        scenario.follow(block)
-
-
-def test_the_readme_can_be_followed(tmp_path: Path) -> None:
-    follow(FAST, tmp_path)
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page != FAST and blocks(page)], ids=name)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name)
 def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
-    follow(page, tmp_path)
+    """From its first block to its last."""
+    scenario = Scenario(tmp_path)
+    for block in blocks(page):
+        scenario.follow(block)
 
 
 @pytest.mark.slow

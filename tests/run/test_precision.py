@@ -32,6 +32,7 @@ def stored(run: Path) -> str:
     return found
 
 
+@pytest.mark.slow
 def test_recipes_take_bf16_where_it_is_fast_and_was_found_worth_it(monkeypatch):
     recipes = [file.stem for file in (conf_dir() / "experiment").glob("[!_]*.yaml")]
     assert set(BF16) < set(recipes)

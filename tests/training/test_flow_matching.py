@@ -66,6 +66,7 @@ def learned() -> Any:
 # --- mathematics ---
 
 
+@pytest.mark.slow
 def test_a_conditional_mixture_is_recovered(learned):
     for label in (0, 1):
         samples = learned.sample(label, 3000, seed=1)

@@ -104,6 +104,7 @@ def test_the_gaussian_prior_learns_the_moments_of_each_class():
     torch.testing.assert_close(log_variance.exp(), torch.stack([1 + within, within])[:, None], atol=0.05, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_flow_learns_what_no_gaussian_can_be():
     """Codes on a circle of a radius that the class decides."""
     prior = flow(2, couplings=6)
