@@ -18,8 +18,8 @@ from condgen.losses.adversarial import BCE, LSGAN, Minimax
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 QUIET = ("experiment=none", "trainer=cpu", "callbacks.evaluation=null", "callbacks.samples=null", "data.batch_size=16")
-GAME = ("gradient_norm_g", "gradient_norm_d", "gradient_ratio", "logit_deviation")
-GAME = (*GAME, "accuracy_real", "accuracy_fake", "relative_loss_d")
+STATISTICS = ("gradient_norm_g", "gradient_norm_d", "gradient_ratio", "logit_deviation")
+STATISTICS = (*STATISTICS, "accuracy_real", "accuracy_fake", "relative_loss_d")
 SAID = {
     "saturation": "the discriminator has won",
     "constant": "the discriminator says the same",
@@ -71,11 +71,11 @@ def test_accuracy_loss_and_deviation(loss, logits, accuracies):
     model = make_model("model=cgan_mlp", f"loss={loss}")
     fit(model, batches(1))
     real, fake = model._logits = tuple(map(torch.tensor, logits))
-    vitals = {name: value.item() for name, value in model.statistics().items()}
-    assert (vitals["accuracy_real"], vitals["accuracy_fake"]) == accuracies
-    assert vitals["logit_deviation"] == pytest.approx(torch.cat([real, fake]).double().std().item(), rel=1e-6)
+    statistics = {name: value.item() for name, value in model.statistics().items()}
+    assert (statistics["accuracy_real"], statistics["accuracy_fake"]) == accuracies
+    assert statistics["logit_deviation"] == pytest.approx(torch.cat([real, fake]).double().std().item(), rel=1e-6)
     chance = {"bce": 2 * math.log(2), "lsgan": 0.5}[loss]
-    assert vitals["relative_loss_d"] == pytest.approx(model.loss.discriminator_loss(real, fake).item() / chance, rel=1e-6)
+    assert statistics["relative_loss_d"] == pytest.approx(model.loss.discriminator_loss(real, fake).item() / chance, rel=1e-6)
 
 
 @pytest.mark.parametrize("order", ["discriminator_first", "generator_first"])
@@ -85,17 +85,17 @@ def test_gradients_are_those_of_the_last_updates(order):
     before = [parameter.detach().clone() for parameter in model.generator.parameters()]
     fit(model, batches(1))
     moved = [a - b for a, b in zip(before, model.generator.parameters(), strict=True)]
-    vitals = model.statistics()
+    statistics = model.statistics()
     norm = math.sqrt(sum(step.double().square().sum().item() for step in moved))
-    assert vitals["gradient_norm_g"].item() == pytest.approx(norm, rel=1e-3) and norm > 0
-    assert vitals["gradient_ratio"].item() == pytest.approx(norm / vitals["gradient_norm_d"].item(), rel=1e-3)
+    assert statistics["gradient_norm_g"].item() == pytest.approx(norm, rel=1e-3) and norm > 0
+    assert statistics["gradient_ratio"].item() == pytest.approx(norm / statistics["gradient_norm_d"].item(), rel=1e-3)
 
 
 def test_a_loss_without_a_boundary_has_no_accuracies():
     model = make_model("model=cgan_mlp")
     model.loss.undecided = None
     fit(model, batches(1))
-    assert list(model.statistics()) == list(GAME[:4])
+    assert list(model.statistics()) == list(STATISTICS[:4])
 
 
 def test_the_variance_of_the_codes():
@@ -119,7 +119,7 @@ def test_curves_of_a_gan(tmp_path: Path) -> None:
         "trainer.limit_train_batches=12",
     )
     run(tmp_path / "run", *more, "trainer.log_every_n_steps=2")
-    for name in GAME:
+    for name in STATISTICS:
         found = curve(tmp_path / "run", name)
         assert list(found) == [2, 4, 6, 8] and all(math.isfinite(value) and value >= 0 for value in found.values())
 
@@ -137,7 +137,7 @@ def test_two_processes_see_what_one_sees(model: str, tmp_path: Path) -> None:
     more = (f"model={model}", "trainer.max_epochs=1", "trainer.limit_train_batches=6", "trainer.log_every_n_steps=3")
     for trainer in ("cpu", "ddp_cpu"):
         run(tmp_path / trainer, f"trainer={trainer}", "trainer.limit_val_batches=2", *more)
-    compared = ("active_units",) if model == "cvae_mlp" else set(GAME) - {"logit_deviation"}  # a mean of two deviations
+    compared = ("active_units",) if model == "cvae_mlp" else set(STATISTICS) - {"logit_deviation"}  # a mean of two deviations
     for name in compared:
         one, two = curve(tmp_path / "cpu", name), curve(tmp_path / "ddp_cpu", name)
         assert two == pytest.approx(one, rel=1e-3) and one
@@ -180,7 +180,7 @@ def test_a_run_that_was_stopped_has_the_same_curves(tmp_path: Path, monkeypatch:
     assert condgen("train", f"hydra.run.dir={directory}", *QUIET, *more, cwd=tmp_path).code == 130
     assert condgen("resume", directory, cwd=tmp_path).code == 130
     assert condgen("resume", directory, cwd=tmp_path).code == 0
-    for name in GAME:
+    for name in STATISTICS:
         assert curve(directory, name) == curve(tmp_path / "whole", name) and len(curve(directory, name)) == 4
 
 

@@ -71,7 +71,7 @@ class Extractor(nn.Module):
         heads = [module for module in network.modules() if isinstance(module, nn.Linear)]
         if not heads:
             raise CondgenError(
-                f"extractor: {type(network).__name__} has no torch.nn.Linear, before which features could be taken."
+                f"The extractor {type(network).__name__} has no torch.nn.Linear, before which features could be taken."
             )
         heads[-1].register_forward_pre_hook(self._see)
 
@@ -99,7 +99,9 @@ class Extractor(nn.Module):
             said = self.network(x.contiguous(memory_format=torch.channels_last))
         features, logits = said if isinstance(said, tuple) else (self._seen, said)
         if not (isinstance(logits, Tensor) and logits.dim() == 2 and isinstance(features, Tensor) and len(features) == len(x)):
-            raise CondgenError(f"extractor: the network of {self.name} must return logits (B, classes), or features and logits.")
+            raise CondgenError(
+                f"The network of the extractor {self.name} must return logits (B, classes), or features and logits."
+            )
         return features.float(), logits.float()
 
     def class_logits(self, outputs: Tensor) -> Tensor:

@@ -63,10 +63,10 @@ class DCGANGenerator(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Generate images (B, C, H, W)."""
-        asked = self.norm_embed(condition)
+        embedded = self.norm_embed(condition)
         x: Tensor = self.seed(torch.cat([z, self.embed(condition)], dim=1)).view(-1, *self.seed_shape)
         for norm, up in zip(self.norms, self.ups, strict=True):
-            x = up(F.relu(norm(x, asked)))
+            x = up(F.relu(norm(x, embedded)))
         return x.tanh()
 
 

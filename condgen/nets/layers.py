@@ -82,8 +82,8 @@ class Head(nn.Module):
         """Judge features (B, features): logits (B,); those of P patches of each sample, (B, P, features): (B, P)."""
         logits: Tensor = self.linear(h).squeeze(-1)
         if self.project is not None:
-            asked = self.project(self.condition.vector(condition).to(h.dtype))
-            logits = logits + ((asked if h.dim() == 2 else asked[:, None]) * h).sum(dim=-1)
+            embedded = self.project(self.condition.vector(condition).to(h.dtype))
+            logits = logits + ((embedded if h.dim() == 2 else embedded[:, None]) * h).sum(dim=-1)
         return logits
 
 

@@ -73,8 +73,8 @@ class ResNetGenerator(nn.Module):
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Generate images (B, C, H, W)."""
         first, *chunks = z.tensor_split(self.chunks, dim=1)
-        asked = self.norm_embed(condition)
-        vectors = [torch.cat([asked, chunk], dim=1) for chunk in chunks] or [asked] * len(self.blocks)
+        embedded = self.norm_embed(condition)
+        vectors = [torch.cat([embedded, chunk], dim=1) for chunk in chunks] or [embedded] * len(self.blocks)
         x = self.seed(torch.cat([first, self.embed(condition)], dim=1)).view(-1, *self.seed_shape)
         for block, attend, v in zip(self.blocks, self.attend, vectors, strict=True):
             x = attend(block(x, v))

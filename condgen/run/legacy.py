@@ -104,6 +104,7 @@ def converted_checkpoint(checkpoint: Config) -> Config:
 
 def renamed_tensor(name: str, family: str) -> str:
     """Return today's name of a weight."""
+    name = re.sub(r"(^|\.)asked\.", r"\1from_condition.", name)
     if family == "VAE":
         name = re.sub(r"^code_prior\.", "prior.", name)
         return f"generator.{name}"
@@ -112,7 +113,6 @@ def renamed_tensor(name: str, family: str) -> str:
         name = re.sub(r"^terms\.", "regularizers.", name)
         name = re.sub(r"^(regularizers\.\w+)\.turns$", r"\1.updates", name)
         return re.sub(r"^generator\.", "generator.network.", name)
-    name = re.sub(r"(^|\.)network\.asked\.", r"\1network.from_condition.", name)
     return re.sub(r"^network\.", "generator.network.", name)
 
 
