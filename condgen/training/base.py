@@ -138,13 +138,19 @@ class Training(L.LightningModule, ABC):
             self.trainer.fit_loop.epoch_loop.restarting = False
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Count the batch, and seed what layers draw by themselves (dropout), so that a resumed run draws it again."""
+        """Count the batch, set its rates, and seed what layers draw by themselves (dropout): a resumed run draws it again."""
         self.counts.begin_batch()
+        self.set_rates()
         seed = mix(self.seed, "layers", self.counts.epochs, self.counts.batch - 1, self.global_rank)
         # torch.manual_seed would also queue a seed for every absent device, at a hundred times the cost.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Bring images into the networks' memory format."""
+        x, condition = batch
+        return x.contiguous(memory_format=self.options.memory_format) if x.dim() == 4 else x, condition
 
     def on_train_epoch_end(self) -> None:
         """Log the last losses; the epoch counts unless the run ends within it."""

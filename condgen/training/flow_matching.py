@@ -69,7 +69,6 @@ class FlowMatching(SingleNetwork):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of a batch."""
-        self.set_rates()
 
         def draw(of: Draw, purpose: str) -> Tensor:
             return self.rows(of, len(batch[0]), purpose)

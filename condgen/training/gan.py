@@ -99,7 +99,6 @@ class GAN(Training):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Update D, and G after every ``discriminator_steps`` batches (Goodfellow et al. 2014, algorithm 1)."""
-        self.set_rates()
         update = {"discriminator": self.update_discriminator, "generator": self.update_generator}
         losses: dict[str, Tensor] = {}
         for player, micro_batches in self.alternate(batch):
@@ -182,8 +181,6 @@ class GAN(Training):
     def micro_batches(self, batch: Batch, purpose: str, with_gradient: bool) -> Iterator[MicroBatch]:
         """Generate beside each piece of the batch as many samples, only now that they are asked for."""
         x, condition = batch
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=self.options.memory_format)
         z = self.rows(self.generator.latents, len(x), purpose)
         fake_condition = condition
         if self.alternation.fake_condition == "random":

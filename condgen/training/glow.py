@@ -62,7 +62,6 @@ class Glow(SingleNetwork):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of a batch."""
-        self.set_rates()
         x, condition = batch
         u = self.rows(self.generator.uniform, len(x), "dequantization")
         nats = self.generator.nats(x, condition, u).mean()

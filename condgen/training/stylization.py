@@ -94,7 +94,6 @@ class Stylization(SingleNetwork):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of a batch, each of its images in a style drawn anew."""
-        self.set_rates()
         condition = batch[1]
         styles = self.rows(self.draw_styles, len(condition), "styles")
         terms = self.terms(self.generator.network, torch.cat([styles, condition[:, self.condition.width :]], dim=1))

@@ -73,7 +73,6 @@ class VAE(SingleNetwork):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective with the present, warming beta; record it with the full one."""
-        self.set_rates()
         x, condition = batch
         x = self.generator.loss.observed(x, lambda: self.rows(self.generator.uniform, len(x), "bits"))
         noise = self.rows(self.generator.latents, len(x), "noise")
