@@ -41,6 +41,7 @@ SHORT = (
         (["experiment=mnist_quik"], ["experiment=mnist_quik does not exist", "did you mean mnist_quick?"]),
         (["+model.foo=1"], ["model", "foo"]),
         (["+trainer.foo=1"], ["trainer", "foo"]),
+        (["data=[null]"], ["data=[null] chooses nothing", "data=none"]),
         (["seed"], ["seed"]),
         # values that cannot be
         ([GAN, "model.generator_optimizer.lr=-1"], ["model.generator_optimizer", "-1"]),

@@ -43,7 +43,15 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
     """Return ``arguments`` and, where they choose neither recipe nor data nor model, the recipe of everybody's first run."""
     chosen = any(re.match(r"(experiment|data|model)=", argument) for argument in arguments)
     completing = {"-sc", "--shell-completion"} & set(arguments)
-    return [*arguments] if chosen or completing else [*arguments, RECIPE]
+    return [*arguments] if chosen or completing else [RECIPE, *arguments]
+
+
+def refuse_null_choices(arguments: Sequence[str]) -> None:
+    """Refuse ``group=[null]``, over which Hydra stumbles; raises CondgenError."""
+    for argument in arguments:
+        found = re.fullmatch(r"\+*([\w/]+)=\[(.*)\]", argument)
+        if found and found[1] in groups() and "null" in (part.strip().lower() for part in found[2].split(",")):
+            raise CondgenError(f"{argument} chooses nothing: write {found[1]}=none, or the names of files in conf/{found[1]}.")
 
 
 @contextlib.contextmanager
@@ -57,6 +65,7 @@ def composing(arguments: Sequence[str] = (), name: str = "train") -> Iterator[No
     Raises:
         CondgenError: a choice or a key that does not exist.
     """
+    refuse_null_choices(arguments)
     try:
         with initialized():
             yield

@@ -99,7 +99,7 @@ class CSV(RunLogger):
         super().__init__()
         self.path = Path(directory) / "metrics.csv"
         self._columns: list[str] = []
-        self._newest: dict[str, str] = {}  # of a resumed run, as it stands in the file
+        self._newest: dict[str, str] = {}  # row, as it stands in the file
 
     @property
     def name(self) -> str:
@@ -128,9 +128,10 @@ class CSV(RunLogger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append a row, under a longer header if it brings a new metric."""
         row: dict[str, Any] = {"step": step, **metrics}
-        if {name: str(value) for name, value in row.items()} == self._newest:  # a killed run repeats its last evaluation
+        told = {name: str(value) for name, value in row.items()}
+        if told == self._newest:  # the last evaluation again, of the end or of a run that was killed in it
             return
-        self._newest = {}
+        self._newest = told
         if not self._columns or not row.keys() <= set(self._columns):
             rows = self._read()
             self._columns = list(dict.fromkeys([*self._columns, *(rows[0] if rows else []), *row]))

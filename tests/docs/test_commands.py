@@ -30,7 +30,7 @@ def test_commands_within_a_line_are_composed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_keys_within_a_line_exist() -> None:
     known: set[str] = set()
-    groups = {group: chosen(group) for group in ("model", "data", "condition", "extractor", "prior")}
+    groups = {group: chosen(group) for group in ("model", "data", "condition", "extractor", "prior", "trainer")}
     for i in range(max(map(len, groups.values()))):  # each choice of each group once, whatever it stands beside
         known |= keys("train", *(f"{group}={names[i % len(names)]}" for group, names in groups.items()))
     known |= keys("train", "hydra/launcher=slurm", "hydra/sweeper=optuna")
