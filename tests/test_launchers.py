@@ -261,7 +261,7 @@ def one_run(root: Path, out: str) -> None:
     assert len(list((found / "tensorboard").iterdir())) == 1 and (found / "config.yaml").is_file()
     first, second = told(root / "seen", "end")
     assert first == second and first["step"] == 6
-    assert len(re.findall("Training none:", out)) == 1 and "on 2 x cpu" in out
+    assert len(re.findall("Training mnist-cgan_mlp:", out)) == 1 and "on 2 x cpu" in out
 
 
 def free_port() -> int:

@@ -146,7 +146,8 @@ def agree(trainer: L.Trainer, flag: bool) -> bool:
 
 def metrics(trainer: L.Trainer) -> dict[str, float]:
     """Return the newest validation metrics."""
-    newest = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    assert isinstance(trainer.lightning_module, Training)
+    newest = trainer.lightning_module.validation | {name: value.item() for name, value in trainer.callback_metrics.items()}
     for callback in evaluations(trainer):
         newest |= callback.values  # Lightning keeps float32
     return newest

@@ -43,7 +43,11 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
     """Return ``arguments`` and, where they choose neither recipe nor data nor model, the recipe of everybody's first run."""
     chosen = any(re.match(r"(experiment|data|model)=", argument) for argument in arguments)
     completing = {"-sc", "--shell-completion"} & set(arguments)
-    return [*arguments] if chosen or completing else [RECIPE, *arguments]
+    if chosen or completing:
+        return [*arguments]
+    # Beside the other overrides: Hydra's parser wants all of them in one place among the options.
+    first = next((i for i, argument in enumerate(arguments) if "=" in argument.lstrip("-")), len(arguments))
+    return [*arguments[:first], RECIPE, *arguments[first:]]
 
 
 def refuse_null_choices(arguments: Sequence[str]) -> None:

@@ -66,6 +66,8 @@ class Training(L.LightningModule, ABC):
         """Whether the length of the training is still being measured."""
         self.latest: dict[str, float] = {}
         """The newest point of the curves, by loss."""
+        self.validation: dict[str, float] = {}
+        """The newest validation metrics, of which a resumed run knows too."""
         self._record = LossRecord()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -226,6 +228,7 @@ class Training(L.LightningModule, ABC):
     def publish_validation(self, metrics: dict[str, float]) -> None:
         """Send validation metrics to all loggers, and to checkpoints and early stopping."""
         if not self.trainer.sanity_checking:
+            self.validation = {name: torch.tensor(value).item() for name, value in metrics.items()}  # as Lightning keeps them
             self.log_dict(metrics, logger=False)
             self.publish(metrics)
 
@@ -237,11 +240,13 @@ class Training(L.LightningModule, ABC):
             self._record.check(self.counts.batches, self.counts.updates)
         checkpoint["condgen"] = self.recipe
         checkpoint["counts"] = self.counts.state()
+        checkpoint["validation"] = self.validation
         checkpoint["losses"] = [{name: value.cpu() for name, value in row.items()} for row in self._record.rows]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from the counts, and let Lightning's loops do so too."""
         self.counts = Counts(**checkpoint["counts"])
+        self.validation = checkpoint.get("validation", {})  # condgen 0.1 did not keep them
         self._record.rows = checkpoint["losses"]
         checkpoint["loops"]["fit_loop"] = self.counts.loops(checkpoint["loops"]["fit_loop"])
 

@@ -16,19 +16,23 @@ NOTHING = {"experiment": "none", "data": "cifar10", "model": "dcgan"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "given"),
+    ("arguments", "place"),
     [
-        ([], True),
-        (["seed=1", "loss=hinge", "--multirun"], True),
-        (["debug=default", "model.latent=3", "data.batch_size=2"], True),
-        (["data=cifar10"], False),
-        (["model=dcgan", "--cfg", "job"], False),
-        (["experiment=none"], False),
-        (["-sc", "query=bash"], False),
+        ([], 0),
+        (["--cfg", "job"], 2),
+        (["seed=1", "loss=hinge", "--multirun"], 0),
+        (["--multirun", "debug=default", "model.latent=3", "data.batch_size=2"], 1),
+        (["data=cifar10"], None),
+        (["model=dcgan", "--cfg", "job"], None),
+        (["experiment=none"], None),
+        (["-sc", "query=bash"], None),
     ],
 )
-def test_whoever_chooses_nothing_gets_the_quick_recipe(arguments, given):
-    assert with_recipe(arguments) == arguments + [RECIPE] * given
+def test_whoever_chooses_nothing_gets_the_quick_recipe(arguments, place):
+    expected = list(arguments)
+    if place is not None:
+        expected.insert(place, RECIPE)
+    assert with_recipe(arguments) == expected
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,9 @@ def test_keys_within_a_line_exist() -> None:
         known |= keys("train", *(f"{group}={names[i % len(names)]}" for group, names in groups.items()))
     known |= keys("train", "hydra/launcher=slurm", "hydra/sweeper=optuna")
     known |= keys("evaluate")
-    named = {key: name(page) for page in PAGES for key in inline_keys(page)}
+    named = {key: name(page) for page in PAGES if page.name != "python.md" for key in inline_keys(page)}  # whose run is a Run
     assert len(named) > 30
-    for key, page in named.items():
-        assert key in known, f"{page} names {key}, which no choice in conf/ has"
+    assert {key: page for key, page in named.items() if key not in known} == {}
 
 
 @pytest.mark.parametrize("pattern", [*COMPOSED, *NOT_RUN])

@@ -178,7 +178,7 @@ def prove(family: str, limit: str, boundary: Callable[[], None], whole: Path, ro
     assert result.code == 0, result
     expected, found = outcome(whole), outcome(run)
     for name in expected:
-        assert same(expected[name], found[name]), (name, expected[name], found[name])
+        assert same(expected[name], found[name]), f"{name}\n{expected[name]}\n{found[name]}"
     again = condgen("resume", run, cwd=root)
     assert "is finished" in again.out, again
 
