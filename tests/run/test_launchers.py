@@ -22,7 +22,7 @@ from witness import told, watched
 from condgen.errors import CondgenError, Interrupted
 from condgen.run import processes as launcher
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 TINY = ("experiment=none", "model=cgan_mlp", "trainer=ddp_cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=6")
 TINY = (*TINY, "trainer.limit_val_batches=1", "data.batch_size=16", "callbacks.evaluation=null")
 ENDLESS = ("trainer.max_epochs=1000", "trainer.limit_train_batches=1.0")

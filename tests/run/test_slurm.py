@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from command import condgen
-from test_resume import assert_same, outcome
+from outcome import assert_same, outcome
 
 from condgen.run.status import Status, read_all, read_status
 
 pytestmark = pytest.mark.slow
-SCRIPT = Path(__file__).parents[1] / "scripts" / "local_slurm.sh"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "local_slurm.sh"
 SHORT = (
     "experiment=none",
     "model=cvae_mlp",

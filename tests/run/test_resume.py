@@ -1,7 +1,5 @@
 """A run can be killed at any moment and ends with the same bits as one that was never killed."""
 
-import csv
-import json
 import os
 import random
 import signal
@@ -11,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from command import Result, condgen
+from outcome import assert_same, outcome
 
 from condgen.callbacks.interrupt import Interrupt
 
@@ -61,38 +59,6 @@ def succeed(*arguments: object, cwd: Path) -> Result:
     result = condgen(*arguments, cwd=cwd)
     assert result.code == 0, result
     return result
-
-
-def outcome(directory: Path) -> dict[str, Any]:
-    """Everything that has to be the same, bit for bit."""
-    checkpoint = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
-    with (directory / "metrics.csv").open() as file:
-        rows = [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in csv.DictReader(file)]
-    return {
-        "weights": checkpoint["state_dict"],
-        "optimizers": checkpoint["optimizer_states"],
-        "best": {k: v for c in checkpoint["callbacks"].values() for k, v in c.get("best", {}).items()},
-        "step": checkpoint["global_step"],
-        "epoch": checkpoint["epoch"],
-        "metrics.csv": [row for row in rows if any(v for k, v in row.items() if k != "step")],
-        "metrics.json": json.loads((directory / "metrics.json").read_text()),
-    }
-
-
-def assert_same(one: Any, other: Any, where: str = "") -> None:
-    """Compare nested values bit for bit, and name the first difference."""
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), f"{where} differs"
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_same(one[key], other[key], f"{where}/{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), where
-        for i, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{where}/{i}")
-    else:
-        assert one == other, f"{where}: {one} != {other}"
 
 
 @pytest.fixture(scope="module", params=["gan"])

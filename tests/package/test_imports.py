@@ -44,7 +44,7 @@ print("\\n" + json.dumps(sorted(sys.modules)))
 
 def python(code: str, *arguments: object, cwd: Path) -> str:
     """Run code in a fresh interpreter and return what it prints."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr

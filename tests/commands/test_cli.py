@@ -22,7 +22,7 @@ from condgen.config.build import plain
 from condgen.config.folder import conf_dir
 from condgen.train import train
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = "import sys; sys.argv[0] = 'condgen'; from condgen.cli import main; main()"
 
 

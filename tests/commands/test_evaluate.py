@@ -71,7 +71,7 @@ def test_the_labels_of_the_real_test_images_are_as_right_as_the_extractor(run_co
     assert test is not None
     np.savez(tmp_path / "test.npz", images=test.images.permute(0, 2, 3, 1).numpy(), labels=test.labels.numpy())
     record = measured(run_condgen("evaluate", "test.npz", "data=mnist", *FEW, "--out", "out"), tmp_path / "out")
-    card = json.loads((Path(__file__).parents[1] / "condgen" / "metrics" / "weights" / "mnist-cnn.json").read_text())
+    card = json.loads((Path(__file__).parents[2] / "condgen" / "metrics" / "weights" / "mnist-cnn.json").read_text())
     assert record.figures["label_accuracy"] == pytest.approx(card["accuracy"]["test"], abs=2e-4)
     assert record.figures["fid"] == pytest.approx(0, abs=1e-3)
 
