@@ -63,7 +63,7 @@ def test_measuring_does_not_disturb_training(run_condgen: Run, tmp_path: Path, m
     assert same(state(tmp_path / "on"), state(tmp_path / "off"))
 
 
-def test_a_run_leaves_figures_with_protocols_pictures_and_curves(run_condgen: Run, tmp_path: Path) -> None:
+def test_a_run_leaves_figures_with_protocols_pictures_and_curves(run_condgen: Run, tmp_path: Path, real_curves: None) -> None:
     monitor = (f"callbacks.checkpoint.monitor={FID}", f"run.objective={FID}")
     result = run_condgen("train", *SHORT, "model=cgan_conv", *monitor, "hydra.run.dir=run")
     assert result.code == 0 and "Measuring took" in result.err, result
