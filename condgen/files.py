@@ -46,6 +46,26 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def filling(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which takes the place of ``path`` at the end with all that is in it, or is removed on failure.
+
+    Raises:
+        CondgenError: there is something already, or the file system refused.
+    """
+    try:
+        if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
+            raise CondgenError(f"{path} exists already and is not an empty folder: choose another, nothing was overwritten.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}."[:200], suffix=TEMPORARY, dir=path.parent) as name:
+            folder = Path(name) / "folder"
+            folder.mkdir()
+            yield folder
+            folder.replace(path)
+    except OSError as error:
+        raise CondgenError(f"{path} could not be written ({error.strerror or error}); nothing was kept.") from error
+
+
 def require_writable(folder: Path) -> None:
     """Refuse a folder in which no file could be made, before there is anything to write; leaves no trace.
 

@@ -44,6 +44,8 @@ class Generator(nn.Module, ABC):
         """How samples are drawn unless something else is asked for, by sampling option."""
         self.sampling: dict[str, Any] = {}
         """How samples are drawn now, by sampling option; figures name it."""
+        self.card: dict[str, Any] | None = None
+        """What is known of it: name, family, data, licence, figures, command, ...; None where it was not exported."""
 
     # --- what a family decides ---
 
