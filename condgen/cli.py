@@ -70,6 +70,9 @@ def sample(
     steps: Annotated[int | None, typer.Option(help="Steps in which a sample is made.")] = None,
     solver: Annotated[str | None, typer.Option(help="Solver of the ODE that makes them: euler, midpoint, heun.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    metadata: Annotated[
+        bool, typer.Option("--metadata/--no-metadata", help="Let the files say which model made them, and how.")
+    ] = True,
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
 ) -> None:
     """Draw samples from a trained model. Needs neither its data nor its training flags."""
@@ -77,7 +80,7 @@ def sample(
 
     noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
     path = {"guidance": guidance, "steps": steps, "solver": solver}
-    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, **noise, **path)
+    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, metadata, **noise, **path)
 
 
 @app.command()

@@ -43,6 +43,7 @@ SHORT = (
         (["+trainer.foo=1"], ["trainer", "foo"]),
         (["data=[null]"], ["data=[null] chooses nothing", "data=none"]),
         (["seed"], ["seed"]),
+        (["paths.output_dir=elsewhere"], ["paths.output_dir=elsewhere", "set hydra.run.dir=elsewhere"]),
         # values that cannot be
         ([GAN, "model.generator_optimizer.lr=-1"], ["model.generator_optimizer", "-1"]),
         ([GAN, "model.discriminator_optimizer.lr=-0.1"], ["model.discriminator_optimizer", "-0.1"]),

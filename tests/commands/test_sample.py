@@ -60,7 +60,7 @@ def test_points_are_written_as_floats_and_as_a_scatter(run_condgen, tmp_path):
     assert pixels(next(run.glob("samples/*.png"))).shape == (3, Points.side, 2 * Points.side + 12)
     assert run_condgen("sample", run, "--condition", "3,1", "--count", 5, "--seed", 2, "--out", "points.npz").code == 0
     with np.load(tmp_path / "points.npz") as file:
-        assert set(file) == {"points", "labels"} and file["labels"].tolist() == [3] * 5 + [1] * 5
+        assert set(file) == {"points", "labels", "origin"} and file["labels"].tolist() == [3] * 5 + [1] * 5
         assert file["points"].dtype == np.float32
         assert np.array_equal(file["points"], condgen.load(run).sample([3, 1], 5, seed=2).numpy())
     assert run_condgen("sample", run, "--count", 300, "--out", "scatter.png").code == 0

@@ -12,6 +12,8 @@ from condgen.config.folder import conf_dir
 
 ROOT = Path(condgen.__file__).parent
 GROUND = {"errors", "types", "spaces", "randomness", "images", "files"}
+ANSWERS = {"origin", "samples"}
+"""Files at the top that verbs stand on, and rooms that hand samples out."""
 BELOW = {
     "conditions": GROUND,
     "augment": GROUND,
@@ -63,7 +65,7 @@ def rooms(modules: Iterator[str]) -> set[str]:
 
 def test_every_room_is_listed() -> None:
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == set(BELOW)
-    assert all(found <= GROUND | set(BELOW) and room not in found for room, found in BELOW.items())
+    assert all(found <= GROUND | ANSWERS | set(BELOW) and room not in found for room, found in BELOW.items())
 
 
 @pytest.mark.parametrize("room", BELOW)
@@ -75,6 +77,11 @@ def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
 def test_the_ground_stands_on_nothing() -> None:
     for name in GROUND:
         assert rooms(imported(ROOT / f"{name}.py")) <= GROUND, name
+
+
+def test_answers_stand_below_the_verbs() -> None:
+    for name in ANSWERS:
+        assert rooms(imported(ROOT / f"{name}.py")) <= GROUND | ANSWERS | {"conditions", "generators", "reporting"}, name
 
 
 def test_only_what_measures_imports_torchmetrics() -> None:
