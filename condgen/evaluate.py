@@ -129,22 +129,30 @@ def evaluate(
     return record, folder
 
 
-def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) -> dict[str, Any]:
-    """Return the plain configuration of the measurement: what is not chosen comes from the run that the target belongs to."""
+def settings(
+    target: Path,
+    run: Path | None,
+    overrides: list[str],
+    trust: bool,
+    verb: str = "evaluate",
+    keys: type = Measuring,
+    needed: Sequence[str] = ("data", "extractor"),
+) -> dict[str, Any]:
+    """Return the plain configuration of ``verb``: what of the ``needed`` is not chosen comes from the run of the target."""
     deep = [override for override in overrides if "." in override.partition("=")[0]]
-    with composing(overrides, "evaluate"):
-        tree = compose("evaluate", [override for override in overrides if override not in deep])
+    with composing(overrides, verb):
+        tree = compose(verb, [override for override in overrides if override not in deep])
     config: Any = OmegaConf.to_container(tree, resolve=False)
     known = stored(run, trust) if run else {}
-    for name in ("data", "extractor"):
+    for name in needed:
         config[name] = config.get(name) or known.get(name)
         if not config[name]:
             raise CondgenError(
-                f"{name}= has to be chosen to evaluate {target}, for example "
+                f"{name}= has to be chosen to {verb} {target}, for example "
                 + ("data=mnist." if name == "data" else "extractor=mnist-cnn, the extractor that looks at the images.")
             )
     config = changed(config, deep)
-    check_section("", {name: value for name, value in config.items() if name not in GROUPS}, Measuring)
+    check_section("", {name: value for name, value in config.items() if name not in GROUPS}, keys)
     for name in GROUPS:
         check_node(name, config[name])
     return dict(config)
