@@ -129,6 +129,31 @@ def zoo(name: Annotated[str | None, typer.Argument(help="One of them, to see its
 
 
 @app.command()
+def study(
+    target: Annotated[Path, typer.Argument(help="A .ckpt file, a run directory, or the folder of a study, to go on.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Such as trials=100, question=both, split=val.")] = None,
+    against: Annotated[Path | None, typer.Option(help="data: real images; or another model.", show_default="data")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of a new study.")] = None,
+    results: Annotated[bool, typer.Option("--results", help="Count the answers of a study, and do not serve it.")] = False,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the page of the study, until Ctrl-C.")] = True,
+    host: Annotated[str, typer.Option(help="Where the page is served: 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the page; 0: one that is free.")] = 8000,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+) -> None:
+    """Let people tell generated pictures from real ones, or choose between two models, on a page in the browser."""
+    from condgen.study import host_study, results_of
+    from condgen.study import study as make
+
+    if results:
+        typer.echo(results_of(target))
+    elif not serve:
+        typer.echo(f"written to {make(target, overrides or [], against, out, device, trust)}")
+    else:
+        host_study(lambda: make(target, overrides or [], against, out, device, trust), host, port, typer.echo)
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Gather a run's figures, pictures, curves and configuration in RUN/report.html, a page that needs nothing else."""
     from condgen.report import write_report

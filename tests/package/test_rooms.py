@@ -28,6 +28,7 @@ BELOW = {
     "metrics": GROUND | {"conditions", "augment", "nets", "generators", "data", "config", "reporting", "run"},
     "exporting": GROUND | {"conditions", "generators", "config", "data", "reporting", "run", "metrics"},
     "zoo": GROUND | {"reporting", "run"},
+    "studies": GROUND | {"metrics", "reporting"},
     "callbacks": GROUND | {"data", "generators", "training", "run", "metrics"},
     "sweeps": GROUND | {"config", "reporting", "run", "metrics", "callbacks"},
 }
