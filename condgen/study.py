@@ -4,7 +4,6 @@ Reads top to bottom: a study is made of models and data, its page is served, its
 """
 
 import contextlib
-import hashlib
 import os
 import signal
 import socket
@@ -22,10 +21,11 @@ from condgen.config.build import build
 from condgen.data import DataModule
 from condgen.data.tables import Part
 from condgen.errors import CondgenError
-from condgen.evaluate import Sampling, settings
+from condgen.evaluate import Sampling, known_of, settings
 from condgen.files import require_writable
 from condgen.generators.base import Generator
 from condgen.metrics.kept import fingerprint
+from condgen.origin import weights_digest
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.spaces import Images, to_uint8
 from condgen.studies.answers import read_people
@@ -90,8 +90,8 @@ def study(
     require_empty(out)
     require_writable(out.parent)
     checkpoint = find(target)
-    run = run_of(checkpoint)
-    config = settings(target, run, overrides, trust, verb="study", keys=Asking, needed=("data",))
+    known = known_of(checkpoint, checkpoint.resolve().parent.parent if checkpoint.is_file() else None, trust)
+    config = settings(target, known, overrides, verb="study", keys=Asking, needed=("data",))
     paths = [checkpoint] + ([find(against)] if against and str(against) != DATA else [])
     loaded = [contender(path, out, config, trust) for path in paths]
     data: DataModule = build("data", config["data"])
@@ -125,11 +125,11 @@ def contender(path: Path, out: Path, config: dict[str, Any], trust: bool) -> tup
     model = restore(content, path, trust, config["weights"])
     if not isinstance(model.space, Images):
         raise CondgenError(f"People can judge images and {path} makes {type(model.space).__name__.lower()}.")
-    weights = digest(model)
+    weights = weights_digest(model.state_dict())
     model.set_sampling(**config["sampling"])
     run = run_of(path)
     return model, Model(
-        name=f"{run.parent.name}/{run.name}" if run else path.stem,
+        name=f"{run.parent.name}/{run.name}" if run else path.name if path.is_dir() else path.stem,
         source=path.stem,
         run=os.path.relpath(run, out.resolve()) if run else None,
         weights=weights,
@@ -137,15 +137,6 @@ def contender(path: Path, out: Path, config: dict[str, Any], trust: bool) -> tup
         step=content.get("global_step"),
         sampling=model.sampling,
     )
-
-
-def digest(model: Generator) -> str:
-    """Return the sha256 of a model's weights: of name, type, shape and bytes of each tensor, sorted by name."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def fitting(models: list[Generator], data: DataModule, config: dict[str, Any], paths: list[Path]) -> tuple[Part, list[str]]:
