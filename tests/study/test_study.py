@@ -74,7 +74,7 @@ def test_a_run_is_studied_and_its_report_and_the_leaderboard_show_it(gan_run, ru
     run = tmp_path / "outputs" / "digits" / "a"
     shutil.copytree(gan_run, run)
     command = ("study", run, "--against", "data", "question=both", "trials=40", "seed=3")
-    assert run_condgen(*command, "--out", "one", "--no-serve").out == "written to one\n"
+    assert run_condgen(*command, "--out", "one", "--no-serve").out == "one is ready: condgen study one serves its page.\n"
     verb.study(run, ["question=both", "trials=40", "seed=3"], out=tmp_path / "two")
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
