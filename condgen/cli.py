@@ -169,7 +169,8 @@ def study(
     if results:
         typer.echo(results_of(target))
     elif not serve:
-        typer.echo(f"written to {make(target, overrides or [], against, out, device, trust)}")
+        folder = make(target, overrides or [], against, out, device, trust)
+        typer.echo(f"{folder} is ready: condgen study {folder} serves its page.")
     else:
         host_study(lambda: make(target, overrides or [], against, out, device, trust), host, port, typer.echo)
 

@@ -70,7 +70,8 @@ def study(
     """Return the folder of the study that ``target`` is, or that is made of it.
 
     Args:
-        target: the folder of a study, which is as it was made; or a model: a checkpoint or a run directory.
+        target: the folder of a study, which is as it was made; or a model: a checkpoint, a run directory, an exported folder
+            or ``zoo:NAME``.
         overrides: choices and keys of ``conf/study.yaml``, e.g. ``trials=100`` or ``question=both``.
         against: ``data``, real images, which is None too; or another model.
         out: the folder to write; needed for a new study.
@@ -116,7 +117,7 @@ def study(
 def run_of(checkpoint: Path) -> Path | None:
     """Return the run directory that a checkpoint lies in, None where it lies in none."""
     run = checkpoint.resolve().parent.parent
-    return run if (run / "config.yaml").is_file() else None
+    return run if checkpoint.is_file() and (run / "config.yaml").is_file() else None
 
 
 def contender(path: Path, out: Path, config: dict[str, Any], trust: bool) -> tuple[Generator, Model]:

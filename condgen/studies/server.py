@@ -219,4 +219,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(app: FastAPI, place: socket.socket) -> None:
     """Answer at a socket until Ctrl-C."""
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run(sockets=[place])
+    uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3)
+    ).run(sockets=[place])
