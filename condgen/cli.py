@@ -73,6 +73,9 @@ def sample(
     metadata: Annotated[
         bool, typer.Option("--metadata/--no-metadata", help="Let the files say which model made them, and how.")
     ] = True,
+    watermark: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Hide a mark in the pixels that only this secret text finds again.")
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
 ) -> None:
     """Draw samples from a trained model. Needs neither its data nor its training flags."""
@@ -80,7 +83,25 @@ def sample(
 
     noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
     path = {"guidance": guidance, "steps": steps, "solver": solver}
-    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, metadata, **noise, **path)
+    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, metadata, watermark, **noise, **path)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .png or .npz of samples; with --key any picture.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Make the same pixels again with this run, checkpoint or zoo:NAME, and compare.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="The picture that the samples started from.")] = None,
+    key: Annotated[str | None, typer.Option(help="Look for the watermark of this secret text.")] = None,
+    device: Annotated[str, typer.Option(help="Where --model computes: cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
+) -> None:
+    """Tell where a file of samples comes from; exit status 1 where it is not what it seems."""
+    from condgen.inspect import inspect as tell
+
+    for said in tell(file, model, image, key, device, trust):
+        typer.echo(said)
 
 
 @app.command()

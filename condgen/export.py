@@ -99,7 +99,7 @@ def known_of(path: Path, content: Mapping[str, Any], generator: Generator, trust
     run = home if (home / "config.yaml").is_file() else None
     config = config_of(run, trust) if run else {}
     step, kind = content["global_step"], "ema" if has_average(content) else "raw"
-    figures = figures_of(run, path.stem, step, kind, generator.sampling) if run else []
+    figures = figures_of(run, step, kind, generator.sampling) if run else []
     return card_of(generator, config, run, step, figures), evaluation_of(config)
 
 

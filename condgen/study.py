@@ -125,7 +125,7 @@ def contender(path: Path, out: Path, config: dict[str, Any], trust: bool) -> tup
     model = restore(content, path, trust, config["weights"])
     if not isinstance(model.space, Images):
         raise CondgenError(f"People can judge images and {path} makes {type(model.space).__name__.lower()}.")
-    weights = weights_digest(model)
+    weights = weights_digest(model.state_dict())
     model.set_sampling(**config["sampling"])
     run = run_of(path)
     return model, Model(

@@ -143,19 +143,19 @@ def example(condition: Condition) -> str:
 # --- figures ---
 
 
-def figures_of(run: Path, checkpoint: str, step: int, kind: str, sampling: Mapping[str, Any]) -> list[Figure]:
-    """Return the figures that a run has of a checkpoint, drawn with these sampling options: of test data, else of validation.
+def figures_of(run: Path, step: int, kind: str, sampling: Mapping[str, Any]) -> list[Figure]:
+    """Return the figures that a run has of the weights after an update, drawn with these options: of test data, else of val.
 
     Raises:
         CondgenError: a file with figures is damaged.
     """
     records = [record for path in sorted(run.glob("evaluation/*/metrics*.json")) for record in read_records(path)]
-    own = [record for record in records if (record.source, record.step, record.protocol.weights) == (checkpoint, step, kind)]
+    own = [record for record in records if (record.step, record.protocol.weights) == (step, kind)]
     own = [record for record in own if all(getattr(record.protocol, name) == sampling.get(name) for name in OPTIONS)]
     test = [record for record in own if record.protocol.reference == "test"]
     largest = {r.protocol.extractor: r for r in sorted(test or own, key=lambda record: record.protocol.generated)}
     found = [row for record in largest.values() for row in rows(record)]
-    return found or from_training(run, "best" if checkpoint == "best" else "last", step)
+    return found or from_training(run, step)
 
 
 def rows(record: Record) -> list[Figure]:
@@ -173,21 +173,19 @@ def rows(record: Record) -> list[Figure]:
     return found
 
 
-def from_training(run: Path, which: str, step: int) -> list[Figure]:
-    """Return the figures that a run wrote of a checkpoint while it trained, on validation data and without floors."""
+def from_training(run: Path, step: int) -> list[Figure]:
+    """Return the figures that a run wrote of an update while it trained, on validation data and without floors."""
     try:
         found = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        summary, protocols = found[which], found["protocols"]
-        if summary["step"] != step:
-            return []
-        named = {key.split("/", 2)[1]: (key.split("/", 2)[2], value) for key, value in summary.items() if key[:8] == "quality/"}
+        summary = next(found[which] for which in ("best", "last") if found[which]["step"] == step)
+        named = [(key.split("/", 2), value) for key, value in summary.items() if key.startswith("quality/")]
         return [
             {"metric": metric, "name": METRICS[metric].title, "value": rounded(value), "protocol": protocol}
-            | {"samples": protocols[protocol]["generated"]}
-            for metric, (protocol, value) in named.items()
+            | {"samples": found["protocols"][protocol]["generated"]}
+            for (_, metric, protocol), value in named
             if metric in METRICS and math.isfinite(value)
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no figures, or damaged ones
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):  # no figures, or damaged ones
         return []
 
 

@@ -121,6 +121,10 @@ class Generator(nn.Module, ABC):
         self.check_sampling(chosen)
         return chosen
 
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return the weights as they were trained, whatever a sampling option has made of them."""
+        return self.state_dict()
+
     def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
         """Generate one sample (B, *shape) for each encoded condition (B, ...), with noise from the CPU ``generator``."""
         z = self.latents(len(condition), generator)

@@ -12,7 +12,7 @@ from condgen.config.folder import conf_dir
 
 ROOT = Path(condgen.__file__).parent
 GROUND = {"errors", "types", "spaces", "randomness", "images", "files"}
-ANSWERS = {"origin", "samples"}
+ANSWERS = {"origin", "samples", "watermark"}
 """Files at the top that verbs stand on, and rooms that hand samples out."""
 BELOW = {
     "conditions": GROUND,

@@ -21,7 +21,7 @@ SMALL = (*SMALL, "data.batch_size=16", "trainer.log_every_n_steps=1", "callbacks
 
 
 OF_ONE = {"diagnosis/logit_deviation", "diagnosis/least_class_diversity"}
-"""Curves that two processes need not share with one: a mean of two deviations, and what only a second epoch's evaluation says."""
+"""Curves in which two processes may differ from one: a mean of two deviations, and what a second epoch's evaluation says."""
 
 
 def losses(directory: Path) -> dict[str, list[float]]:
