@@ -32,6 +32,7 @@ def write_samples(
     to: str | None = None,
     image: Path | None = None,
     metadata: bool = True,
+    watermark: str | None = None,
     **options: float | str | None,
 ) -> None:
     """Draw ``count`` samples for each condition and write them to ``out``.
@@ -50,6 +51,7 @@ def write_samples(
         image: a picture to start from, for a model that needs one; it is cropped and resized to the model's size. What the
             model sees of it comes first in a picture of samples, in each row where there are several.
         metadata: the files say where they come from, see `condgen.origin`.
+        watermark: a secret text that hides an invisible mark in images, see `condgen.watermark`; None: no mark.
         **options: see `Generator.set_sampling`.
 
     Raises:
@@ -62,7 +64,7 @@ def write_samples(
         kind = type(model.space).__name__.lower()
         raise CondgenError(f"--out {out}: a folder is for images and {checkpoint} makes {kind}: write {out}.npz or {out}.png.")
     picture = None if image is None else read_picture(image, model.space)
-    request = Request(condition, to, picture, count, seed, options)
+    request = Request(condition, to, picture, count, seed, options, watermark)
     require_room(model, out, asked(model, request), count, walking=to is not None)
     requested, rows = conditions(model, request)
     origin = origin_of(model, request) if metadata else None

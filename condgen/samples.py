@@ -18,7 +18,8 @@ from condgen.generators.sampling import OPTIONS
 from condgen.images import to_png
 from condgen.origin import Origin, condgen_version, image_digest, weights_digest
 from condgen.reporting.pictures import along, mixtures
-from condgen.spaces import Space, to_uint8
+from condgen.spaces import Images, Space, to_uint8
+from condgen.watermark import check_key, check_markable, mark
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Request:
         count: samples for each condition, or on the way from it to the second one.
         seed: the same seed gives the same samples.
         sampling: options, see `Generator.set_sampling`.
+        watermark: a secret text that hides an invisible mark in images, see `condgen.watermark`; None: no mark.
     """
 
     condition: Any = None
@@ -40,6 +42,7 @@ class Request:
     count: int = 1
     seed: int = 0
     sampling: Mapping[str, float | str | None] = field(default_factory=dict)
+    watermark: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,11 @@ def encode(generator: Generator, request: Request) -> tuple[Tensor, int, list[st
 def conditions(generator: Generator, request: Request) -> tuple[Tensor, int]:
     """Return the encoded conditions (N, ...) of the samples asked for, and how many were asked for; see `encode`."""
     generator.chosen_sampling(**request.sampling)
+    if request.watermark is not None:
+        check_key(request.watermark)
+        if not isinstance(generator.space, Images):
+            raise CondgenError("A watermark is for images, and this model makes none: leave it out.")
+        check_markable(*generator.space.shape[1:])
     if request.to is None:
         encoded = asked(generator, request)
         return generator.requested(encoded, request.count, request.seed), len(encoded)
@@ -142,28 +150,53 @@ def names_of(generator: Generator, request: Request, requested: Tensor) -> list[
 def blocks(generator: Generator, request: Request, requested: Tensor) -> Iterator[Tensor]:
     """Draw the samples (B, *shape) of encoded conditions (N, ...) some at a time, on the CPU."""
     generator.set_sampling(**request.sampling)
-    if request.to is not None:
-        return (along(generator, row, request.seed).cpu() for row in torch.split(requested, request.count))
-    parts = enumerate(torch.split(requested, BLOCK))
-    return (generator.sample_block(i, part, request.seed).cpu() for i, part in parts)
+    return (block(generator, request, requested, i) for i in range(-(-len(requested) // size_of_block(request))))
+
+
+def block(generator: Generator, request: Request, requested: Tensor, number: int) -> Tensor:
+    """Draw one block of the samples of encoded conditions (N, ...), on the CPU, with the sampling options that are set."""
+    first = number * size_of_block(request)
+    part = requested[first : first + size_of_block(request)]
+    drawn = generator.sample_block(number, part, request.seed) if request.to is None else along(generator, part, request.seed)
+    return marked(drawn.cpu(), request, first)
+
+
+def size_of_block(request: Request) -> int:
+    """Return how many samples are drawn at a time; those of a walk are together."""
+    return BLOCK if request.to is None else request.count
+
+
+def marked(samples: Tensor, request: Request, first: int = 0) -> Tensor:
+    """Return samples (B, *shape), number ``first`` of the request and those after it, with the watermark that it asks for."""
+    return samples if request.watermark is None else mark(samples, request.watermark, first)
 
 
 def origin_of(generator: Generator, request: Request) -> Origin:
     """Return what the files of an answer say of where they come from."""
     sampling = {name: OPTIONS[name](value) for name, value in generator.chosen_sampling(**request.sampling).items()}
-    generator.set_sampling()  # statistics that were measured anew are no weights
-    card = getattr(generator, "card", None) or {}
+    card = generator.card or {}
     return Origin(
         version=condgen_version(),
         model=str(card.get("name") or type(generator).__name__),
-        weights=weights_digest(generator),
+        weights=digest_of(generator),
         condition=None if request.condition is None else written(request.condition),
         to=None if request.to is None else written(request.to),
         image=None if request.image is None else image_digest(request.image),
         count=request.count,
         seed=request.seed,
         sampling=dict(sorted(sampling.items())),
+        watermark=request.watermark is not None,
     )
+
+
+def digest_of(generator: Generator) -> str:
+    """Return `weights_digest` of a generator, which is worked out once for as long as nothing changes its weights."""
+    state = generator.trained_state()
+    now = [(name, tensor.data_ptr(), None if tensor.is_inference() else tensor._version) for name, tensor in state.items()]
+    known: Any = generator.__dict__.get("_weights_digest")
+    if known is None or known[0] != now:
+        known = generator.__dict__["_weights_digest"] = (now, weights_digest(state))
+    return str(known[1])
 
 
 def pngs(samples: Iterator[Tensor], origin: Origin | None) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ class GANGenerator(Generator):
         latent: length of the noise z.
     """
 
+    family = "GAN"
     OPTIONS = (*Generator.OPTIONS, "standing")
 
     def __init__(self, space: Space, condition: Condition, network: Callable[..., nn.Module], latent: PositiveInt):
@@ -44,12 +45,19 @@ class GANGenerator(Generator):
         samples: Tensor = self.network(z, condition)
         return samples
 
+    def trained_state(self) -> dict[str, Tensor]:
+        """See `Generator.trained_state`: without standing statistics."""
+        return self.state_dict() | {f"network.{name}": statistic for name, statistic in self._trained.items()}
+
     def set_sampling(self, **options: float | str | None) -> None:
         """See `Generator.set_sampling`; ``standing`` measures batch norm's statistics here, at the truncation asked for.
 
         Without it they are those of the training again.
         """
+        before = self.sampling
         super().set_sampling(**options)
+        if self._trained and self.sampling == before:
+            return
         for name, statistic in self._trained.items():
             self.network.get_buffer(name).copy_(statistic)
         self._trained = {}

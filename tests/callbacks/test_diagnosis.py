@@ -70,7 +70,8 @@ def test_an_undecided_logit_is_the_best_answer_to_what_may_be_either(loss):
 def test_accuracy_loss_and_deviation(loss, logits, accuracies):
     model = make_model("model=cgan_mlp", f"loss={loss}")
     fit(model, batches(1))
-    real, fake = model._logits = tuple(map(torch.tensor, logits))
+    real, fake = map(torch.tensor, logits)
+    model._logits = [(real, fake)]
     statistics = {name: value.item() for name, value in model.statistics().items()}
     assert (statistics["accuracy_real"], statistics["accuracy_fake"]) == accuracies
     assert statistics["logit_deviation"] == pytest.approx(torch.cat([real, fake]).double().std().item(), rel=1e-6)
