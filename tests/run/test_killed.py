@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from command import condgen
-from outcome import assert_same, outcome
+from same_run import assert_same, outcome
 
 from condgen.callbacks.checkpoint import Checkpoint
 from condgen.callbacks.evaluation import Evaluation
