@@ -120,13 +120,11 @@ class refused:
 
 def reason(error: BaseException) -> str:
     """Return what in a chain of errors tells most: an operator that is missing, else the first line of the first error."""
-    text = ""
-    while error is not None:
-        text = str(error).strip() or type(error).__name__
-        if found := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", text):
-            return f"ONNX has no operator for torch's {found[1]}"
-        error = error.__cause__  # type: ignore[assignment]
-    return text.splitlines()[0]
+    if found := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(error)):
+        return f"ONNX has no operator for torch's {found[1]}"
+    if error.__cause__ is not None:
+        return reason(error.__cause__)
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def difference(drawing: Drawing, run: Callable[[Inputs], Tensor]) -> float:

@@ -134,6 +134,8 @@ def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CondgenError(f"The weights {name} in {path} hold NaN or infinite values: nothing can be sampled with them.")
     if sampling := checkpoint.get("sampling"):
+        if sampling.keys() - set(generator.OPTIONS):
+            raise CondgenError(f"{path} is damaged: its sampling options are not those of its generator.")
         generator.set_sampling(**sampling)
         generator.defaults = dict(generator.sampling)
     generator.card = checkpoint.get("card")
