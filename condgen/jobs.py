@@ -101,9 +101,7 @@ def start(config: dict[str, Any], directory: Path, overrides: list[str], started
     if config["run"]["files"] and is_first():
         refuse_occupied(directory)
     if (elsewhere := config["paths"]["output_dir"]) != str(directory):  # else a run would lie in two places
-        raise CondgenError(
-            f"paths.output_dir={elsewhere} is not where the run would lie: set hydra.run.dir={elsewhere} instead."
-        )
+        raise CondgenError(f"paths.output_dir={elsewhere} would split the run: set hydra.run.dir={elsewhere} instead.")
     return train(config, directory, started=started, overrides=overrides)
 
 

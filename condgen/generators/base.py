@@ -33,6 +33,8 @@ class Generator(nn.Module, ABC):
         condition: what can be asked for.
     """
 
+    family: ClassVar[str] = "generator"
+    """What the field calls generators of this kind."""
     OPTIONS: ClassVar[tuple[str, ...]] = ("truncation", "temperature")
     """The sampling options that `set_sampling` takes."""
 
@@ -55,7 +57,10 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Turn latents (B, ...) into samples (B, *shape), one for each encoded condition (B, ...)."""
+        """Turn latents (B, ...) into samples (B, *shape), one for each encoded condition (B, ...).
+
+        Here, B has to be taken from a tensor's ``shape``: ``len`` would fix it in an exported graph.
+        """
 
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
         """Refuse sampling options that this generator cannot follow; raises CondgenError."""

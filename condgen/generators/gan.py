@@ -23,6 +23,7 @@ class GANGenerator(Generator):
         latent: length of the noise z.
     """
 
+    family = "GAN"
     OPTIONS = (*Generator.OPTIONS, "standing")
 
     def __init__(self, space: Space, condition: Condition, network: Callable[..., nn.Module], latent: PositiveInt):

@@ -70,7 +70,8 @@ def test_an_undecided_logit_is_the_best_answer_to_what_may_be_either(loss):
 def test_accuracy_loss_and_deviation(loss, logits, accuracies):
     model = make_model("model=cgan_mlp", f"loss={loss}")
     fit(model, batches(1))
-    real, fake = model._logits = tuple(map(torch.tensor, logits))
+    real, fake = map(torch.tensor, logits)
+    model._logits = [(real, fake)]
     statistics = {name: value.item() for name, value in model.statistics().items()}
     assert (statistics["accuracy_real"], statistics["accuracy_fake"]) == accuracies
     assert statistics["logit_deviation"] == pytest.approx(torch.cat([real, fake]).double().std().item(), rel=1e-6)
@@ -131,18 +132,6 @@ def test_curves_of_a_vae(tmp_path: Path) -> None:
     assert list(found) == [5, 10] and all(0 <= units <= 64 for units in found.values())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["cgan_mlp", "cvae_mlp"])
-def test_two_processes_see_what_one_sees(model: str, tmp_path: Path) -> None:
-    more = (f"model={model}", "trainer.max_epochs=1", "trainer.limit_train_batches=6", "trainer.log_every_n_steps=3")
-    for trainer in ("cpu", "ddp_cpu"):
-        run(tmp_path / trainer, f"trainer={trainer}", "trainer.limit_val_batches=2", *more)
-    compared = ("active_units",) if model == "cvae_mlp" else set(STATISTICS) - {"logit_deviation"}  # a mean of two deviations
-    for name in compared:
-        one, two = curve(tmp_path / "cpu", name), curve(tmp_path / "ddp_cpu", name)
-        assert two == pytest.approx(one, rel=1e-3) and one
-
-
 # --- what it must not touch ---
 
 
@@ -189,10 +178,9 @@ def test_a_run_that_was_stopped_has_the_same_curves(tmp_path: Path, monkeypatch:
 LONG = ("trainer.max_epochs=-1", "trainer.max_steps=320", "trainer.log_every_n_steps=20", "callbacks.diagnosis.patience=160")
 
 
-@pytest.mark.parametrize("loss", ["bce", *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("lsgan",))])
-def test_a_generator_that_cannot_answer_loses(loss: str, tmp_path: Path) -> None:
+def test_a_generator_that_cannot_answer_loses(tmp_path: Path) -> None:
     directory = tmp_path / "run"
-    more = ("model=cgan_mlp", f"loss={loss}", "model.generator_optimizer.lr=0", "model.discriminator_optimizer.lr=1e-3")
+    more = ("model=cgan_mlp", "model.generator_optimizer.lr=0", "model.discriminator_optimizer.lr=1e-3")
     result = run(directory, *more, *LONG)
     assert said(result.err) == ["saturation"] and "Give the discriminator a smaller learning rate" in result.err
     assert said((directory / "train.log").read_text()) == ["saturation"]
@@ -221,7 +209,7 @@ def test_a_posterior_that_has_nothing_to_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["cgan_mlp", *(pytest.param(model, marks=pytest.mark.slow) for model in ("cvae_mlp", "gan_mlp", "cgan_conv"))]
+    "model", ["cgan_mlp", *(pytest.param(model, marks=pytest.mark.slow) for model in ("cvae_mlp", "cgan_conv"))]
 )
 def test_healthy_runs_are_silent(model: str, tmp_path: Path) -> None:
     """With the impatience of the provoked ones above."""

@@ -1,4 +1,4 @@
-"""Measuring while training: honest names, nothing disturbed, the same figures from one process and from two."""
+"""Measuring while training: honest names, nothing disturbed. Figures of two processes are in run/test_two_processes.py."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from command import Result
+from command import FEWER, Result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -28,6 +28,7 @@ SHORT = (
     "callbacks.evaluation.samples=500",
     "callbacks.evaluation.final=[fid,label_accuracy,diversity]",
     "callbacks.evaluation.final_samples=300",
+    FEWER,
 )
 FID = "quality/fid/mnist-cnn/val-500"
 
@@ -63,7 +64,7 @@ def test_measuring_does_not_disturb_training(run_condgen: Run, tmp_path: Path, m
     assert same(state(tmp_path / "on"), state(tmp_path / "off"))
 
 
-def test_a_run_leaves_figures_with_protocols_pictures_and_curves(run_condgen: Run, tmp_path: Path) -> None:
+def test_a_run_leaves_figures_with_protocols_pictures_and_curves(run_condgen: Run, tmp_path: Path, real_curves: None) -> None:
     monitor = (f"callbacks.checkpoint.monitor={FID}", f"run.objective={FID}")
     result = run_condgen("train", *SHORT, "model=cgan_conv", *monitor, "hydra.run.dir=run")
     assert result.code == 0 and "Measuring took" in result.err, result
@@ -128,20 +129,6 @@ def test_a_classifier_of_the_user_measures(run_condgen: Run, tmp_path: Path, mon
     )
     assert run_condgen("train", *SHORT, "model=cgan_mlp", *network, "hydra.run.dir=run").code == 0
     assert len(curve(tmp_path / "run", "quality/fid/mine/val-500")) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["cvae_mlp", "cgan_mlp"])
-def test_two_processes_measure_what_one_does(run_condgen: Run, tmp_path: Path, model: str) -> None:
-    # Networks that stand still are the same in both runs, so that figures can differ by the measuring alone.
-    still = {"cvae_mlp": ["model.optimizer.lr=0"], "cgan_mlp": ["model.generator_optimizer.lr=0"]}[model]
-    for name, trainer in (("one", "trainer=cpu"), ("two", "trainer=ddp_cpu")):
-        overrides = [trainer if one == "trainer=cpu" else one for one in SHORT]
-        result = run_condgen("train", *overrides, f"model={model}", *still, "trainer.max_epochs=1", f"hydra.run.dir={name}")
-        assert result.code == 0, result
-    for name in ("fid", "label_accuracy", "diversity"):
-        one, two = (curve(tmp_path / run, f"quality/{name}/mnist-cnn/val-500") for run in ("one", "two"))
-        assert len(one) == 1 and two == pytest.approx(one, rel=1e-4)
 
 
 def test_the_cache_is_filled_once_by_jobs_that_start_together(tmp_path: Path) -> None:

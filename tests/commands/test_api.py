@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import TINY
+from command import FEWER, TINY
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
@@ -154,7 +154,7 @@ def test_a_run_goes_on(trained, tmp_path, capfd):
 
 
 def test_figures_are_the_commands(trained, run_condgen, tmp_path):
-    how = ("split=val", "samples=100", "suite=[label_accuracy]")
+    how = ("split=val", "samples=100", "suite=[label_accuracy]", FEWER)
     record = condgen.evaluate(trained, *how, out=tmp_path / "ours")
     assert 0 <= record.figures["label_accuracy"] <= 1 and record.protocol.generated == 100
     assert run_condgen("evaluate", trained.directory, *how, "--out", "theirs").code == 0

@@ -1,4 +1,4 @@
-"""200 mistakes at random, see scripts/fuzz.py: each ends well or in one sentence."""
+"""80 mistakes at random, see scripts/fuzz.py: each ends well or in one sentence."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.slow
 def test_nothing_that_anybody_types_or_damages_ends_in_a_defect(tmp_path: Path) -> None:
-    found = [(case, result) for _, case, result in fuzz.fuzz(tmp_path, seed=0, count=200)]
+    found = [(case, result) for _, case, result in fuzz.fuzz(tmp_path, seed=0, count=80)]
     defects = [
         f"{result.verdict}: condgen {' '.join(case.arguments)}\n{result.output}" for case, result in found if result.defect
     ]
@@ -22,7 +22,7 @@ def test_nothing_that_anybody_types_or_damages_ends_in_a_defect(tmp_path: Path) 
         "archive",
     }
     refused = sum(result.verdict == "sentence" for _, result in found)
-    assert refused > 60, "the changes are hardly mistakes"
+    assert refused > 24, "the changes are hardly mistakes"
 
 
 @pytest.mark.parametrize(

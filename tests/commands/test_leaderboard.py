@@ -386,7 +386,7 @@ def test_csv_is_a_line_a_figure_with_its_whole_protocol(run_condgen, tmp_path):
         "n": "3",
         "floor": "0.41",
         **stamp,
-        **{renamed.get(key, key): "" for key in (*SAMPLING[1:], "start")},
+        **{renamed.get(key, key): "" for key in (*SAMPLING[1:], "start", "trials")},
         "seeds": "0 2 10",
         "steps": "100 100 100",
         "sources": "best; best; best",

@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def run(gan_run, tmp_path):
+def run(gan_run, tmp_path, real_curves):
     """A copy of a trained run with one evaluation beside it."""
     run = tmp_path / "outputs" / "digits" / "2026-01-01"
     shutil.copytree(gan_run, run)

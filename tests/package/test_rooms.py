@@ -26,6 +26,9 @@ BELOW = {
     "training": GROUND | {"conditions", "augment", "losses", "nets", "generators", "data"},
     "run": GROUND | {"config", "reporting", "generators", "training"},
     "metrics": GROUND | {"conditions", "augment", "nets", "generators", "data", "config", "reporting", "run"},
+    "exporting": GROUND | {"conditions", "generators", "config", "data", "reporting", "run", "metrics"},
+    "zoo": GROUND | {"reporting", "run"},
+    "studies": GROUND | {"metrics", "reporting"},
     "callbacks": GROUND | {"data", "generators", "training", "run", "metrics"},
     "sweeps": GROUND | {"config", "reporting", "run", "metrics", "callbacks"},
 }

@@ -32,10 +32,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_the_wheel_holds_configuration_and_mnist(wheel):
+def test_the_wheel_holds_configuration_mnist_and_the_zoo(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for file in [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "condgen" / "data" / "files").rglob("*.gz")]:
-        inside = file.relative_to(ROOT) if "data/files" in file.as_posix() else Path("condgen") / file.relative_to(ROOT)
+    shipped = [file for file in (ROOT / "condgen" / "zoo").glob("*/*.*") if "__pycache__" not in file.parts]
+    assert any(file.suffix == ".safetensors" for file in shipped)
+    for file in [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "condgen" / "data" / "files").rglob("*.gz"), *shipped]:
+        inside = Path("condgen") / file.relative_to(ROOT) if file.is_relative_to(ROOT / "conf") else file.relative_to(ROOT)
         assert inside.as_posix() in names
     assert not any(name.startswith(("tests/", "outputs/", "conf/", "scripts/")) for name in names)
 

@@ -21,6 +21,7 @@ COMMON = (
     "trainer=cpu",
     "run.threads=1",
     "data.classes=[0,1]",
+    "data.imbalance={0: 0.1, 1: 0.1}",
     "data.batch_size=8",
     "trainer.limit_train_batches=5",
     "trainer.limit_val_batches=1",

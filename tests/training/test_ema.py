@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from condgen.training.ema import EMA
+from condgen.training.base import EMA
 
 
 def network():
