@@ -14,6 +14,7 @@ from torch import Tensor
 
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK
+from condgen.origin import Origin
 from condgen.randomness import generator as keyed_generator
 from condgen.samples import Request
 from condgen.serving.models import Served
@@ -35,11 +36,13 @@ class Job:
         requested: encoded conditions (N, ...), see `condgen.samples.encode`.
         rows: number of conditions.
         names: what each sample was asked for.
+        origin: what files say of where they come from; None: nothing.
     """
 
-    def __init__(self, model: Served, request: Request, requested: Tensor, rows: int, names: list[str]):
+    def __init__(self, model: Served, request: Request, requested: Tensor, rows: int, names: list[str], origin: Origin | None):
         self.id = secrets.token_hex(8)
         self.model, self.request, self.requested, self.rows, self.names = model, request, requested, rows, names
+        self.origin = origin
         self.report: Report = lambda done, total, unit: None
         self.values: Future[Tensor] = Future()
         """The samples (N, *shape)."""
