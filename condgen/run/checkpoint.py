@@ -19,6 +19,7 @@ from condgen.run.recipe import KEYS, build_generator
 ANOTHER = "take another checkpoint of the run, or a copy"
 """What is left to do about a damaged one."""
 
+
 def find(path: str | Path) -> Path:
     """Return what ``path`` means: a checkpoint itself, the best (else the last) one of a run directory, an exported folder.
 
