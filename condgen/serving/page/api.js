@@ -80,16 +80,14 @@ function post(body, accept, signal) {
 /**
  * Draw samples and return the server's result.
  *
- * `told(event, data)` hears of each "progress" and "preview" on the way. An aborted `signal` cancels the work, too.
+ * `told(event, data)` hears of each "progress" and "preview" on the way. An aborted `signal` closes the
+ * connection, which cancels the work.
  */
 export async function draw(request, signal, told) {
   const answer = await call("v1/samples", post(request, "text/event-stream", signal));
   if (!answer.headers.get("Content-Type")?.startsWith("text/event-stream")) return answer.json();
-  let id = answer.headers.get("X-Condgen-Id");
-  signal.addEventListener("abort", () => id && cancel(id));
   try {
     for await (const [event, data] of events(answer.body)) {
-      id ??= data.id;
       if (event === "result") return data;
       if (event === "error") throw new Problem(data.error.message, { field: data.error.field ?? "" });
       told(event, data);
@@ -99,11 +97,6 @@ export async function draw(request, signal, told) {
     throw new Problem(GONE, { again: true });
   }
   throw new Problem(GONE, { again: true });
-}
-
-/** Stop work that nobody waits for. That the connection closes does it as well, so no answer is waited for. */
-function cancel(id) {
-  call(`v1/samples/${encodeURIComponent(id)}`, { method: "DELETE", keepalive: true }).catch(() => {});
 }
 
 /** Yield [event, data] of a stream of server-sent events. (EventSource can't POST.) */

@@ -69,9 +69,7 @@ async function borrow() {
 function empty() {
   running?.abort();
   last = null;
-  byId("title").textContent = form.title();
-  byId("subtitle").textContent = form.model.name;
-  byId("actions").hidden = true;
+  plate(form.title(), form.model.name);
   byId("pictures").replaceChildren(h("p", { class: "hint" }, form.mistake().message));
 }
 
@@ -105,7 +103,11 @@ async function show(keep = false) {
   running?.abort();
   const mine = (running = new AbortController());
   busy(true);
-  if (!last || last.request.model !== request.model || last.many !== many) wall.expect(shape, many);
+  if (last?.request.model !== request.model || last.many !== many) wall.expect(shape, many);
+  if (last?.request.model !== request.model) {
+    last = null;
+    plate(title, request.model);
+  }
   try {
     const result = await draw({ ...request, format: shape ? "pngs" : "png" }, mine.signal, told);
     if (running !== mine) return undefined;
@@ -123,16 +125,21 @@ async function show(keep = false) {
   return undefined;
 }
 
+/** Say what hangs on the wall, or is to. */
+function plate(title, subtitle) {
+  byId("title").textContent = title;
+  byId("subtitle").textContent = subtitle;
+  byId("actions").hidden = !last;
+  document.title = `${title} – condgen`;
+}
+
 /** Show a result, and its request in the address. */
 function hang(result, view, title) {
   const { request } = last;
   const total = result.images.length;
   wall.show(result, view);
-  byId("title").textContent = title;
   const what = view.walking ? counted(request.count, "step") : counted(total, "picture");
-  byId("subtitle").textContent = `${request.model} · ${what} · seed ${request.seed}`;
-  document.title = `${title} – condgen`;
-  byId("actions").hidden = false;
+  plate(title, `${request.model} · ${what} · seed ${request.seed}`);
   history.replaceState(null, "", toHash({ ...request, locked: byId("locked").checked }));
   byId("draw").textContent = form.label();
   say(heard(result));

@@ -123,7 +123,7 @@ function slider(name, part, { changed, open }) {
   const aria = { "aria-describedby": hint?.id };
   const range = h("input", { type: "range", id, min: low, max: high, step, value: start, "aria-label": title(name), ...aria });
   const exact = { type: "number", min: low, step: whole ? 1 : "any", inputmode: "decimal", "aria-label": `${title(name)}, exactly` };
-  const number = h("input", { ...exact, ...aria });
+  const number = h("input", { ...exact, ...aria, placeholder: open && (part.default ?? (open === "Off" ? "off" : "open")) });
   const any = open ? h("input", { type: "checkbox", checked: true }) : null;
   const isOpen = () => Boolean(any?.checked);
   const show = (value) => {

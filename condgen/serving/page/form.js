@@ -18,12 +18,13 @@ export class Form {
     this.controls = new Controls(condition, { open, changed });
     const closed = (name, part, required) => (required ? "" : open(name, part, required));
     this.to = new Controls(condition, { single: true, open: closed, changed });
-    const usual = (name, part) => (part.default === undefined || part.default === null ? "Off" : "As usual");
+    const usual = (name, part) => (part.default === undefined || part.default === null ? "Off" : `Usual: ${part.default}`);
     this.options = new Controls(sampling, { single: true, open: usual, changed });
     const part = Object.values(condition.properties ?? {}).find(({ kind }) => kind);
     const colour = model.space.shape[0] === 3;
     this.picture = part ? new Picture(part, { colour, borrow: borrower(model, models), changed, problem }) : null;
     byId("condition").replaceChildren(this.controls.element);
+    byId("condition").parentElement.hidden = !this.controls.fields.length;
     byId("to").replaceChildren(this.to.element);
     byId("options").lastElementChild.replaceChildren(this.options.element);
     byId("options").hidden = !this.options.fields.length;
@@ -94,8 +95,10 @@ export class Form {
       const input = byId(field);
       if (input.validity.valid) continue;
       const most = input.max ? ` to ${input.max}` : " upwards";
-      return { field, message: `${field === "seed" ? "The seed" : "This"} is a whole number from ${input.min}${most}.` };
+      return { field, message: `${input.labels[0].textContent} must be a whole number from ${input.min}${most}.` };
     }
+    const { samples } = this.model.limits;
+    if (this.total > samples) return { field: "count", message: `${this.total} pictures are too many at once: at most ${samples}.` };
     if (this.picture && !this.picture.there) return { field: "image", message: "Choose a picture, or draw one on the canvas." };
     return null;
   }
@@ -119,19 +122,20 @@ export class Form {
 
   /** Return what is asked for, in words. */
   title() {
-    const of = (controls) => {
+    const of = (controls, first = true) => {
       const all = Object.entries(controls.values());
       if (!all.length) return "";
       const said = all.map(([name, values]) => (name === "class" ? "" : `${name.replaceAll("_", " ")} `) + values.join(", "));
       const text = said.join(" · ").replace(/(^| )-(?=\d)/g, "$1−");
-      return text.charAt(0).toUpperCase() + text.slice(1);
+      return controls.fields[0].name === "class" || !first ? text : text.charAt(0).toUpperCase() + text.slice(1);
     };
     const kind = this.picture && KINDS[this.picture.part.kind];
     const some = of(this.controls);
-    const unsaid = this.controls.fields.length ? (this.controls.required.size > (kind ? 1 : 0) ? "Every class" : "Anything") : this.model.name;
+    const unsaid = this.controls.fields.some(({ name }) => this.controls.required.has(name)) ? "Every class" : "Anything";
     const what = some.length > 60 ? counted(this.rows, "condition") : some;
-    if (this.walking) return `${what || unsaid} → ${of(this.to) || unsaid}`;
-    return kind ? [kind, what].filter(Boolean).join(": ") : what || unsaid;
+    if (this.walking) return `${what || unsaid} → ${of(this.to, false) || unsaid}`;
+    if (!kind) return what || unsaid;
+    return this.controls.fields.length ? `${kind}: ${what || unsaid}` : kind;
   }
 }
 

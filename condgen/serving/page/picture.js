@@ -4,8 +4,8 @@ import { bytes, freshId, h, say } from "./dom.js";
 
 const MOST = 64 * 1024 * 1024; // bytes of a file that is not even looked at
 const TOOLS = {
-  hole: "Paint the hole",
-  mend: "Take it back",
+  hole: "Hole",
+  mend: "Mend",
   light: "Light",
   dark: "Dark",
   colour: "Colour",

@@ -63,7 +63,8 @@ wanted = {
 ${lines.join("\n")}
 }
 headers = {"Content-Type": "application/json"${key}}
-request = urllib.request.Request(${literal(address)}, json.dumps(wanted).encode(), headers)
+address = ${literal(address)}
+request = urllib.request.Request(address, json.dumps(wanted).encode(), headers)
 with urllib.request.urlopen(request) as answer, open("samples.png", "wb") as file:
     file.write(answer.read())
 `;

@@ -22,8 +22,11 @@ export function readable(label, names = true) {
 /** Return the width and height in which pictures of a shape (C, H, W) are shown, `total` of them or one on a stage. */
 function size([, height, width], total, stage = false) {
   const room = byId("pictures").clientWidth;
-  const wanted = stage ? Math.min(336, room) : Math.min(total > 24 ? 92 : total > 8 ? 140 : 184, (room - GAP) / 2);
-  const scale = width < SMALL ? Math.max(1, Math.floor(wanted / width)) : Math.min(1.5, wanted / width);
+  const columns = total > 8 ? 3 : 2; // at least, on a phone
+  const most = total > 24 ? 112 : total > 8 ? 140 : 184;
+  const wanted = stage ? Math.min(336, room) : Math.min(most, (room - GAP * (columns - 1)) / columns);
+  const dots = Math.max(1, Math.floor(devicePixelRatio)); // of the screen in a pixel of the page
+  const scale = width < SMALL ? Math.max(1, Math.floor((wanted / width) * dots) / dots) : Math.min(1.5, wanted / width);
   return [Math.round(width * scale), Math.round(height * scale)];
 }
 
@@ -61,7 +64,10 @@ const address = (image) => `data:image/png;base64,${image}`;
  * - `open(items, i)`: shows one of the items { src, label } large
  */
 export function show(result, { shape, count, walking, start, open }) {
-  const items = result.images.map((image, i) => ({ src: address(image), label: readable(result.labels[i] ?? "") }));
+  const items = result.images.map((image, i) => {
+    const said = result.labels[i] ?? "";
+    return { src: address(image), said, label: walking ? said.split(" to ").map((end) => readable(end)).join(" → ") : readable(said) };
+  });
   const rows = [];
   for (let i = 0; i < items.length; i += count) rows.push(items.slice(i, i + count));
   const place = byId("pictures");
@@ -104,10 +110,10 @@ function stage(rows, shape, open) {
   const many = rows.length > 1;
   const stages = rows.map((row) => {
     const picture = h("img", { src: row[0].src, alt: "" });
-    const [from, to] = row[0].label.replace(/: [\d.e-]+$/, "").split(" to ");
-    const caption = to === undefined ? "" : `${from} → ${to}`;
+    const [from, to] = row[0].said.replace(/: [\d.e-]+$/, "").split(" to ");
+    const caption = to === undefined ? "" : `${readable(from, false)} → ${readable(to, false)}`;
     const frame = h("button", { type: "button", class: "frame", on: { click: () => open(row, Number(range.value)) } }, picture);
-    return { row, picture, frame, caption, element: h("li", {}, frame, h("span", { class: "caption" }, caption)) };
+    return { row, picture, frame, caption, element: h("li", {}, frame, many && h("span", { class: "caption" }, caption)) };
   });
   const id = freshId("walk");
   const range = h("input", { type: "range", id, min: 0, max: last, step: 1, value: 0 });
