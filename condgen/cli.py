@@ -97,6 +97,23 @@ def evaluate(
 
 
 @app.command()
+def serve(
+    models: Annotated[list[str], typer.Argument(help="Runs, checkpoints, exported folders or zoo:NAME; or NAME=RUN.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all of them.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(envvar="CONDGEN_TOKEN", help="What requests have to bring.")] = None,
+    max_count: Annotated[int, typer.Option(min=1, max=10_000, help="Samples for each condition.")] = 64,
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that are waited for at a time.")] = 64,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request.")] = 60.0,
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in checkpoints.")] = False,
+) -> None:
+    """Serve trained models: a page and an API that draw samples, see docs/serving.md."""
+    from condgen.serve import serve as start
+
+    start(models, host, port, token, max_count, queue, timeout, trust)
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Gather a run's figures, pictures, curves and configuration in RUN/report.html, a page that needs nothing else."""
     from condgen.report import write_report

@@ -71,6 +71,13 @@ class Condition(ABC):
     def describe(self, condition: Tensor) -> list[str]:
         """Name each of the encoded conditions, for files and captions."""
 
+    def schema(self) -> dict[str, Any]:
+        """Return what can be asked for as a JSON schema of an object, with a property for each part that `encode` reads.
+
+        An image stands among the properties, with the size of its map and its kind, though it is handed over beside the rest.
+        """
+        return {"type": "object", "properties": {}}
+
     def encode(self, value: Any) -> Tensor:
         """Encode an index, a name, a text such as ``"0-9"`` or ``"digit=3,colour=red"``, or an encoded tensor.
 
@@ -166,6 +173,8 @@ class NoCondition(Condition):
         return torch.empty(len(labels), 0)
 
     def parse(self, text: str) -> Tensor:
+        if not text:
+            return self.every()
         raise CondgenError(f"This model is unconditional: it cannot be asked for {text!r}; leave the condition out.")
 
     def check(self, condition: Tensor) -> Tensor:

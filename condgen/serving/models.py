@@ -1,0 +1,90 @@
+"""The models that a server has: loaded once, described as the API does, each under a name."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from condgen.errors import CondgenError
+from condgen.generators.base import Generator
+from condgen.run.checkpoint import load
+from condgen.serving.messages import Limits, Model, Space
+
+CHECKPOINTS = {"checkpoints", "best", "last"}
+"""What names of files say nothing of their model."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model under its name.
+
+    Attributes:
+        name: by which requests choose it.
+        generator: itself, in eval mode.
+    """
+
+    name: str
+    generator: Generator
+
+    @cached_property
+    def sampling(self) -> dict[str, Any]:
+        """JSON schema of the sampling options; `standing` is left out, which changes a model for everybody who asks it."""
+        schema = self.generator.sampling_schema()
+        schema["properties"].pop("standing", None)
+        return schema
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.generator.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def described(self, limits: Limits) -> Model:
+        """Return what the API says of it."""
+        generator, card = self.generator, getattr(self.generator, "card", None)
+        return Model(
+            name=self.name,
+            family=type(generator).__name__.removesuffix("Generator"),
+            space=Space(kind=type(generator.space).__name__.lower(), shape=list(generator.space.shape)),
+            condition=generator.condition.schema(),
+            sampling=self.sampling,
+            limits=limits,
+            card=card,
+            figures=list((card or {}).get("figures") or []),
+            weights=self.weights,
+        )
+
+
+def load_models(sources: Sequence[str], trust: bool = False) -> dict[str, Served]:
+    """Load models by their names: of their cards, else of their folders, or as ``NAME=SOURCE`` says.
+
+    Raises:
+        CondgenError: one cannot be loaded, or two have one name.
+    """
+    models: dict[str, Served] = {}
+    for source in sources:
+        given, separator, place = source.partition("=")
+        if not separator or Path(source).exists():
+            given, place = "", source
+        generator: Generator = load(place, trust)
+        card: dict[str, Any] = getattr(generator, "card", None) or {}
+        name = given or str(card.get("name") or named(place))
+        if name in models:
+            raise CondgenError(f"Two models would be called {name}: give one a name of its own, NAME={place}.")
+        models[name] = Served(name, generator)
+    return models
+
+
+def named(source: str) -> str:
+    """Return a name for a model without a card: of ``zoo:NAME`` the name, of a file or a folder that of the run's folder."""
+    path = Path(source.removeprefix("zoo:")).absolute()
+    while path.stem in CHECKPOINTS and path.parent != path:
+        path = path.parent
+    return path.stem if path.suffix == ".ckpt" else path.name
