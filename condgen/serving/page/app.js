@@ -11,7 +11,8 @@ import * as wall from "./wall.js";
 let served = []; // models
 let form = null;
 let running = null; // what aborts the drawing that is under way
-let last = null; // { request, view }: what hangs on the wall
+let last = null; // { request, many }: what was asked for, for what hangs on the wall
+let hung = []; // and that itself
 let waiting = 0;
 
 /** Ask for the models, and show the one that the address names. */
@@ -32,13 +33,13 @@ async function start() {
 }
 
 /** Show what the address says. */
-function restore() {
+async function restore() {
   const state = fromHash(location.hash);
   const model = served.find(({ name }) => name === state.model) ?? served[0];
+  await choose(model, state, Boolean(state.model));
   if (state.model && model.name !== state.model) {
     complain(new Problem(`This server has no model ${state.model}; this is ${model.name}.`, { field: "model" }));
   }
-  return choose(model, state, Boolean(state.model));
 }
 
 /** Show a model's controls and its first pictures. */
@@ -68,7 +69,7 @@ async function borrow() {
 /** Show a wall on which nothing hangs yet. */
 function empty() {
   running?.abort();
-  last = null;
+  [last, hung] = [null, []];
   plate(form.title(), form.model.name);
   byId("pictures").replaceChildren(h("p", { class: "hint" }, form.mistake().message));
 }
@@ -105,7 +106,7 @@ async function show(keep = false) {
   busy(true);
   if (last?.request.model !== request.model || last.many !== many) wall.expect(shape, many);
   if (last?.request.model !== request.model) {
-    last = null;
+    [last, hung] = [null, []];
     plate(title, request.model);
   }
   try {
@@ -115,8 +116,7 @@ async function show(keep = false) {
     hang(result.images ? result : { images: [result.content], labels: [""] }, view, title);
   } catch (error) {
     if (running !== mine) return undefined; // another request has taken its place
-    if (!last) byId("pictures").replaceChildren();
-    byId("pictures").querySelectorAll(".waiting:empty").forEach((frame) => frame.classList.remove("waiting"));
+    byId("pictures").replaceChildren(...hung); // what was there is still there
     if (error.name === "AbortError") say("Cancelled.");
     else complain(error, () => show(true));
   } finally {
@@ -138,6 +138,7 @@ function hang(result, view, title) {
   const { request } = last;
   const total = result.images.length;
   wall.show(result, view);
+  hung = [...byId("pictures").childNodes];
   const what = view.walking ? counted(request.count, "step") : counted(total, "picture");
   plate(title, `${request.model} · ${what} · seed ${request.seed}`);
   history.replaceState(null, "", toHash({ ...request, locked: byId("locked").checked }));

@@ -71,17 +71,25 @@ function chips(name, part, { single, changed, open }) {
   const settle = () => {
     if (any) any.input.checked = !read().length;
   };
+  const several = single ? null : h("input", { type: "checkbox", on: { change: () => (only(read()[0]), changed()) } });
+  const only = (value) => {
+    if (several && !several.checked) all.forEach(({ input }) => (input.checked = input.value === value));
+    settle();
+  };
   const pressed = ({ target }) => {
     if (target === any?.input) all.forEach(({ input }) => (input.checked = false));
-    settle();
+    only(target.checked ? target.value : "");
     changed();
   };
   const hint = described(part);
   const box = h("div", { class: "chips", on: { change: pressed } }, any?.label, ...all.map(({ label }) => label));
   const find = part.enum.length > MANY ? search(name, all) : null;
   if (find) box.classList.add("many");
-  const element = h("fieldset", { "aria-describedby": hint?.id }, h("legend", {}, title(name)), find, box, hint);
+  const opener = several && h("label", { class: "opener" }, several, h("span", {}, "Several"));
+  const parts = [h("legend", {}, title(name)), opener, find, box, hint];
+  const element = h("fieldset", { class: several ? "number" : null, "aria-describedby": hint?.id }, ...parts);
   const write = (values) => {
+    if (several) several.checked = values.length > 1;
     const wanted = new Set((single ? values.slice(0, 1) : values).map(String));
     all.forEach(({ input }) => (input.checked = wanted.has(input.value)));
     if (!any && single && !read().length) all[0].input.checked = true;

@@ -126,8 +126,8 @@ export class Picture {
     this.element.querySelector(`.tools input[value=${name}]`).click();
   }
 
-  /** Take a picture of any size: its middle square, brought to the model's size, as the server would. */
-  async load(blob) {
+  /** Take a picture of any size: its middle square, brought to the model's size, as the server would, with a hole to begin with. */
+  async load(blob, middle = true) {
     try {
       if (blob.size > MOST) throw new Error("too large");
       const image = await createImageBitmap(blob);
@@ -137,7 +137,7 @@ export class Picture {
       const { data } = this.pixels;
       const some = data.some((value, i) => i % 4 === 3 && value < 255);
       if (this.holes && some) this.hole = this.hole.map((_, i) => Number(data[4 * i + 3] < 255));
-      else if (this.holes) this.#middle();
+      else if (this.holes && middle) this.#middle();
       flatten(data, this.colour);
     } catch {
       this.problem(`${blob.name ?? "The picture"} can't be read as a picture: choose a PNG, a JPEG or a WebP.`);
@@ -156,7 +156,7 @@ export class Picture {
     const content = bytes(base64);
     const size = new DataView(content.buffer).getUint32.bind(new DataView(content.buffer));
     if (size(16) !== this.width || size(20) !== this.height) throw new Error("another size");
-    await this.load(new Blob([content], { type: "image/png" }));
+    await this.load(new Blob([content], { type: "image/png" }), false);
   }
 
   /** Start with nothing on the canvas. */
