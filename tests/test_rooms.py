@@ -12,6 +12,8 @@ from condgen.config.folder import conf_dir
 
 ROOT = Path(condgen.__file__).parent
 GROUND = {"errors", "types", "spaces", "randomness", "images", "files"}
+ANSWERS = {"samples", "origin"}
+"""Files below the verbs: what is asked of a generator, and the files that answer it."""
 BELOW = {
     "conditions": GROUND,
     "augment": GROUND,
@@ -26,6 +28,7 @@ BELOW = {
     "metrics": GROUND | {"conditions", "augment", "nets", "generators", "data", "config", "reporting", "run"},
     "callbacks": GROUND | {"data", "generators", "training", "run", "metrics"},
     "sweeps": GROUND | {"config", "reporting", "run", "metrics", "callbacks"},
+    "serving": GROUND | ANSWERS | {"conditions", "generators", "reporting", "run"},
 }
 """Each room with what it may import. What trains is not among those that may import ``metrics``: a generator trained on the
 features that score it would be scored by what it was trained on."""
@@ -63,7 +66,7 @@ def rooms(modules: Iterator[str]) -> set[str]:
 
 def test_every_room_is_listed() -> None:
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == set(BELOW)
-    assert all(found <= GROUND | set(BELOW) and room not in found for room, found in BELOW.items())
+    assert all(found <= GROUND | ANSWERS | set(BELOW) and room not in found for room, found in BELOW.items())
 
 
 @pytest.mark.parametrize("room", BELOW)
@@ -75,6 +78,11 @@ def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
 def test_the_ground_stands_on_nothing() -> None:
     for name in GROUND:
         assert rooms(imported(ROOT / f"{name}.py")) <= GROUND, name
+
+
+def test_what_answers_stands_below_the_verbs() -> None:
+    for name in ANSWERS & {path.stem for path in ROOT.glob("*.py")}:
+        assert rooms(imported(ROOT / f"{name}.py")) <= GROUND | ANSWERS | {"conditions", "generators", "reporting"}, name
 
 
 def test_only_what_measures_imports_torchmetrics() -> None:
