@@ -1,10 +1,11 @@
 // The page: what is asked for goes to the server, what comes back hangs on the wall.
 
 import { about } from "./about.js";
-import { Problem, draw, file, hasToken, models, useToken } from "./api.js";
-import { byId, counted, h, save, say } from "./dom.js";
+import { Problem, draw, models, useToken } from "./api.js";
+import { byId, counted, h, say } from "./dom.js";
 import { Form, heard } from "./form.js";
-import { copy, curl, fits, fromHash, python, toHash } from "./share.js";
+import { fromHash, toHash } from "./share.js";
+import { takeAlong } from "./take.js";
 import * as viewer from "./viewer.js";
 import * as wall from "./wall.js";
 
@@ -128,6 +129,7 @@ async function show(keep = false) {
 /** Say what hangs on the wall, or is to. */
 function plate(title, subtitle) {
   byId("title").textContent = title;
+  byId("title").classList.toggle("long", title.length > 36);
   byId("subtitle").textContent = subtitle;
   byId("actions").hidden = !last;
   document.title = `${title} – condgen`;
@@ -210,41 +212,6 @@ function clear() {
   });
 }
 
-/** Save what hangs on the wall as the server's file of it. */
-async function take(format, button) {
-  button.disabled = true;
-  try {
-    save(await file(last.request, format), `${last.request.model}-${last.request.seed}.${format}`);
-    say(`Saved as ${format}.`);
-  } catch (error) {
-    complain(error, () => take(format, button));
-  } finally {
-    button.disabled = false;
-    button.focus();
-  }
-}
-
-/** Copy a text and say so on the button for a moment. */
-async function copied(text, button) {
-  const done = await copy(text);
-  const before = button.textContent;
-  button.textContent = done ? "Copied" : "Not allowed here";
-  say(done ? "Copied." : "This browser does not let the page copy: select the text instead.");
-  setTimeout(() => (button.textContent = before), 1500);
-}
-
-/** Show the request as code. */
-function code() {
-  const address = new URL("v1/samples", document.baseURI).href;
-  const request = { ...last.request, format: "png" };
-  const texts = [curl(address, request, hasToken()), python(address, request, hasToken())];
-  const dialog = byId("written");
-  dialog.querySelectorAll("pre").forEach((place, i) => (place.textContent = texts[i]));
-  byId("copy-curl").onclick = ({ target }) => copied(texts[0], target);
-  byId("copy-python").onclick = ({ target }) => copied(texts[1], target);
-  dialog.showModal();
-}
-
 byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   const narrow = byId("wall").offsetTop > byId("ask").offsetTop + 100;
@@ -275,14 +242,7 @@ byId("roll").addEventListener("click", () => {
   byId("seed").value = anySeed();
   if (byId("live").checked) show(true);
 });
-byId("png").addEventListener("click", ({ target }) => take("png", target));
-byId("npz").addEventListener("click", ({ target }) => take("npz", target));
-byId("link").addEventListener("click", ({ target }) => {
-  if (!fits(last.request.image)) complain(new Problem("The picture is too large for a link; all else is in it."));
-  copied(location.href, target);
-});
-byId("code").addEventListener("click", code);
-byId("close-written").addEventListener("click", () => byId("written").close());
+takeAlong(() => last.request, complain);
 byId("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   useToken(byId("token").value);

@@ -122,21 +122,29 @@ export class Form {
 
   /** Return what is asked for, in words. */
   title() {
-    const of = (controls, first = true) => {
-      const all = Object.entries(controls.values());
-      if (!all.length) return "";
-      const said = all.map(([name, values]) => (name === "class" ? "" : `${name.replaceAll("_", " ")} `) + values.join(", "));
-      const text = said.join(" · ").replace(/(^| )-(?=\d)/g, "$1−");
-      return controls.fields[0].name === "class" || !first ? text : text.charAt(0).toUpperCase() + text.slice(1);
-    };
     const kind = this.picture && KINDS[this.picture.part.kind];
-    const some = of(this.controls);
-    const unsaid = this.controls.fields.some(({ name }) => this.controls.required.has(name)) ? "Every class" : "Anything";
-    const what = some.length > 60 ? counted(this.rows, "condition") : some;
-    if (this.walking) return `${what || unsaid} → ${of(this.to, false) || unsaid}`;
-    if (!kind) return what || unsaid;
-    return this.controls.fields.length ? `${kind}: ${what || unsaid}` : kind;
+    const said = this.controls.fields.map((field, i) => this.#words(field, this.to.fields[i])).filter(Boolean).join(" · ");
+    const some = said.length > 160 ? counted(this.rows, "condition") : said;
+    const every = this.controls.fields.some(({ name }) => this.controls.required.has(name));
+    const what = some || (every ? "Every class" : "Anything");
+    if (!kind) return capital(what, this.controls.fields[0]?.name === "class");
+    return this.controls.fields.length ? `${kind}: ${what}` : kind;
   }
+
+  /** Say what a control asks for, and where a walk leads to: "rotation −45 → 45". */
+  #words(field, goal) {
+    const words = ({ read }) => read().join(", ").replace(/(^| )-(?=\d)/g, "$1−");
+    const ends = this.walking ? [words(field), words(goal)] : [words(field)];
+    if (ends.every((end) => !end)) return "";
+    const open = this.controls.required.has(field.name) ? "every" : "any";
+    const said = [...new Set(ends.map((end) => end || open))].join("\u00a0→ "); // never an arrow at the beginning of a line
+    return field.name === "class" ? said : `${field.name.replaceAll("_", " ")} ${said}`;
+  }
+}
+
+/** Begin a text with a capital letter, unless it starts with the name of a class, which stays as it is. */
+function capital(text, name) {
+  return name ? text : text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** Return what draws one sample of another model to start from, a Blob; null where no other model can. */

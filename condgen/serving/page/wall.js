@@ -30,9 +30,13 @@ function size([, height, width], total, stage = false) {
   return [Math.round(width * scale), Math.round(height * scale)];
 }
 
+/** Give a list its measures: so many columns as there is room for, or fewer, so that the last row is not much shorter. */
 function sized(node, shape, total, stage) {
   if (shape) {
     const [width, height] = size(shape, total, stage);
+    const room = Math.max(1, Math.floor((byId("pictures").clientWidth + GAP) / (width + GAP)));
+    const columns = Math.ceil(node.childElementCount / Math.ceil(node.childElementCount / room));
+    node.style.setProperty("max-width", `${columns * (width + GAP)}px`);
     node.style.setProperty("--wide", `${width}px`);
     node.style.setProperty("--high", `${height}px`);
     node.classList.toggle("pixels", shape[2] < SMALL);
