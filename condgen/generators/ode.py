@@ -56,6 +56,6 @@ def exported(v: Velocity, x: Tensor, steps: int, solver: str) -> Tensor:
     def body(i: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         return i + 1, SOLVERS[solver](v, x, i / steps, 1 / steps)
 
-    _, end = while_loop(lambda i, x: i < steps, body, (torch.zeros((), device=x.device), x))
+    _, end = while_loop(lambda i, x: i < steps, body, (torch.zeros((), device=x.device), x))  # type: ignore[no-untyped-call]
     result: Tensor = end
     return result
