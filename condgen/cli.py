@@ -70,6 +70,12 @@ def sample(
     steps: Annotated[int | None, typer.Option(help="Steps in which a sample is made.")] = None,
     solver: Annotated[str | None, typer.Option(help="Solver of the ODE that makes them: euler, midpoint, heun.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    metadata: Annotated[
+        bool, typer.Option("--metadata/--no-metadata", help="Let the files say which model made them, and how.")
+    ] = True,
+    watermark: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Hide a mark in the pixels that only this secret text finds again.")
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
 ) -> None:
     """Draw samples from a trained model. Needs neither its data nor its training flags."""
@@ -77,7 +83,25 @@ def sample(
 
     noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
     path = {"guidance": guidance, "steps": steps, "solver": solver}
-    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, **noise, **path)
+    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, metadata, watermark, **noise, **path)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .png or .npz of samples; with --key any picture.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Make the same pixels again with this run, checkpoint or zoo:NAME, and compare.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="The picture that the samples started from.")] = None,
+    key: Annotated[str | None, typer.Option(help="Look for the watermark of this secret text.")] = None,
+    device: Annotated[str, typer.Option(help="Where --model computes: cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
+) -> None:
+    """Tell where a file of samples comes from; exit status 1 where it is not what it seems."""
+    from condgen.inspect import inspect as tell
+
+    for said in tell(file, model, image, key, device, trust):
+        typer.echo(said)
 
 
 @app.command()
@@ -96,6 +120,23 @@ def evaluate(
 
     record, folder = measure(target, overrides or [], out, device, trust)
     typer.echo(f"{table(record)}\nwritten to {folder}")
+
+
+@app.command()
+def serve(
+    models: Annotated[list[str], typer.Argument(help="Runs, checkpoints, exported folders or zoo:NAME; or NAME=RUN.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all of them.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(envvar="CONDGEN_TOKEN", help="What requests have to bring.")] = None,
+    max_count: Annotated[int, typer.Option(min=1, max=10_000, help="Samples for each condition.")] = 64,
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that are waited for at a time.")] = 64,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request.")] = 60.0,
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in checkpoints.")] = False,
+) -> None:
+    """Serve trained models: a page and an API that draw samples, see docs/serving.md."""
+    from condgen.serve import serve as start
+
+    start(models, host, port, token, max_count, queue, timeout, trust)
 
 
 @app.command()
@@ -123,6 +164,32 @@ def zoo(name: Annotated[str | None, typer.Argument(help="One of them, to see its
     from condgen.zoo import card_text, listing
 
     typer.echo(listing() if name is None else card_text(name))
+
+
+@app.command()
+def study(
+    target: Annotated[Path, typer.Argument(help="A .ckpt file, a run directory, or the folder of a study, to go on.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Such as trials=100, question=both, split=val.")] = None,
+    against: Annotated[Path | None, typer.Option(help="data: real images; or another model.", show_default="data")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of a new study.")] = None,
+    results: Annotated[bool, typer.Option("--results", help="Count the answers of a study, and do not serve it.")] = False,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the page of the study, until Ctrl-C.")] = True,
+    host: Annotated[str, typer.Option(help="Where the page is served: 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the page; 0: one that is free.")] = 8000,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+) -> None:
+    """Let people tell generated pictures from real ones, or choose between two models, on a page in the browser."""
+    from condgen.study import host_study, results_of
+    from condgen.study import study as make
+
+    if results:
+        typer.echo(results_of(target))
+    elif not serve:
+        folder = make(target, overrides or [], against, out, device, trust)
+        typer.echo(f"{folder} is ready: condgen study {folder} serves its page.")
+    else:
+        host_study(lambda: make(target, overrides or [], against, out, device, trust), host, port, typer.echo)
 
 
 @app.command()
@@ -194,7 +261,8 @@ def told(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, typer.exceptions.TyperException):
         text = error.format_message() if hasattr(error, "format_message") else ""
-        return f"{text.rstrip('.').replace(chr(10), ' ')}; condgen --help says what there is." if text else None
+        command = getattr(getattr(error, "ctx", None), "command_path", "condgen")
+        return f"{text.rstrip('.').replace(chr(10), ' ')}; {command} --help says what there is." if text else None
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
         size = re.search(r"tried to allocate (\d+) bytes", text)

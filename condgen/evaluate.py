@@ -145,22 +145,29 @@ def known_of(checkpoint: Path | None, run: Path | None, trust: bool) -> dict[str
     return dict(known)
 
 
-def settings(target: Path, known: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    """Return the plain configuration of the measurement: what is not chosen is as ``known`` of the target."""
+def settings(
+    target: Path,
+    known: dict[str, Any],
+    overrides: list[str],
+    verb: str = "evaluate",
+    keys: type = Measuring,
+    needed: Sequence[str] = ("data", "extractor"),
+) -> dict[str, Any]:
+    """Return the plain configuration of ``verb``: what of the ``needed`` is not chosen is as ``known`` of the target."""
     deep = [override for override in overrides if "." in override.partition("=")[0]]
-    with composing(overrides, "evaluate"):
-        tree = compose("evaluate", [override for override in overrides if override not in deep])
+    with composing(overrides, verb):
+        tree = compose(verb, [override for override in overrides if override not in deep])
     config: Any = OmegaConf.to_container(tree, resolve=False)
-    for name in ("data", "extractor"):
+    for name in needed:
         config[name] = config.get(name) or known.get(name)
         if not config[name]:
             raise CondgenError(
-                f"{name}= has to be chosen to evaluate {target}, for example "
+                f"{name}= has to be chosen to {verb} {target}, for example "
                 + ("data=mnist." if name == "data" else "extractor=mnist-cnn, the extractor that looks at the images.")
             )
     config = changed(config, deep)
-    check_section("", {name: value for name, value in config.items() if name not in GROUPS}, Measuring)
-    for name in GROUPS:
+    check_section("", {name: value for name, value in config.items() if name not in GROUPS}, keys)
+    for name in config.keys() & GROUPS:
         check_node(name, config[name])
     return dict(config)
 

@@ -81,9 +81,9 @@ def chosen(sampling: Sequence[str]) -> dict[str, float | int | str]:
         if name not in OPTIONS or not equals:
             raise CondgenError(f"--sampling {text} must be NAME=VALUE with one of {', '.join(OPTIONS)}.")
         try:
-            found[name] = OPTIONS[name](value)
+            found[name] = OPTIONS[name].kind(value)
         except ValueError as error:
-            raise CondgenError(f"--sampling {text}: {value!r} is no {OPTIONS[name].__name__}.") from error
+            raise CondgenError(f"--sampling {text}: {value!r} is no {OPTIONS[name].kind.__name__}.") from error
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from condgen.errors import CondgenError
-from condgen.images import to_picture
+from condgen.images import to_png
 
 TEMPORARY = ".condgen-tmp"
 """How the names of unfinished files end; what stands before cannot be guessed."""
@@ -108,4 +108,4 @@ def write_json(path: Path, value: Any) -> None:
 def save_png(path: Path, picture: Tensor) -> None:
     """Write a uint8 tensor (C, H, W), C = 1 or 3, as a PNG."""
     with replacing(path) as temporary:
-        to_picture(picture).save(temporary, format="PNG")
+        temporary.write_bytes(to_png(picture))

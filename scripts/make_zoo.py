@@ -69,7 +69,7 @@ ENTRIES = {
     "mnist-flow-matching": Entry(("experiment=mnist_flow_matching",), ("A sample takes 20 looks at its network, twice each.",)),
     "mnist-vae-flow": Entry(("experiment=mnist_vae_flow",), ("Its strokes are softer than real ones.",)),
     "cifar10": Entry(("experiment=cifar10_quick",), (PHOTOS,)),
-    "fashion-mnist": Entry(("experiment=mnist_quick", "data=fashion_mnist"), ()),
+    "fashion-mnist": Entry(("experiment=fashion_mnist_quick",)),
 }
 """What ships, by name."""
 

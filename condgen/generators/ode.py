@@ -35,12 +35,17 @@ def heun(v: Velocity, x: Tensor, t: Time, h: float) -> Tensor:
 SOLVERS: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun}
 
 
-def integrate(v: Velocity, x: Tensor, steps: int, solver: str) -> Tensor:
-    """Follow v from x (B, ...) at t = 0 to t = 1 in ``steps`` steps of the method that `SOLVERS` has under ``solver``."""
+def integrate(v: Velocity, x: Tensor, steps: int, solver: str, on_step: Callable[[int, int], None] | None = None) -> Tensor:
+    """Follow v from x (B, ...) at t = 0 to t = 1 in ``steps`` steps of the method that `SOLVERS` has under ``solver``.
+
+    After each step ``on_step`` is called with how many are done and how many there are; what it raises ends the solution.
+    """
     if torch.compiler.is_exporting():
         return exported(v, x, steps, solver)
     for i in range(steps):
         x = SOLVERS[solver](v, x, i / steps, 1 / steps)
+        if on_step is not None:
+            on_step(i + 1, steps)
     return x
 
 
@@ -51,6 +56,6 @@ def exported(v: Velocity, x: Tensor, steps: int, solver: str) -> Tensor:
     def body(i: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         return i + 1, SOLVERS[solver](v, x, i / steps, 1 / steps)
 
-    _, end = while_loop(lambda i, x: i < steps, body, (torch.zeros((), device=x.device), x))
+    _, end = while_loop(lambda i, x: i < steps, body, (torch.zeros((), device=x.device), x))  # type: ignore[no-untyped-call]
     result: Tensor = end
     return result
