@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--again", action="store_true", help="also those that ship already")
     parser.add_argument("--no-train", action="store_true", help="leave out what has no finished run")
     parser.add_argument("--samples", type=int, default=10_000, help="drawn for each measurement")
-    parser.add_argument("--choices", nargs="*", default=[], help="further choices for all trainings, such as run.threads=2")
+    parser.add_argument("--choices", nargs="*", default=[], help="further choices for trainings, such as run.threads=2")
     parser.add_argument("--out", type=Path, default=ZOO)
     given = parser.parse_args(arguments)
     for name in given.only:
