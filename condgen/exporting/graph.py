@@ -202,7 +202,7 @@ def write_onnx(out: Path, generator: Generator, card: Mapping[str, Any]) -> floa
 
 
 def strip(graph: Any) -> None:
-    """Take away what torch notes of each node of an ONNX graph for whoever mends exporters: most of the bytes of a small one."""
+    """Take away what torch notes of each node for whoever mends exporters: most of the bytes of a small ONNX graph."""
     for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
