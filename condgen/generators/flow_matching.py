@@ -98,5 +98,5 @@ class FlowMatchingGenerator(Generator):
             velocity: Tensor = self.network(x, t, condition, kept)
             return velocity
         both = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([condition] * 2), torch.cat([kept, ~kept]))
-        conditional, null = both.chunk(2)
+        conditional, null = both[: x.shape[0]], both[x.shape[0] :]
         return torch.lerp(null, conditional, scale)
