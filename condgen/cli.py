@@ -123,6 +123,23 @@ def evaluate(
 
 
 @app.command()
+def serve(
+    models: Annotated[list[str], typer.Argument(help="Runs, checkpoints, exported folders or zoo:NAME; or NAME=RUN.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all of them.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(envvar="CONDGEN_TOKEN", help="What requests have to bring.")] = None,
+    max_count: Annotated[int, typer.Option(min=1, max=10_000, help="Samples for each condition.")] = 64,
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that are waited for at a time.")] = 64,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request.")] = 60.0,
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in checkpoints.")] = False,
+) -> None:
+    """Serve trained models: a page and an API that draw samples, see docs/serving.md."""
+    from condgen.serve import serve as start
+
+    start(models, host, port, token, max_count, queue, timeout, trust)
+
+
+@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A run directory, a .ckpt file, an exported folder, or zoo:NAME.")],
     out: Annotated[Path, typer.Option(help="A new folder; with --format a new .onnx or .pt2 file.")],
@@ -244,7 +261,8 @@ def told(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, typer.exceptions.TyperException):
         text = error.format_message() if hasattr(error, "format_message") else ""
-        return f"{text.rstrip('.').replace(chr(10), ' ')}; condgen --help says what there is." if text else None
+        command = getattr(getattr(error, "ctx", None), "command_path", "condgen")
+        return f"{text.rstrip('.').replace(chr(10), ' ')}; {command} --help says what there is." if text else None
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
         size = re.search(r"tried to allocate (\d+) bytes", text)

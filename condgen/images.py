@@ -48,7 +48,13 @@ def read_picture(path: str | Path, space: Space) -> Tensor:
     path = Path(path)
     if not path.is_file():
         raise CondgenError(f"--image {path} is not a file.")
-    picture = Picture(str(path), path.read_bytes)
+    return picture_as_sample(Picture(str(path), path.read_bytes), space)
+
+
+def picture_as_sample(picture: Picture, space: Space) -> Tensor:
+    """Decode a picture as a sample of ``space``; see `read_picture`."""
+    if not isinstance(space, Images) or space.shape[1] != space.shape[2]:
+        raise CondgenError("--image is for models of square images.")
     colours = to_float(decode(picture, space.shape[1], space.shape[0]))
     if (alpha := opacity(picture)) is None:
         return colours

@@ -173,11 +173,11 @@ def marked(samples: Tensor, request: Request, first: int = 0) -> Tensor:
 
 def origin_of(generator: Generator, request: Request) -> Origin:
     """Return what the files of an answer say of where they come from."""
-    sampling = {name: OPTIONS[name](value) for name, value in generator.chosen_sampling(**request.sampling).items()}
+    sampling = {name: OPTIONS[name].kind(value) for name, value in generator.chosen_sampling(**request.sampling).items()}
     card = generator.card or {}
     return Origin(
         version=condgen_version(),
-        model=str(card.get("name") or type(generator).__name__),
+        model=str(card.get("name") or type(generator).__name__.removesuffix("Generator")),
         weights=digest_of(generator),
         condition=None if request.condition is None else written(request.condition),
         to=None if request.to is None else written(request.to),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condgen.conditions.text import numbers, pieces, unquoted
+from condgen.conditions.text import SEPARATORS, numbers, pieces, quoted, unquoted
 from condgen.errors import CondgenError
 
 MOST = 100_000
@@ -40,6 +40,10 @@ class Category:
         """Return what `fields_from` reads."""
         return list(self.values)
 
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of a value."""
+        return {"type": "string", "enum": list(self.values), "title": self.name}
+
     def vector(self, values: Tensor) -> Tensor:
         """Write indices (N,) one-hot, float32 (N, K)."""
         return F.one_hot(values.long(), self.width).float()
@@ -57,7 +61,7 @@ class Category:
             return [self.values.index(part)]
         if (ends := numbers(part)) and ends[0] <= ends[1] < self.width:
             return list(range(ends[0], ends[1] + 1))
-        known = ", ".join(self.values[:12]) + (", ..." if self.width > 12 else "")
+        known = ", ".join(quoted(value, SEPARATORS) for value in self.values[:12]) + (", ..." if self.width > 12 else "")
         raise CondgenError(f"{self.name}={part} is unknown: it can be {known} (or 0-{self.width - 1}).")
 
     def describe(self, value: float) -> str:
@@ -93,6 +97,10 @@ class Number:
     def config(self) -> Any:
         """Return what `fields_from` reads."""
         return {"low": self.low, "high": self.high}
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of a value."""
+        return {"type": "number", "minimum": self.low, "maximum": self.high, "title": self.name}
 
     def vector(self, values: Tensor) -> Tensor:
         """Map values (N,) from [low, high] to [-1, 1], float32 (N, 1)."""

@@ -31,6 +31,7 @@ BELOW = {
     "studies": GROUND | {"metrics", "reporting"},
     "callbacks": GROUND | {"data", "generators", "training", "run", "metrics"},
     "sweeps": GROUND | {"config", "reporting", "run", "metrics", "callbacks"},
+    "serving": GROUND | ANSWERS | {"conditions", "generators", "reporting", "run"},
 }
 """Each room with what it may import. What trains is not among those that may import ``metrics``: a generator trained on the
 features that score it would be scored by what it was trained on."""
