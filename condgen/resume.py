@@ -68,7 +68,11 @@ def refuse_missing(directory: Path, path: Path) -> None:
     if path.is_file() or not (others or (directory / "metrics.json").exists() or path.stem == "best"):
         return
     there = f"there {'is' if len(others) == 1 else 'are'} {', '.join(others)}" if others else "there is no other checkpoint"
-    hint = f"condgen resume {directory} --from best goes on from that" if "best.ckpt" in others else "put it back from a copy, or train anew into another folder"
+    hint = (
+        f"condgen resume {directory} --from best goes on from that"
+        if "best.ckpt" in others
+        else "put it back from a copy, or train anew into another folder"
+    )
     raise CondgenError(f"{path} is missing and nothing was changed: {there}; {hint}.")
 
 

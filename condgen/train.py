@@ -177,7 +177,9 @@ def require_watched(callbacks: list[L.Callback], model: Training) -> None:
     for callback in callbacks:
         watched = str(getattr(callback, "monitor", None) or "")
         if watched and not is_measured(watched, measured, model):
-            raise CondgenError(f"A callback watches {watched}, which is not measured during training: {alternatives(measured)}.")
+            raise CondgenError(
+                f"A callback watches {watched}, which is not measured during training: {alternatives(measured)}."
+            )
 
 
 def require_objective(config: Config, callbacks: list[L.Callback], model: Training) -> None:

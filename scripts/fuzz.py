@@ -408,7 +408,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="leave out the cases before this one")
-    parser.add_argument("--log", type=Path, help="a table of all cases is added to: number, kind, end, seconds, command, last line")
+    parser.add_argument(
+        "--log", type=Path, help="a table of all cases is added to: number, kind, end, seconds, command, last line"
+    )
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="condgen-fuzz-"))
     ends: Counter[tuple[str, str]] = Counter()

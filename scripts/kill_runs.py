@@ -377,7 +377,9 @@ def main() -> None:
     results = []
     for result in kills(root, options.seed, options.count):
         results.append(result)
-        print(f"{len(results):4} {result.family:14} {result.limit:24} {' + '.join(result.places)}: {result.verdict}", flush=True)
+        print(
+            f"{len(results):4} {result.family:14} {result.limit:24} {' + '.join(result.places)}: {result.verdict}", flush=True
+        )
     print(table(results))
     wrong = [one for one in results if one.verdict not in ("equal", "planned anew")]
     print(f"What is wrong lies in {root}" if wrong else "")

@@ -3,7 +3,6 @@
 import os
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import kill_runs
 import pytest

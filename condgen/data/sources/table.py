@@ -167,7 +167,9 @@ def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 require_different(file, table.fieldnames or ())
                 for found in table:
                     if None in found or None in found.values():
-                        raise CondgenError(f"{file} line {table.line_num} does not have as many cells as the first line: add what is missing.")
+                        raise CondgenError(
+                            f"{file} line {table.line_num} does not have as many cells as the first line: add what is missing."
+                        )
                     yield f"line {table.line_num}", {name.strip(): cell.strip() for name, cell in found.items()}
             elif file.suffix == ".json":
                 yield from (entry(file, f"entry {i}", found) for i, found in enumerate(parsed(lines.read()), start=1))
