@@ -186,7 +186,8 @@ def study(
     if results:
         typer.echo(results_of(target))
     elif not serve:
-        typer.echo(f"written to {make(target, overrides or [], against, out, device, trust)}")
+        folder = make(target, overrides or [], against, out, device, trust)
+        typer.echo(f"{folder} is ready: condgen study {folder} serves its page.")
     else:
         host_study(lambda: make(target, overrides or [], against, out, device, trust), host, port, typer.echo)
 
@@ -260,7 +261,8 @@ def told(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, typer.exceptions.TyperException):
         text = error.format_message() if hasattr(error, "format_message") else ""
-        return f"{text.rstrip('.').replace(chr(10), ' ')}; condgen --help says what there is." if text else None
+        command = getattr(getattr(error, "ctx", None), "command_path", "condgen")
+        return f"{text.rstrip('.').replace(chr(10), ' ')}; {command} --help says what there is." if text else None
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
         size = re.search(r"tried to allocate (\d+) bytes", text)

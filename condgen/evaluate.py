@@ -167,7 +167,7 @@ def settings(
             )
     config = changed(config, deep)
     check_section("", {name: value for name, value in config.items() if name not in GROUPS}, keys)
-    for name in GROUPS:
+    for name in config.keys() & GROUPS:
         check_node(name, config[name])
     return dict(config)
 

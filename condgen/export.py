@@ -1,6 +1,6 @@
 """``condgen export``: a trained generator as a folder with its card, as an ONNX graph, or as a torch.export program."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def chosen(sampling: Sequence[str]) -> dict[str, float | int | str]:
     return found
 
 
-def known_of(path: Path, content: Mapping[str, Any], generator: Generator, trust: bool) -> tuple[Card, dict[str, Any]]:
+def known_of(path: Path, content: dict[str, Any], generator: Generator, trust: bool) -> tuple[Card, dict[str, Any]]:
     """Return the card of a generator that was read from ``path``, and the nodes that measure it."""
     if path.is_dir():
         config = read_config(path)

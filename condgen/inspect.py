@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from condgen.errors import CondgenError
@@ -103,8 +103,10 @@ def read(file: Path) -> Content:
                 said, maker = picture.info.get(KEYWORD), picture.info.get("Software", "")
     except Image.DecompressionBombError:
         pass  # `decode` tells it
+    except UnidentifiedImageError:
+        raise CondgenError(f"{file} is neither a picture nor an .npz: there is nothing in it to inspect.") from None
     except BROKEN as error:
-        raise CondgenError(f"{file} is neither a picture nor an .npz, or it is damaged ({plain(error, 80)}).") from None
+        raise CondgenError(f"{file} is a picture that is damaged ({plain(error, 80)}).") from None
     values = decode(Picture(str(file), file.read_bytes))
     other = f", it names {plain(maker, 60)}" if isinstance(maker, str) and maker and said is None else ""
     return Content(values, True, Origin.read(str(said), str(file)) if said is not None else None, other)
@@ -185,7 +187,7 @@ def watermarked(file: Path, found: Found) -> str:
     odds = f"{10**power:.2g}" if power > -4 else f"1e{power:.0f}"
     score = f"score {found.score:.1f}, as high by chance with probability {odds}"
     if not found.there:
-        raise CondgenError(f"{file}: a watermark of this key was not found ({score}; found means at most {SURE:g}).")
+        raise CondgenError(f"{file}: no watermark of this key was found ({score}; up to {SURE:g} would count).")
     return f"{file}: the watermark of this key is there ({score})."
 
 

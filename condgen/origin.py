@@ -47,7 +47,7 @@ class Origin:
 
     Attributes:
         version: of condgen.
-        model: its name where it was published under one, else its class.
+        model: the name that it was published under, else its family.
         weights: their SHA-256, see `weights_digest`.
         condition: what was asked for; None for every class.
         to: the condition that the samples walk to; None where they do not.

@@ -67,8 +67,12 @@ def refuse_missing(directory: Path, path: Path) -> None:
     others = sorted(one.name for one in path.parent.glob("*.ckpt"))
     if path.is_file() or not (others or (directory / "metrics.json").exists() or path.stem == "best"):
         return
-    there = f"there {'is' if len(others) == 1 else 'are'} {', '.join(others)}" if others else "there is no other"
-    hint = f"condgen resume {directory} --from best goes on from that" if "best.ckpt" in others else "put it back"
+    there = f"there {'is' if len(others) == 1 else 'are'} {', '.join(others)}" if others else "there is no other checkpoint"
+    hint = (
+        f"condgen resume {directory} --from best goes on from that"
+        if "best.ckpt" in others
+        else "put it back from a copy, or train anew into another folder"
+    )
     raise CondgenError(f"{path} is missing and nothing was changed: {there}; {hint}.")
 
 
@@ -120,7 +124,7 @@ def over(directory: Path, checkpoint: dict[str, Any], config: dict[str, Any]) ->
             )
     if not finished(checkpoint, trainer) or stored_status(directory).get("state") != "done":  # killed before its end
         return None
-    return f"The run in {directory} is finished (update {step}); {more} would go on with it."
+    return f"The run in {directory} is finished (update {step}) and was left as it is; {more} would go on with it."
 
 
 def outcome_of(directory: Path, config: dict[str, Any]) -> Outcome:
@@ -151,6 +155,7 @@ def differences(one: Any, other: Any, prefix: str = "") -> list[str]:
     """Return the dotted keys in which two configurations differ."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return [] if one == other else [prefix]
+    one, other = ({str(key): value for key, value in node.items()} for node in (one, other))  # JSON keeps no numbers as keys
     missing = object()
     keys = [*one, *(key for key in other if key not in one)]
     return [

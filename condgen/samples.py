@@ -177,7 +177,7 @@ def origin_of(generator: Generator, request: Request) -> Origin:
     card = generator.card or {}
     return Origin(
         version=condgen_version(),
-        model=str(card.get("name") or type(generator).__name__),
+        model=str(card.get("name") or type(generator).__name__.removesuffix("Generator")),
         weights=digest_of(generator),
         condition=None if request.condition is None else written(request.condition),
         to=None if request.to is None else written(request.to),

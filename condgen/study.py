@@ -70,7 +70,8 @@ def study(
     """Return the folder of the study that ``target`` is, or that is made of it.
 
     Args:
-        target: the folder of a study, which is as it was made; or a model: a checkpoint or a run directory.
+        target: the folder of a study, which is as it was made; or a model: a checkpoint, a run directory, an exported folder
+            or ``zoo:NAME``.
         overrides: choices and keys of ``conf/study.yaml``, e.g. ``trials=100`` or ``question=both``.
         against: ``data``, real images, which is None too; or another model.
         out: the folder to write; needed for a new study.
@@ -97,7 +98,7 @@ def study(
     data: DataModule = build("data", config["data"])
     models = [model for model, _ in loaded]
     part, classes = fitting(models, data, config, paths)
-    trials, pictures = shown([model.to(device_of(device)) for model in models], data, part, config)
+    trials, pictures = shown([model.to(device_of(device)) for model in models], data, part, classes, config)
     made = Study(
         version=version("condgen"),
         question=config["question"],
@@ -116,7 +117,7 @@ def study(
 def run_of(checkpoint: Path) -> Path | None:
     """Return the run directory that a checkpoint lies in, None where it lies in none."""
     run = checkpoint.resolve().parent.parent
-    return run if (run / "config.yaml").is_file() else None
+    return run if checkpoint.is_file() and (run / "config.yaml").is_file() else None
 
 
 def contender(path: Path, out: Path, config: dict[str, Any], trust: bool) -> tuple[Generator, Model]:
@@ -165,15 +166,15 @@ def fitting(models: list[Generator], data: DataModule, config: dict[str, Any], p
         )
     if config["question"] != "real" and not others and len(classes) < 2:
         raise CondgenError(f"question={config['question']} needs data with classes: set question=real.")
-    if config["question"] != "real" and others and not (first.condition.width or first.condition.map_shape):
-        raise CondgenError(f"question={config['question']} needs models with a condition: set question=real.")
+    if config["question"] != "real" and others and not first.condition.width:
+        raise CondgenError(f"question={config['question']} needs models with a condition in words: set question=real.")
     sized = data if data.space.shape == first.space.shape else data.at(first.space.shape[1], first.space.shape[0])
     part: Part = getattr(sized, config["split"])
     return part, classes
 
 
 def shown(
-    models: list[Generator], data: DataModule, part: Part, config: dict[str, Any]
+    models: list[Generator], data: DataModule, part: Part, classes: list[str], config: dict[str, Any]
 ) -> tuple[list[Trial], dict[str, Tensor]]:
     """Return the trials, and the pictures, uint8 (C, H, W), by their names: numbers, which say nothing."""
     choose = paired if len(models) == 2 else arranged
@@ -193,7 +194,7 @@ def shown(
             images = [drawn[0][i] if key == "generated" else part.table.images[part.rows[row]]]
             files = [f"{i + 1:04d}.png"]
         pictures |= dict(zip(files, images, strict=True))
-        trials.append(Trial(files, key, label, names[i]))
+        trials.append(Trial(files, key, label if classes else 0, names[i]))
     return trials, pictures
 
 

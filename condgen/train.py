@@ -128,7 +128,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
             callback.check(data, model)
     planner = Planner(config["run"].get("budget_minutes"), started)
     loggers = [build(f"logger.{name}", node) for name, node in config["logger"].items() if node]
-    require_objective(config, callbacks)
+    require_objective(config, callbacks, model)
     require_watched(callbacks, model)
     precision = str(config["trainer"].get("precision"))  # as asked for: on a CPU Lightning makes 16-mixed bf16-mixed
     if precision in ("16", "16-mixed") and not model.automatic_optimization:
@@ -148,7 +148,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,  # condgen's loader takes each rank's share itself
             )
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+    except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
     install(trainer)
     if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
@@ -173,24 +173,38 @@ def heartbeat(config: Config, directory: Path, model: Training) -> list[L.Callba
 
 def require_watched(callbacks: list[L.Callback], model: Training) -> None:
     """Refuse callbacks that watch a metric which the run does not have."""
-    measured = [name for callback in callbacks if isinstance(callback, Evaluation) for name in callback.names]
+    measured = measured_names(callbacks, model)
     for callback in callbacks:
-        watched = str(getattr(callback, "monitor", ""))
-        if watched.startswith("quality/") and watched not in measured:
-            raise CondgenError(f"A callback watches {watched}, which is not measured during training: {', '.join(measured)}.")
-    if model.objective is None and any("val/" in str(getattr(c, "monitor", "")) for c in callbacks):
-        raise CondgenError(
-            f"A callback watches a val/ metric, and {type(model).__name__} has no validation loss: leave it out."
-        )
+        watched = str(getattr(callback, "monitor", None) or "")
+        if watched and not is_measured(watched, measured, model):
+            raise CondgenError(
+                f"A callback watches {watched}, which is not measured during training: {alternatives(measured)}."
+            )
 
 
-def require_objective(config: Config, callbacks: list[L.Callback]) -> None:
-    """Refuse an objective ``quality/...`` that the run does not measure during training."""
+def require_objective(config: Config, callbacks: list[L.Callback], model: Training) -> None:
+    """Refuse an objective that the run does not measure during training."""
     objective = config["run"]["objective"] or []
-    measured = [name for callback in callbacks if isinstance(callback, Evaluation) for name in callback.names]
+    measured = measured_names(callbacks, model)
     for name in [objective] if isinstance(objective, str) else objective:
-        if name.startswith("quality/") and name not in measured:
-            raise NotMeasured(f"run.objective={name} is not measured during training: take one of {', '.join(measured)}.")
+        if not is_measured(name, measured, model):
+            raise NotMeasured(f"run.objective={name} is not measured during training: {alternatives(measured)}.")
+
+
+def measured_names(callbacks: list[L.Callback], model: Training) -> list[str]:
+    """Return the metrics that are known before training; a validation loss has parts besides."""
+    quality = [name for callback in callbacks if isinstance(callback, Evaluation) for name in callback.names]
+    return [*quality, *([model.objective] if model.objective else [])]
+
+
+def is_measured(name: str, measured: list[str], model: Training) -> bool:
+    """Whether a run measures ``name``, or may: the parts of a validation loss show only when it is computed."""
+    return name in measured or (name.startswith("val/") and model.objective is not None)
+
+
+def alternatives(measured: list[str]) -> str:
+    """Say what could be watched instead."""
+    return f"take one of {', '.join(measured)}" if measured else "leave it out, or measure with callbacks.evaluation"
 
 
 class NoProfiler(PassThroughProfiler):

@@ -1,13 +1,12 @@
 """Mistakes and damage at random: valid command lines, configurations, checkpoints, tables and archives, each changed a little.
 
-    uv run python scripts/fuzz.py --count 2000 --seed 1
+    uv run python scripts/fuzz.py --count 2000 --seed 1 --log cases.tsv
 
 Whatever happens, ``condgen`` has to end: well, or in one sentence. A traceback, a signal, a hang, a file that is lost or
 written elsewhere is a defect, and the command is printed. Each case runs in a fork of this process, in a folder of its own.
 """
 
 import argparse
-import contextlib
 import os
 import random
 import resource
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from warm import forked, warm
 
 NASTY = (
     *(
@@ -79,10 +79,10 @@ TINY = (
     *("experiment=none", "model=cgan_mlp", "data.batch_size=4", "trainer.max_steps=2", "trainer.max_epochs=1"),
     *("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.accelerator=cpu", "callbacks.evaluation=null"),
 )
-PATIENCE = 60.0
-"""Seconds after which a command is stopped with Ctrl-C: a run may well be longer."""
-GRACE = 120.0
-"""Seconds in which it then has to end."""
+PATIENCE = 20.0
+"""Seconds of computing after which a command is stopped with Ctrl-C: a run may well be longer."""
+GRACE = 20.0
+"""Seconds of computing in which it then has to end."""
 MEMORY = 8 * 10**9
 """Bytes that a command may ask for beyond what this process has."""
 
@@ -301,9 +301,7 @@ def execute(case: Case, folder: Path) -> Result:
     before = {name: digest(folder / name) for name in case.kept}
     others = state(folder.parent, folder)
     started, log = time.monotonic(), folder.with_suffix(".log")
-    child = os.fork()
-    if child == 0:
-        inside(case, folder, log)
+    child = forked(case.arguments, folder, log, limited)
     status = waited(child, PATIENCE)
     stopped = status is None
     if status is None:
@@ -322,40 +320,28 @@ def execute(case: Case, folder: Path) -> Result:
     return Result(verdict, output, time.monotonic() - started)
 
 
-def inside(case: Case, folder: Path, log: Path) -> None:
-    """Be ``condgen`` from here on."""
-    os.chdir(folder)
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+def limited() -> None:
+    """Let this process have so much more memory than now."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    sys.argv = ["condgen", *case.arguments]
-    code = 99
-    try:
-        from condgen.cli import main
-
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
 
 
 def waited(child: int, seconds: float) -> int | None:
-    """Wait for a child, return its status, None if it goes on."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    """Wait for a child, return its status; None if it goes on after so many seconds of its own, or ten times as many."""
+    end = time.monotonic() + 10 * seconds
+    while True:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return status
+        if time.monotonic() > end or computed(child) > seconds:
+            return None
         time.sleep(0.02)
-    return None
+
+
+def computed(child: int) -> float:
+    """Return the seconds that a child has computed: on a busy machine others' time is not its own."""
+    fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def judged(status: int, output: str, stopped: bool) -> str:
@@ -390,12 +376,17 @@ def state(root: Path, apart: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def fuzz(root: Path, seed: int, count: int) -> Iterator[tuple[int, Case, Result]]:
-    """Run ``count`` cases in ``root``, and yield each with how it ended; only the folders of defects stay."""
+def fuzz(root: Path, seed: int, count: int, first: int = 0) -> Iterator[tuple[int, Case, Result]]:
+    """Run the cases ``first`` to ``count`` in ``root``, and yield each with how it ended; only the folders of defects stay."""
 
     os.environ["CONDGEN_CACHE"] = str(root / "cache")
+    run = "hydra.run.dir=run"
+    evaluate = ["evaluate", "run", "samples=100", "suite=[label_accuracy]", "data=mnist", "extractor=mnist-cnn"]
+    warm(["train", *TINY, run], ["sample", "run", "--count", "1", "--out", "a.png"], evaluate, ["leaderboard", "."])
     fixtures = Fixtures(root / "fixtures")
     for number, case in enumerate(cases(fixtures, seed, count)):
+        if number < first:
+            continue
         folder = root / f"case{number}"
         result = execute(case, folder)
         if not result.defect:
@@ -403,16 +394,30 @@ def fuzz(root: Path, seed: int, count: int) -> Iterator[tuple[int, Case, Result]
         yield number, case, result
 
 
+def note(log: Path, number: int, case: Case, result: Result) -> None:
+    """Add a line for a case to the table of all."""
+    last = (result.output.strip().splitlines() or [""])[-1]
+    row = (number, case.kind, result.verdict, f"{result.seconds:.1f}", " ".join(map(repr, case.arguments)), repr(last)[1:-1])
+    with log.open("a") as file:
+        file.write("\t".join(map(str, row)) + "\n")
+
+
 def main() -> None:
     """Run as many cases as were asked for and tell how they ended."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="leave out the cases before this one")
+    parser.add_argument(
+        "--log", type=Path, help="a table of all cases is added to: number, kind, end, seconds, command, last line"
+    )
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="condgen-fuzz-"))
     ends: Counter[tuple[str, str]] = Counter()
     defects = 0
-    for number, case, result in fuzz(root, options.seed, options.count):
+    for number, case, result in fuzz(root, options.seed, options.count, options.first):
+        if options.log:
+            note(options.log, number, case, result)
         ends[case.kind, result.verdict] += 1
         defects += result.defect
         if result.defect:
@@ -421,7 +426,7 @@ def main() -> None:
             )
     for (kind, verdict), times in sorted(ends.items()):
         print(f"{kind:16} {verdict:16} {times}")
-    print(f"{options.count} cases of seed {options.seed}: {defects} defects; they lie in {root}")
+    print(f"{sum(ends.values())} cases of seed {options.seed}: {defects} defects; they lie in {root}")
     sys.exit(defects > 0)
 
 

@@ -24,6 +24,7 @@ from condgen.export import known_of
 from condgen.exporting.card import rows
 from condgen.exporting.folder import write_folder
 from condgen.generators.base import Generator
+from condgen.metrics.catalogue import METRICS
 from condgen.metrics.record import Record
 from condgen.randomness import generator as keyed_generator
 from condgen.run.checkpoint import find, has_average, read, restore
@@ -35,6 +36,8 @@ MOST_BYTES = 12_000_000
 """What all weights together may take: they are part of each installation."""
 COMPARED = 1000
 """Samples whose pixels are compared between 32 and 16 bits."""
+COMPARED_BY = ("fid", "label_accuracy", "attribute_accuracy")
+"""Figures that are compared."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ ENTRIES = {
     "mnist-flow-matching": Entry(("experiment=mnist_flow_matching",), ("A sample takes 20 looks at its network, twice each.",)),
     "mnist-vae-flow": Entry(("experiment=mnist_vae_flow",), ("Its strokes are softer than real ones.",)),
     "cifar10": Entry(("experiment=cifar10_quick",), (PHOTOS,)),
-    "fashion-mnist": Entry(("experiment=mnist_quick", "data=fashion_mnist"), ()),
+    "fashion-mnist": Entry(("experiment=fashion_mnist_quick",)),
 }
 """What ships, by name."""
 
@@ -122,7 +125,7 @@ def make(run: Path, out: Path, entry: Entry, samples: int) -> None:
     card, evaluation = known_of(path, content, generator, trust=False)
     card |= {"limits": list(entry.limits)} | ({"licence": entry.licence} if entry.licence else {})
     about = {"kind": "ema" if has_average(content) else "raw", "step": content["global_step"], "evaluation": evaluation}
-    wide = condgen.evaluate(run, f"samples={samples}")
+    wide = condgen.evaluate(run, f"samples={samples}", f"suite=[{','.join(COMPARED_BY)}]")
     with tempfile.TemporaryDirectory() as folder:
         narrow = Path(folder) / out.name
         write_folder(narrow, generator, content["condgen"], half=True, card=card, **about)
@@ -148,8 +151,8 @@ def compared(wide: Generator, narrow: Generator, of_wide: Record, of_narrow: Rec
     images = [to_uint8(sampled(generator)).int() for generator in (wide, narrow)]
     levels = (images[0] - images[1]).abs()
     parts = [
-        f"{of_wide.figures[metric]:.4g} with 32 bits and {of_narrow.figures[metric]:.4g} with 16 ({name})"
-        for metric, name in (("fid", "FID"), ("label_accuracy", "label accuracy"), ("attribute_accuracy", "attribute accuracy"))
+        f"{of_wide.figures[metric]:.4g} with 32 bits and {of_narrow.figures[metric]:.4g} with 16 ({METRICS[metric].title})"
+        for metric in COMPARED_BY
         if metric in of_wide.figures and metric in of_narrow.figures
     ]
     share, most = (levels > 0).float().mean(), int(levels.max())

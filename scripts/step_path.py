@@ -50,12 +50,7 @@ def profiled_step(recipe: str, overrides: list[str]) -> set[CodeType]:
             sys.setprofile(None)
 
     short = ["trainer=cpu", f"trainer.limit_train_batches={STEP + 1}", "trainer.limit_val_batches=0", "trainer.max_epochs=1"]
-    quiet = [
-        "callbacks.evaluation=null",
-        "callbacks.samples=null",
-        "callbacks.checkpoint.every_minutes=null",
-        "run.files=false",
-    ]
+    quiet = [f"callbacks.{name}=null" for name in ("evaluation", "samples", "checkpoint.every_minutes")]
     with tempfile.TemporaryDirectory() as folder:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             places = [f"paths.output_dir={folder}", "run.name=step", "data.batch_size=8", "logger=none", "run.files=false"]
@@ -77,17 +72,22 @@ def by_file(step: set[CodeType]) -> dict[str, list[str]]:
     return dict(sorted(files.items()))
 
 
+def by_kind(files: dict[str, list[str]]) -> dict[str, dict[str, list[str]]]:
+    """Sort files into those of the step, those of what was chosen, and those around it."""
+    kinds: dict[str, dict[str, list[str]]] = {"the step": {}, "chosen": {}, "around": {}}
+    for file, functions in files.items():
+        places = {file, file.split("/")[0]}
+        kinds["chosen" if places & CHOSEN else "around" if places & AROUND else "the step"][file] = functions
+    return kinds
+
+
 def main() -> None:
     """Print the path of the recipe that is named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="mnist_quick", help="a file of conf/experiment")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE, as for condgen train")
     arguments = parser.parse_args()
-    files = by_file(profiled_step(arguments.recipe, arguments.overrides))
-    kinds: dict[str, dict[str, list[str]]] = {"the step": {}, "chosen": {}, "around": {}}
-    for file, functions in files.items():
-        places = {file, file.split("/")[0]}
-        kinds["chosen" if places & CHOSEN else "around" if places & AROUND else "the step"][file] = functions
+    kinds = by_kind(by_file(profiled_step(arguments.recipe, arguments.overrides)))
     for kind, theirs in kinds.items():
         print(f"{kind}: {len(theirs)} files, {sum(map(len, theirs.values()))} functions")
         for file, functions in theirs.items():

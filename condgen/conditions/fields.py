@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from condgen.conditions.text import numbers, pieces, unquoted
+from condgen.conditions.text import SEPARATORS, numbers, pieces, quoted, unquoted
 from condgen.errors import CondgenError
 
 MOST = 100_000
@@ -61,7 +61,7 @@ class Category:
             return [self.values.index(part)]
         if (ends := numbers(part)) and ends[0] <= ends[1] < self.width:
             return list(range(ends[0], ends[1] + 1))
-        known = ", ".join(self.values[:12]) + (", ..." if self.width > 12 else "")
+        known = ", ".join(quoted(value, SEPARATORS) for value in self.values[:12]) + (", ..." if self.width > 12 else "")
         raise CondgenError(f"{self.name}={part} is unknown: it can be {known} (or 0-{self.width - 1}).")
 
     def describe(self, value: float) -> str:

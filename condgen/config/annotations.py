@@ -12,6 +12,7 @@ from condgen.types import BelowOne, Count, Name, NonNegative, Positive, Positive
 Threads = Annotated[int, Ge(1), Le(max(64, 4 * (os.cpu_count() or 1)))]
 """Many more than there are cores make a run slower, and very many end it: each has a stack of its own."""
 Limited = Annotated[Count | Share, Says("a whole number of batches, or a share of them in 0..1")]
+Limit = Annotated[Literal[-1] | PositiveInt, Says("a whole number of at least 1, -1 for no limit")]
 Objective = Annotated[str | Sequence[str], Says("the name of a metric or a list of names")]
 
 
@@ -51,8 +52,8 @@ class Trainer(TypedDict, total=False):
         Says("auto, a whole number of at least 1 or a list of indices"),
     ]
     num_nodes: PositiveInt
-    max_epochs: Annotated[int, Ge(-1)] | None
-    max_steps: Annotated[int, Ge(-1)]
+    max_epochs: Limit | None
+    max_steps: Limit
     min_epochs: Count | None
     min_steps: Count | None
     precision: Annotated[

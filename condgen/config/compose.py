@@ -51,11 +51,11 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
 
 
 def refuse_null_choices(arguments: Sequence[str]) -> None:
-    """Refuse ``group=[null]``, over which Hydra stumbles; raises CondgenError."""
+    """Refuse ``group=null`` and ``group=[null]``, over which Hydra stumbles; raises CondgenError."""
     for argument in arguments:
-        found = re.fullmatch(r"\+*([\w/]+)=\[(.*)\]", argument)
+        found = re.fullmatch(r"\+*([\w/]+)=\[?(.*?)\]?", argument)
         if found and found[1] in groups() and "null" in (part.strip().lower() for part in found[2].split(",")):
-            raise CondgenError(f"{argument} chooses nothing: write {found[1]}=none, or the names of files in conf/{found[1]}.")
+            raise CondgenError(f"{argument} chooses nothing: choose one of {', '.join(choices(found[1]))}.")
 
 
 @contextlib.contextmanager

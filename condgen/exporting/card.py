@@ -220,12 +220,12 @@ def shared(overrides: Iterable[str]) -> list[str]:
 def compute_of(run: Path | None, config: Mapping[str, Any], step: int) -> dict[str, Any]:
     """Return how long a run trained, evaluations counted, and on what, as far as it is known."""
     sessions = read_sessions(run) if run else []
-    seconds = [session.get("wall_seconds") for session in sessions]
+    seconds = [session["wall_seconds"] for session in sessions if session.get("wall_seconds") is not None]
     last = sessions[-1] if sessions else {}
     device = str(last.get("device", "unknown"))
     return {
         "updates": step,
-        "minutes": round(sum(seconds) / 60, 1) if seconds and None not in seconds else None,
+        "minutes": round(sum(seconds) / 60, 1) if seconds and len(seconds) == len(sessions) else None,
         "device": f"{device}, {last.get('threads')} threads" if device.startswith("cpu") else device,
         "precision": config.get("trainer", {}).get("precision"),
     }

@@ -1,7 +1,7 @@
 """A generator as one graph (latents, encoded condition) -> samples: for ONNX, or as a program of torch.export.
 
-What the sampling options do to the network's path (guidance, the solver and its steps, written out one after another) is part
-of the graph; ``truncation`` and ``temperature`` act on latents, which whoever runs the graph draws.
+What the sampling options do to the network's path (guidance, the solver and its steps, as a loop) is part of the graph;
+``truncation`` and ``temperature`` act on latents, which whoever runs the graph draws.
 """
 
 import copy
@@ -10,7 +10,8 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,41 +93,35 @@ def traced(drawing: Drawing) -> torch.export.ExportedProgram:
     inputs = example(drawing.generator, 3, 0)
     batch = torch.export.Dim("batch", min=1)
     shapes = {name: {0: batch} if name in inputs else None for name in ("latents", "condition")}
-    with refused(drawing, "torch.export"), torch.no_grad():
+    with refusing(drawing, "torch.export"), torch.no_grad():
         return torch.export.export(drawing, (), inputs, dynamic_shapes={name: shapes[name] for name in inputs})
 
 
-class refused:
-    """Tell in one sentence why a generator cannot become a graph."""
-
-    def __init__(self, drawing: Drawing, by: str):
-        self.drawing, self.by = drawing, by
-
-    def __enter__(self) -> None:
-        self.level = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # torch tells each of its tries
-        self.caught = warnings.catch_warnings()
-        self.caught.__enter__()
-        warnings.simplefilter("ignore")
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.caught.__exit__(kind, error, trace)
-        logging.disable(self.level)
-        if isinstance(error, Exception) and not isinstance(error, CondgenError):
-            text = " ".join(reason(error).split())[:200].rstrip(".:")
-            family = type(self.drawing.generator).__name__
-            raise CondgenError(f"A {family} like this one cannot be exported by {self.by}: {text}.") from error
+@contextmanager
+def refusing(drawing: Drawing, by: str) -> Iterator[None]:
+    """Tell in one sentence why a generator cannot become a graph, and nothing of what torch tells on the way."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except CondgenError:
+        raise
+    except Exception as error:  # whatever torch's exporters stumble over
+        text, family = " ".join(reason(error).split())[:200].rstrip(".:"), type(drawing.generator).__name__
+        raise CondgenError(f"A {family} like this one cannot be exported by {by}: {text}.") from error
+    finally:
+        logging.disable(level)
 
 
 def reason(error: BaseException) -> str:
     """Return what in a chain of errors tells most: an operator that is missing, else the first line of the first error."""
-    text = ""
-    while error is not None:
-        text = str(error).strip() or type(error).__name__
-        if found := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", text):
-            return f"ONNX has no operator for torch's {found[1]}"
-        error = error.__cause__  # type: ignore[assignment]
-    return text.splitlines()[0]
+    if found := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(error)):
+        return f"ONNX has no operator for torch's {found[1]}"
+    if error.__cause__ is not None:
+        return reason(error.__cause__)
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def difference(drawing: Drawing, run: Callable[[Inputs], Tensor]) -> float:
@@ -183,7 +178,7 @@ def write_onnx(out: Path, generator: Generator, card: Mapping[str, Any]) -> floa
     drawing = Drawing(generator)
     program = traced(drawing)
     inputs = example(drawing.generator, 3, 0)
-    with refused(drawing, "torch.onnx"), torch.no_grad():
+    with refusing(drawing, "torch.onnx"), torch.no_grad():
         exported = torch.onnx.export(program, (), kwargs=inputs, dynamo=True, output_names=["samples"], verbose=False)
     assert exported is not None
     graph = exported.model_proto

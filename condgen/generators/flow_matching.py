@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator
-from condgen.generators.ode import SOLVERS, integrate
+from condgen.generators.ode import SOLVERS, Time, integrate
 from condgen.spaces import Space
 from condgen.types import BelowOne, Positive, PositiveInt
 
@@ -84,8 +84,8 @@ class FlowMatchingGenerator(Generator):
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
         """Follow the field from noise (B, *shape) to samples of the same shape, within [-1, 1]."""
 
-        def velocity(x: Tensor, t: float) -> Tensor:
-            return self.guided(x, torch.full((x.shape[0],), t, device=x.device, dtype=x.dtype), condition)
+        def velocity(x: Tensor, t: Time) -> Tensor:
+            return self.guided(x, torch.as_tensor(t, device=x.device, dtype=x.dtype).expand(x.shape[0]), condition)
 
         steps, solver = int(self.sampling["steps"]), str(self.sampling["solver"])
         return integrate(velocity, z, steps, solver, self.on_step).clamp(-1, 1)
@@ -98,5 +98,5 @@ class FlowMatchingGenerator(Generator):
             velocity: Tensor = self.network(x, t, condition, kept)
             return velocity
         both = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([condition] * 2), torch.cat([kept, ~kept]))
-        conditional, null = both.chunk(2)
+        conditional, null = both[: x.shape[0]], both[x.shape[0] :]
         return torch.lerp(null, conditional, scale)

@@ -2,7 +2,7 @@
 
 import shutil
 import zipfile
-from pathlib import Path, PurePath
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -15,6 +15,9 @@ from condgen.generators.base import Generator
 from condgen.run.exported import PREFIXES, SCHEME, is_exported, read_exported, shipped_folder
 from condgen.run.legacy import converted_checkpoint
 from condgen.run.recipe import KEYS, build_generator
+
+ANOTHER = "take another checkpoint of the run, or a copy"
+"""What is left to do about a damaged one."""
 
 
 def find(path: str | Path) -> Path:
@@ -57,7 +60,7 @@ def read_as_written(path: Path) -> dict[str, Any]:
             with zipfile.ZipFile(path) as records:
                 damaged = records.testzip()
             if damaged is not None:
-                raise CondgenError(f"{path} is damaged: the checksum of {PurePath(damaged).name} in it is wrong.")
+                raise CondgenError(f"{path} is damaged, the checksum of its part {damaged} is wrong: {ANOTHER}.")
         # Mapped: what nobody uses, such as the states of optimizers, takes no memory.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except CondgenError:
@@ -65,7 +68,7 @@ def read_as_written(path: Path) -> dict[str, Any]:
     except UnpicklingError as error:
         raise CondgenError(f"{path} was refused: it is no checkpoint, or holds more than tensors and plain values.") from error
     except Exception as error:  # on arbitrary bytes its parsers raise whatever they stumble over
-        raise CondgenError(f"{path} could not be read as a checkpoint: it is damaged or cut short.") from error
+        raise CondgenError(f"{path} could not be read as a checkpoint: it is damaged or cut short; {ANOTHER}.") from error
     if not isinstance(checkpoint, dict) or not {"condgen", "state_dict"} <= checkpoint.keys():
         raise CondgenError(f"{path} is not a checkpoint of condgen's.")
     return checkpoint
@@ -132,6 +135,8 @@ def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CondgenError(f"The weights {name} in {path} hold NaN or infinite values: nothing can be sampled with them.")
     if sampling := checkpoint.get("sampling"):
+        if sampling.keys() - set(generator.OPTIONS):
+            raise CondgenError(f"{path} is damaged: its sampling options are not those of its generator.")
         generator.set_sampling(**sampling)
         generator.defaults = dict(generator.sampling)
     generator.card = checkpoint.get("card")

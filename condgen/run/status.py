@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -84,7 +85,8 @@ def show(folder: Path) -> str:
     rows = [[printable(text) for text in line] for line in rows]
     widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in rows]
-    counts = [f"{sum(run.state == state for run in runs)} {state}" for state in STATES if any(r.state == state for r in runs)]
+    states = Counter(run.state if run.state in STATES else "damaged" for run in runs)
+    counts = [f"{states[state]} {state}" for state in (*STATES, "damaged") if states[state]]
     return "\n".join([*lines, "", f"{len(runs)} run{'s' * (len(runs) > 1)}: {', '.join(counts)}."])
 
 

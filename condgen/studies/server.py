@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from condgen.errors import CondgenError
-from condgen.metrics.catalogue import METRICS
 from condgen.metrics.intervals import wilson
 from condgen.studies.answers import alias, append_answer, place, read_answers
 from condgen.studies.results import chance, counted
@@ -42,6 +41,16 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+TOLD = {
+    "hype": "Wrong answers",
+    "hype_fake": "Generated pictures that you took for real",
+    "hype_real": "Real pictures that you took for generated",
+    "human_accuracy": "Generated pictures that you named as they were meant",
+    "human_accuracy_real": "Real pictures that you named as they are",
+    "preference": "Pairs in which the first model looked more real",
+    "preference_condition": "Pairs in which the first model showed it better",
+}
+"""What a person is told at the end, by metric."""
 LONGEST = 4096
 """Bytes of a request's body."""
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -163,8 +172,7 @@ def result(study: Study, answers: list[str]) -> list[dict[str, Any]]:
     rows = []
     for metric, ((k, n), *_) in counted(study, answers).items():
         low, high = wilson((k, n))
-        title = METRICS[metric].title if metric != "hype" else "all wrong answers"
-        rows.append({"title": title, "count": k, "of": n, "low": low, "high": high, "chance": chance(study, metric)})
+        rows.append({"title": TOLD[metric], "count": k, "of": n, "low": low, "high": high, "chance": chance(study, metric)})
     return rows
 
 
@@ -219,4 +227,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(app: FastAPI, place: socket.socket) -> None:
     """Answer at a socket until Ctrl-C."""
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)).run(sockets=[place])
+    uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3)
+    ).run(sockets=[place])

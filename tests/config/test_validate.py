@@ -275,7 +275,10 @@ def test_every_argument_of_condgens_own_classes_is_annotated():
         ("trainer.devices=abc", "trainer.devices must be auto, a whole number of at least 1 or a list of indices, not 'abc'."),
         ("run.threads=-1", "run.threads must be a whole number in 1.."),
         ("run.threads=1000000", "run.threads must be a whole number in 1.."),
-        ("trainer.max_epochs=abc", "trainer.max_epochs must be a whole number of at least -1 or null, not 'abc'."),
+        (
+            "trainer.max_epochs=abc",
+            "trainer.max_epochs must be a whole number of at least 1, -1 for no limit or null, not 'abc'.",
+        ),
         ("+trainer.max_epoch=3", "trainer.max_epoch does not exist (did you mean max_epochs?): Trainer takes "),
         ("model.generator.network.width=0", "model.generator.network.width must be a whole number of at least 1, not 0."),
         ("model.generator.network.width=-1", "model.generator.network.width must be a whole number of at least 1, not -1."),

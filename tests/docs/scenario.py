@@ -43,6 +43,7 @@ SMALL = (
 """What every ``condgen train`` is given beside what the page gives it."""
 SHRUNK = {
     "resume": ("trainer.max_steps=4",),
+    "study": ("--no-serve",),  # until Ctrl-C
     "evaluate": ("samples=100", "likelihood=2", "suite=[fid,label_accuracy]"),
 }
 """The same for other verbs."""

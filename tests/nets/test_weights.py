@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from outcome import assert_same
 from recipes import batches, cut_and_whole, make_model
+from same_run import assert_same
 from torch import nn
 from torch.nn.utils import parametrize
 

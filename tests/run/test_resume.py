@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from command import Result, condgen
-from outcome import assert_same, outcome
+from same_run import assert_same, outcome
 
 from condgen.callbacks.interrupt import Interrupt
 

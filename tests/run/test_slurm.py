@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from command import condgen
-from outcome import assert_same, outcome
+from same_run import assert_same, outcome
 
 from condgen.run.status import Status, read_all, read_status
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 from command import condgen
-from outcome import assert_same, outcome
 from recipes import batches, fit, make_model
+from same_run import assert_same, outcome
 from scipy import stats
 
 from condgen.callbacks.interrupt import Interrupt

@@ -147,7 +147,7 @@ def test_each_player_moves_only_itself_discriminator_first():
     for i, (x, condition) in enumerate(data):
         (one,), (again,) = witness.updates[2 * i][1], witness.updates[2 * i + 1][1]
         assert torch.equal(one.real, x) and torch.equal(one.condition, condition)
-        assert torch.equal(one.fake_condition, condition) and again is one and one.share == 1
+        assert torch.equal(one.fake_condition, condition) and again is one and one.size == len(one.real) == len(x)
     assert len(witness.made) == 3
 
 

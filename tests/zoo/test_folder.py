@@ -71,7 +71,7 @@ def test_figures_are_those_of_these_weights_and_options(gan_run, run_condgen, tm
     from condgen.metrics.protocol import Protocol
 
     run = Path(shutil.copytree(gan_run, tmp_path / "run"))
-    protocol = Protocol("mnist-cnn", "0", "test", "0", 10_000, 10_000, "none", 0, "ema")
+    protocol = Protocol("mnist-cnn", "0", "test", "0", 10_000, 10_000, "none", 0, "raw")
     for i, (step, figures) in enumerate([(2, {"fid": 7.5, "label_accuracy": 0.9}), (1, {"fid": 99.0})]):
         record = Record(protocol, figures, {"fid": 0.5}, source="last", step=step)
         write_record(run / "evaluation" / f"e{i}" / "metrics.json", record)

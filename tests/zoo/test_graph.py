@@ -38,6 +38,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 def test_onnx_draws_the_same_where_torch_is_not(exported, run_condgen, tmp_path):
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     result = run_condgen("export", exported, "--format", "onnx", "--out", "digits.onnx")

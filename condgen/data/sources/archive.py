@@ -67,7 +67,9 @@ def _index(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     except KeyError:
         raise CondgenError(f'{path} has no dataset.json: it must hold {{"labels": [[image, class], ...]}}, or null.') from None
     except (*BROKEN, RuntimeError) as error:  # the last: encrypted, or compressed in a way that zipfile does not know
-        raise CondgenError(f"{path}/dataset.json cannot be read ({error}).") from None
+        raise CondgenError(
+            f"{path}/dataset.json cannot be read ({error}): pack the archive anew, without a password."
+        ) from None
     if not isinstance(index, dict) or not isinstance(index.get("labels"), list | None):
         raise CondgenError(f'{path}/dataset.json must hold {{"labels": [[image, class], ...]}}, or null.')
     return index

@@ -147,7 +147,7 @@ class ImageTable:
         """Refuse what could not be asked for on a command line."""
         for text in (name, *values):
             if not text.isprintable():
-                raise CondgenError(f"{self.file}: {text!r} in column {name} holds letters that cannot be written.")
+                raise CondgenError(f"{self.file}: {text!r} in column {name} holds letters that cannot be written: rename it.")
 
 
 def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -167,7 +167,9 @@ def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 require_different(file, table.fieldnames or ())
                 for found in table:
                     if None in found or None in found.values():
-                        raise CondgenError(f"{file} line {table.line_num} does not have as many cells as the first line.")
+                        raise CondgenError(
+                            f"{file} line {table.line_num} does not have as many cells as the first line: add what is missing."
+                        )
                     yield f"line {table.line_num}", {name.strip(): cell.strip() for name, cell in found.items()}
             elif file.suffix == ".json":
                 yield from (entry(file, f"entry {i}", found) for i, found in enumerate(parsed(lines.read()), start=1))
@@ -177,6 +179,8 @@ def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         raise CondgenError(
             f"There is no table {file}: name it with data.source.file=NAME, in the folder of the images."
         ) from None
+    except CondgenError:
+        raise
     except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise CondgenError(f"{file} could not be read as a table ({str(error).splitlines()[0]}).") from error
 
