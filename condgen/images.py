@@ -5,7 +5,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from condgen.errors import CondgenError
@@ -99,6 +100,15 @@ def opacity(picture: Picture) -> Tensor | None:
 def to_picture(pixels: Tensor) -> Image.Image:
     """Return a uint8 tensor (C, H, W), C = 1 or 3, as a picture of Pillow's."""
     return Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).cpu().numpy())  # (H, W) or (H, W, 3)
+
+
+def to_png(pixels: Tensor, texts: Mapping[str, str] | None = None) -> bytes:
+    """Return a uint8 tensor (C, H, W), C = 1 or 3, as the bytes of a PNG, with ``texts`` beside the pixels, by keyword."""
+    chunks, file = PngInfo(), io.BytesIO()
+    for keyword, text in (texts or {}).items():
+        chunks.add_itxt(keyword, text)
+    to_picture(pixels).save(file, format="PNG", pnginfo=chunks)
+    return file.getvalue()
 
 
 def recolour(images: Tensor, channels: int | None) -> Tensor:

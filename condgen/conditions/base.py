@@ -1,6 +1,5 @@
 """The contract of a condition, and the condition that is none."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from inspect import signature
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from condgen.conditions.text import SEPARATORS, quoted
+from condgen.conditions.text import from_json, written
 from condgen.errors import CondgenError
 
 if TYPE_CHECKING:
@@ -89,17 +88,13 @@ class Condition(ABC):
         if isinstance(value, Tensor):
             return self.check(value)
         if isinstance(value, dict):
-            given = {quoted(str(name), SEPARATORS): str(part) for name, part in value.items()}
-            return self.parse(",".join(f"{n}={p if chr(34) in p else quoted(p, ',=')}" for n, p in given.items()))
+            return self.parse(written(value))
         if isinstance(value, Sequence) and not isinstance(value, str):
+            if not value:
+                raise CondgenError("An empty list asks for nothing: leave the condition out to ask for everything.")
             return torch.cat([self.encode(v) for v in value])
-        if isinstance(value, str) and value.strip()[:1] in ("{", "["):
-            try:
-                found = json.loads(value)
-            except (ValueError, RecursionError) as error:
-                raise CondgenError(f"{value} starts as JSON and is none: {error}.") from error
-            return self.encode(found)
-        return self.parse(str(value))
+        found = from_json(str(value))
+        return self.parse(found) if isinstance(found, str) else self.encode(found)
 
     def ask(self, text: str | None, image: Tensor | None = None) -> Tensor:
         """Encode what a user asks for by a text, by an image, or by both; by neither, `every`.

@@ -26,7 +26,7 @@ class Unconditioned(Embedding):
     width = 0
 
     def forward(self, condition: Tensor) -> Tensor:
-        return torch.empty(len(condition), 0, device=condition.device)
+        return torch.empty(condition.shape[0], 0, device=condition.device)
 
 
 class OneHot(Embedding):

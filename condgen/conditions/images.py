@@ -99,7 +99,7 @@ class ImageCondition(Condition):
         raise CondgenError("A condition that is an image cannot be drawn at random: take those of the data.")
 
     def vector(self, condition: Tensor) -> Tensor:
-        return condition.new_empty(len(condition), 0)
+        return condition.new_empty(condition.shape[0], 0)
 
     def map(self, condition: Tensor) -> Tensor:
         return condition

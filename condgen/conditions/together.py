@@ -85,7 +85,7 @@ class Together(Condition):
         return condition[:, : self.width]
 
     def map(self, condition: Tensor) -> Tensor:
-        return condition[:, self.width :].reshape(len(condition), *(self.map_shape or ()))
+        return condition[:, self.width :].reshape(condition.shape[0], *(self.map_shape or ()))
 
     def every(self) -> Tensor:
         return torch.empty(0, self.width + prod(self.map_shape or ()))

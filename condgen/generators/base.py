@@ -33,6 +33,8 @@ class Generator(nn.Module, ABC):
         condition: what can be asked for.
     """
 
+    family: ClassVar[str] = "generator"
+    """What the field calls generators of this kind."""
     OPTIONS: ClassVar[tuple[str, ...]] = ("truncation", "temperature")
     """The sampling options that `set_sampling` takes."""
 
@@ -46,6 +48,8 @@ class Generator(nn.Module, ABC):
         """How samples are drawn now, by sampling option; figures name it."""
         self.on_step: Callable[[int, int], None] | None = None
         """Called between the steps of a sampler that has some, with how many are done and how many there are."""
+        self.card: dict[str, Any] | None = None
+        """What is known of it: name, family, data, licence, figures, command, ...; None where it was not exported."""
 
     # --- what a family decides ---
 
@@ -55,7 +59,10 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Turn latents (B, ...) into samples (B, *shape), one for each encoded condition (B, ...)."""
+        """Turn latents (B, ...) into samples (B, *shape), one for each encoded condition (B, ...).
+
+        Here, B has to be taken from a tensor's ``shape``: ``len`` would fix it in an exported graph.
+        """
 
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
         """Refuse sampling options that this generator cannot follow; raises CondgenError."""
@@ -100,6 +107,11 @@ class Generator(nn.Module, ABC):
         Raises:
             CondgenError: this family has no such option, or the value cannot be.
         """
+        chosen = self.chosen_sampling(**options)
+        self.sampling = {name: value for name, value in chosen.items() if (name, value) != ("guidance", 1)}  # that is none
+
+    def chosen_sampling(self, **options: float | str | None) -> dict[str, Any]:
+        """Return every option that decides how samples would be drawn, given or by default; see `set_sampling`."""
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in self.OPTIONS:
@@ -109,7 +121,11 @@ class Generator(nn.Module, ABC):
         for name, value in chosen.items():
             check_option(name, value)
         self.check_sampling(chosen)
-        self.sampling = {name: value for name, value in chosen.items() if (name, value) != ("guidance", 1)}  # that is none
+        return chosen
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return the weights as they were trained, whatever a sampling option has made of them."""
+        return self.state_dict()
 
     def sampling_schema(self) -> dict[str, Any]:
         """Return the sampling options of this generator as a JSON schema of an object, with defaults and useful ranges."""

@@ -32,6 +32,7 @@ class FlowMatchingGenerator(Generator):
         guidance: scale w of classifier-free guidance; 1 for none.
     """
 
+    family = "flow matching"
     OPTIONS = (*Generator.OPTIONS, "guidance", "steps", "solver")
 
     def __init__(
@@ -84,14 +85,14 @@ class FlowMatchingGenerator(Generator):
         """Follow the field from noise (B, *shape) to samples of the same shape, within [-1, 1]."""
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            return self.guided(x, torch.full((len(x),), t, device=x.device, dtype=x.dtype), condition)
+            return self.guided(x, torch.full((x.shape[0],), t, device=x.device, dtype=x.dtype), condition)
 
         steps, solver = int(self.sampling["steps"]), str(self.sampling["solver"])
         return integrate(velocity, z, steps, solver, self.on_step).clamp(-1, 1)
 
     def guided(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Return the velocities that samples follow, at x (B, *shape), t (B,), for encoded conditions (B, ...)."""
-        kept = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        kept = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         scale = self.sampling.get("guidance", 1)
         if scale == 1:
             velocity: Tensor = self.network(x, t, condition, kept)

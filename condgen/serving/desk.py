@@ -150,7 +150,7 @@ def event(name: str, data: Mapping[str, Any]) -> bytes:
 def written(job: Job, question: Question) -> bytes:
     """Return the body of an answer."""
     values: Tensor = job.values.result()
-    samples = Samples(job.model.generator, job.requested, values, job.names, job.rows, None)
+    samples = Samples(job.model.generator, job.requested, values, job.names, job.rows, job.origin)
     if question.format == "png":
         return samples.png()
     if question.format == "npz":

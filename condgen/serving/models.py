@@ -1,17 +1,15 @@
 """The models that a server has: loaded once, described as the API does, each under a name."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator
 from condgen.run.checkpoint import load
+from condgen.samples import digest_of
 from condgen.serving.messages import Limits, Model, Space
 
 CHECKPOINTS = {"checkpoints", "best", "last"}
@@ -37,28 +35,19 @@ class Served:
         schema["properties"].pop("standing", None)
         return schema
 
-    @cached_property
-    def weights(self) -> str:
-        """SHA-256 of the weights."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.generator.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
     def described(self, limits: Limits) -> Model:
         """Return what the API says of it."""
-        generator, card = self.generator, getattr(self.generator, "card", None)
+        generator, card = self.generator, self.generator.card
         return Model(
             name=self.name,
-            family=type(generator).__name__.removesuffix("Generator"),
+            family=generator.family,
             space=Space(kind=type(generator.space).__name__.lower(), shape=list(generator.space.shape)),
             condition=generator.condition.schema(),
             sampling=self.sampling,
             limits=limits,
             card=card,
             figures=list((card or {}).get("figures") or []),
-            weights=self.weights,
+            weights=digest_of(generator),
         )
 
 
@@ -74,8 +63,7 @@ def load_models(sources: Sequence[str], trust: bool = False) -> dict[str, Served
         if not separator or Path(source).exists():
             given, place = "", source
         generator: Generator = load(place, trust)
-        card: dict[str, Any] = getattr(generator, "card", None) or {}
-        name = given or str(card.get("name") or named(place))
+        name = given or str((generator.card or {}).get("name") or named(place))
         if name in models:
             raise CondgenError(f"Two models would be called {name}: give one a name of its own, NAME={place}.")
         models[name] = Served(name, generator)

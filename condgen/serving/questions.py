@@ -10,10 +10,11 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from condgen.conditions.text import written
 from condgen.errors import CondgenError
 from condgen.generators.sampling import check_option
 from condgen.images import BROKEN, Picture, picture_as_sample
-from condgen.samples import Request, encode, said
+from condgen.samples import Request, encode, origin_of
 from condgen.serving.gate import Rules
 from condgen.serving.messages import Question
 from condgen.serving.models import Served
@@ -47,7 +48,8 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     wanted = Request(question.condition, question.to, image, question.count, question.seed, sampling)
     with blaming("condition" if question.to is None else "to"):
         requested, rows, names = encode(generator, wanted)
-    return Job(model, wanted, requested, rows, names)
+        origin = origin_of(generator, wanted) if question.metadata else None
+    return Job(model, wanted, requested, rows, names, origin)
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def count_rows(model: Served, value: Any, image: Tensor | None, most: int) -> in
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, str) and one.strip()[:1] in ("[", "{"):
             raise CondgenError("A condition is the object or the list itself, not its JSON in a text.")
-        rows += len(model.generator.condition.ask(said(one), image))
+        rows += len(model.generator.condition.ask(None if one is None else written(one), image))
         if rows > most:
             raise CondgenError(f"{rows} conditions or more are too many for this count: {most} would be as many as may be.")
     return rows

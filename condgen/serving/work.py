@@ -1,4 +1,4 @@
-"""The work behind requests: one thread draws samples, for whoever waits, in the order in which they came."""
+"""The work behind requests: one thread draws samples for whoever waits, those of several requests together."""
 
 import math
 import secrets
@@ -12,10 +12,13 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK
+from condgen.origin import Origin
 from condgen.randomness import generator as keyed_generator
 from condgen.samples import Request
 from condgen.serving.models import Served
+from condgen.serving.packing import Packing, shape_of
 from condgen.serving.refusals import Gone
 
 Report = Callable[[int, int, str], None]
@@ -25,23 +28,29 @@ Report = Callable[[int, int, str], None]
 class Job:
     """A request that was found good, on its way to its samples.
 
+    Its samples are drawn in parts, as ``condgen sample`` draws them: each part has a random stream of its own.
+
     Args:
         model: that is asked.
         request: what it is asked for.
         requested: encoded conditions (N, ...), see `condgen.samples.encode`.
         rows: number of conditions.
         names: what each sample was asked for.
+        origin: what files say of where they come from; None: nothing.
     """
 
-    def __init__(self, model: Served, request: Request, requested: Tensor, rows: int, names: list[str]):
+    def __init__(self, model: Served, request: Request, requested: Tensor, rows: int, names: list[str], origin: Origin | None):
         self.id = secrets.token_hex(8)
         self.model, self.request, self.requested, self.rows, self.names = model, request, requested, rows, names
+        self.origin = origin
         self.report: Report = lambda done, total, unit: None
         self.values: Future[Tensor] = Future()
         """The samples (N, *shape)."""
-        each = BLOCK if request.to is None else min(BLOCK, request.count)
-        self.parts = torch.split(requested, each)
-        """Encoded conditions that are decoded at a time."""
+        self.parts = torch.split(requested, BLOCK if request.to is None else min(BLOCK, request.count))
+        self.part, self.done = 0, 0
+        """The part that is drawn, and how many samples of it have been."""
+        self.z: Tensor | None = None
+        """The latents of that part, once there are some."""
         self.drawn: list[Tensor] = []
 
     @property
@@ -49,28 +58,55 @@ class Job:
         """What jobs that are drawn together have in common."""
         return self.model.name, *sorted(self.request.sampling.items())
 
-    def latents(self) -> Tensor:
-        """Draw the latents of the next part, as `condgen.samples` does it for files, with the sampling options that are set."""
-        generator, number, seed = self.model.generator, len(self.drawn), self.request.seed
-        size = len(self.parts[number])
-        if self.request.to is None:
-            return generator.noise(size, keyed_generator(seed, "sample", number))
-        z = generator.latents(1, keyed_generator(seed, "class interpolation"))
-        return z.expand(size, *z.shape[1:])
+    @property
+    def size(self) -> int:
+        """Samples of the part that is drawn."""
+        return len(self.parts[self.part])
 
-    def take(self, samples: Tensor) -> None:
-        """Take the samples of the next part; after the last one `values` are there."""
-        self.drawn.append(samples)
-        if len(self.drawn) == len(self.parts):
-            with suppress(InvalidStateError):  # of one that was cancelled
-                self.values.set_result(torch.cat(self.drawn))
-        elif "steps" not in self.model.generator.sampling:
-            self.report(sum(map(len, self.drawn)), len(self.requested), "samples")
+    @property
+    def left(self) -> int:
+        """Samples of that part that are not there yet."""
+        return self.size - self.done
 
     @property
     def ended(self) -> bool:
         """Whether its samples are there, or will never be."""
         return self.values.done()
+
+    def next(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return latents and encoded conditions of the next samples, (count, ...) each, under the options that are set."""
+        if self.z is None:
+            generator, seed = self.model.generator, self.request.seed
+            if self.request.to is None:
+                self.z = generator.noise(self.size, keyed_generator(seed, "sample", self.part))
+            else:
+                z = generator.latents(1, keyed_generator(seed, "class interpolation"))
+                self.z = z.expand(self.size, *z.shape[1:])
+        here = slice(self.done, self.done + count)
+        return self.z[here], self.parts[self.part][here]
+
+    def tell(self, count: int, step: int, steps: int) -> None:
+        """Report that ``step`` of ``steps`` were made with the next ``count`` samples."""
+        if count == len(self.requested):
+            self.report(step, steps, "steps")
+        else:
+            self.report(self.there() * steps + count * step, len(self.requested) * steps, "steps")
+
+    def there(self) -> int:
+        """Return the number of samples that are there."""
+        return sum(map(len, self.drawn))
+
+    def take(self, samples: Tensor) -> None:
+        """Take the next samples (B, *shape); after the last ones `values` are there."""
+        self.drawn.append(samples)
+        self.done += len(samples)
+        if not self.left:
+            self.part, self.done, self.z = self.part + 1, 0, None
+        if self.part == len(self.parts):
+            with suppress(InvalidStateError):  # of one that was cancelled
+                self.values.set_result(torch.cat(self.drawn))
+        else:
+            self.report(self.there(), len(self.requested), "samples")
 
     def fail(self, error: BaseException) -> None:
         """End it without samples, unless it has ended."""
@@ -88,6 +124,10 @@ class Worker:
     def __init__(self, watch: Callable[[str, list[int]], None] = lambda model, sizes: None):
         self.watch = watch
         self.jobs: deque[Job] = deque()
+        self.packings: dict[tuple[object, ...], Packing | None] = {}
+        """Which samples may be decoded together, by the model and `shape_of` its sampling options."""
+        self.untried: dict[tuple[object, ...], Job] = {}
+        """Jobs of whose like that is not known yet."""
         self.wake = threading.Condition()
         self.stopped = False
         self.seconds = 0.1
@@ -117,51 +157,91 @@ class Worker:
         self.thread.join()
 
     def run(self) -> None:
-        """Draw, until `stop`."""
+        """Draw, until `stop`; try out batches of what was asked for when nobody waits."""
         while True:
             with self.wake:
-                self.wake.wait_for(lambda: self.jobs or self.stopped)
+                self.wake.wait_for(lambda: self.jobs or self.untried or self.stopped)
                 if self.stopped:
                     return
-                batch = self.batch()
-            if batch:
-                self.work(batch)
+                living = [job for job in self.jobs if not job.ended]
+                waiting = [job for job in living if job.options == living[0].options]
+            if waiting:
+                served = self.work(waiting)
+                with self.wake:
+                    left = [job for job in self.jobs if not job.ended]
+                    self.jobs = deque([job for job in left if job not in served] + [job for job in left if job in served])
+            elif self.untried:
+                self.try_out(self.untried.popitem()[1])
 
-    def batch(self) -> list[Job]:
-        """Take from the queue the jobs whose next parts are drawn together."""
-        job = self.jobs.popleft()
-        return [] if job.ended else [job]
-
-    def work(self, batch: list[Job]) -> None:
-        """Draw the next part of each job; those with more to come go to the end of the queue."""
+    def work(self, waiting: list[Job]) -> list[Job]:
+        """Draw the next samples of jobs, which are alike, as many as are drawn at a time; return those that got some."""
         started = time.monotonic()
+        batch: list[tuple[Job, int]] = []
         try:
-            parts = self.draw(batch)
+            batch, size = self.pack(waiting)
+            samples = self.draw(batch, size)
         except BaseException as error:  # whatever it is, it is for those who asked, and the thread goes on
-            for job in batch:
+            failed = [job for job, _ in batch] or waiting
+            for job in failed:
                 job.fail(error)
-            return
-        for job, samples in zip(batch, parts, strict=True):
-            job.take(samples)
+            return failed
+        counts = [count for _, count in batch]
+        for (job, _), drawn in zip(batch, torch.split(samples, counts), strict=True):
+            job.take(drawn)
         self.seconds = 0.9 * self.seconds + 0.1 * (time.monotonic() - started)
-        self.watch(batch[0].model.name, [len(samples) for samples in parts])
-        with self.wake:
-            self.jobs.extend(job for job in batch if not job.ended)
+        self.watch(batch[0][0].model.name, counts)
+        return [job for job, _ in batch]
+
+    def pack(self, waiting: list[Job]) -> tuple[list[tuple[Job, int]], int]:
+        """Choose how many samples of which jobs are decoded together, and the size of the batch that they are put into."""
+        first = waiting[0]
+        first.model.generator.set_sampling(**first.request.sampling)
+        packing = self.packing(waiting)
+        if packing is None or not packing.free(first.size):
+            return [(first, first.left)], first.left
+        batch, room = [], packing.best
+        for job in waiting:
+            if room and packing.free(job.size):
+                batch.append((job, min(room, job.left)))
+                room -= batch[-1][1]
+        whole = len(batch) == 1 and batch[0][1] == first.size
+        return batch, first.size if whole else packing.size_for(packing.best - room)
+
+    def packing(self, waiting: list[Job]) -> Packing | None:
+        """Return what is known of batches of these jobs; where nothing is, it is tried out if several wait, else later."""
+        first = waiting[0]
+        key = first.model.name, *shape_of(first.model.generator.sampling)
+        if key not in self.packings:
+            if len(waiting) == 1:
+                self.untried[key] = first
+                return None
+            self.try_out(first)
+        return self.packings[key]
+
+    def try_out(self, job: Job) -> None:
+        """Try out batches of what a job asks for; where that fails, nothing is put together."""
+        generator = job.model.generator
+        generator.set_sampling(**job.request.sampling)
+        key = job.model.name, *shape_of(generator.sampling)
+        try:
+            self.packings[key] = Packing(generator, job.requested)
+        except (RuntimeError, MemoryError, CondgenError):
+            self.packings[key] = None
+        self.untried.pop(key, None)
 
     @torch.inference_mode()
-    def draw(self, batch: list[Job]) -> list[Tensor]:
-        """Return the samples (B, *shape) of the next part of each job, drawn together, on the CPU."""
-        generator = batch[0].model.generator
-        generator.set_sampling(**batch[0].request.sampling)
-        conditions = [job.parts[len(job.drawn)] for job in batch]
-        z = torch.cat([job.latents() for job in batch])
+    def draw(self, batch: list[tuple[Job, int]], size: int) -> Tensor:
+        """Return the next samples (B, *shape) of jobs, on the CPU, decoded in a batch of ``size``, with copies of the last."""
+        generator = batch[0][0].model.generator
 
         def on_step(done: int, total: int) -> None:
-            if all(job.ended for job in batch):
+            if all(job.ended for job, _ in batch):
                 raise Gone
-            for job in batch:
-                job.report(len(job.drawn) * total + done, len(job.parts) * total, "steps")
+            for job, count in batch:
+                job.tell(count, done, total)
 
         generator.on_step = on_step
-        samples = generator.render(z, torch.cat(conditions).to(generator.device)).cpu()
-        return list(torch.split(samples, [len(part) for part in conditions]))
+        latents, conditions = zip(*(job.next(count) for job, count in batch), strict=True)
+        count = sum(count for _, count in batch)
+        z, c = (torch.cat([*parts, *[parts[-1][-1:]] * (size - count)]) for parts in (latents, conditions))
+        return generator.render(z, c.to(generator.device))[:count].cpu()

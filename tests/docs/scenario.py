@@ -50,10 +50,10 @@ FEW = {
 COMPOSED = {
     r"data=(fashion_mnist|cifar10|cifar100)\b(?!.*data\.source\.archive)": "the images are downloaded",
     r"trainer=(gpu|ddp)\b": "it needs GPUs",
-    r"trainer=ddp_cpu": "it starts processes, which tests/test_processes.py does",
-    r"hydra/launcher=slurm": "it needs Slurm, which tests/test_slurm.py has",
-    r"hydra/launcher=joblib|hparams_search=|hydra/sweeper=": "a search measures many models, which tests/test_sweeps.py does",
-    r"run\.budget_minutes": "it takes its minutes, which tests/test_plan.py does",
+    r"trainer=ddp_cpu": "it starts processes, which tests/run/test_two_processes.py does",
+    r"hydra/launcher=slurm": "it needs Slurm, which tests/run/test_slurm.py has",
+    r"hydra/launcher=joblib|hparams_search=|hydra/sweeper=": "a search measures many models, which tests/sweeps does",
+    r"run\.budget_minutes": "it takes its minutes, which tests/run/test_plan.py does",
 }
 """Commands that are composed (``--cfg job``) instead of run, by a pattern, with the reason."""
 NOT_RUN = {

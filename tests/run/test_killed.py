@@ -3,8 +3,6 @@
 Each kill is a SIGKILL that a forked process sends itself at a named place; nothing that would run at an exit runs.
 """
 
-import csv
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -12,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from command import condgen
+from outcome import assert_same, outcome
 
 from condgen.callbacks.checkpoint import Checkpoint
 from condgen.callbacks.evaluation import Evaluation
@@ -23,6 +21,7 @@ COMMON = (
     "trainer=cpu",
     "run.threads=1",
     "data.classes=[0,1]",
+    "data.imbalance={0: 0.1, 1: 0.1}",
     "data.batch_size=8",
     "trainer.limit_train_batches=5",
     "trainer.limit_val_batches=1",
@@ -127,33 +126,6 @@ def killed(directory: Path, overrides: tuple[str, ...], boundary: Callable[[], N
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, os.waitstatus_to_exitcode(status)
 
 
-def outcome(directory: Path) -> dict[str, Any]:
-    """Everything that has to be the same, bit for bit."""
-    checkpoint = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
-    with (directory / "metrics.csv").open() as file:
-        rows = [{k: v for k, v in row.items() if v and not k.startswith("speed/")} for row in csv.DictReader(file)]
-    return {
-        "weights": checkpoint["state_dict"],
-        "optimizers": checkpoint["optimizer_states"],
-        "counts": checkpoint["counts"],
-        "losses": checkpoint["losses"],
-        "best": {k: v for c in checkpoint["callbacks"].values() for k, v in c.get("best", {}).items()},
-        "metrics.csv": [row for row in rows if len(row) > 1],
-        "metrics.json": json.loads((directory / "metrics.json").read_text()),
-        "state": json.loads((directory / "status.json").read_text())["state"],
-    }
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     """The run of a family under a limit, trained once."""
@@ -176,9 +148,7 @@ def prove(family: str, limit: str, boundary: Callable[[], None], whole: Path, ro
     killed(run, overrides, boundary, root, "train", *overrides)
     result = condgen("resume", run, cwd=root)
     assert result.code == 0, result
-    expected, found = outcome(whole), outcome(run)
-    for name in expected:
-        assert same(expected[name], found[name]), f"{name}\n{expected[name]}\n{found[name]}"
+    assert_same(outcome(whole), outcome(run))
     again = condgen("resume", run, cwd=root)
     assert "is finished" in again.out, again
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from command import condgen
+from outcome import assert_same, outcome
 from recipes import batches, fit, make_model
 from scipy import stats
-from test_resume import assert_same, outcome
 
 from condgen.callbacks.interrupt import Interrupt
 from condgen.conditions import ClassLabel, Inpaint, NoCondition
