@@ -22,8 +22,7 @@ async function start() {
   try {
     served = await models();
   } catch (error) {
-    byId("token-form").hidden = error.status !== 401;
-    return complain(error, error.status === 401 ? null : start);
+    return complain(error, start);
   }
   byId("token-form").hidden = true;
   if (!served.length) return complain(new Problem("This server has no models."), start);
@@ -188,6 +187,7 @@ function starter() {
 /** Show the sentence of a problem beside what it is about, with a button where trying again may help. */
 function complain(problem, retry = null) {
   clear();
+  if (problem.status === 401) byId("token-form").hidden = false;
   const { field } = problem;
   const place =
     document.querySelector(`[data-field="${CSS.escape(field)}"]`) ??
