@@ -70,7 +70,7 @@ class Desk:
         if "text/event-stream" in request.headers.get("accept", ""):
             return StreamingResponse(self.events(job, question, request), media_type="text/event-stream", headers=about)
         with self.queued(job):
-            await self.wait(job, request, {asyncio.wrap_future(job.values)})
+            await self.wait(job, request, {awaited(job)})
             content = await self.help(written, job, question)
         return Response(content, media_type=KINDS[question.format], headers=about)
 
@@ -114,7 +114,7 @@ class Desk:
         job.report = report
         try:
             with self.queued(job):
-                values = asyncio.wrap_future(job.values)
+                values = awaited(job)
                 yield event("progress", now)
                 while not values.done():
                     told = asyncio.ensure_future(news.wait())
@@ -133,6 +133,13 @@ class Desk:
             return
         except Exception as error:
             yield event("error", refusal_of(error).body())
+
+
+def awaited(job: Job) -> "asyncio.Future[Tensor]":
+    """Return the samples of a job as a future of the loop of events; an exception in it need not be looked at."""
+    values = asyncio.wrap_future(job.values)
+    values.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return values
 
 
 def refusal_of(error: Exception) -> Refusal:

@@ -38,6 +38,8 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     if question.format == "pngs" and not isinstance(generator.space, Images):
         kind = type(generator.space).__name__.lower()
         raise Refusal(422, "invalid_format", f"{model.name} makes {kind}: ask for png, npz or json.", "format")
+    if question.image is not None and generator.condition.image is None:
+        raise Refusal(422, "invalid_image", f"{model.name} is not conditioned on an image: leave image out.", "image")
     sampling = checked_sampling(model, question.sampling)
     image = None if question.image is None else read_upload(question.image, generator.space, rules)
     with blaming("image" if generator.condition.image is not None and image is None else "condition"):
