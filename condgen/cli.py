@@ -52,7 +52,7 @@ def resume(
 
 @app.command()
 def sample(
-    checkpoint: Annotated[Path, typer.Argument(help="A .ckpt file or a run directory.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A run directory, a .ckpt file, an exported folder, or zoo:NAME.")],
     out: Annotated[Path, typer.Option(help="What to write: a .png grid, an .npz, or a folder of PNGs with labels.csv.")],
     condition: Annotated[
         str | None, typer.Option(help="What to generate: 0-9, frog,cat, digit=3,colour=red|blue. Without it: every class.")
@@ -70,6 +70,12 @@ def sample(
     steps: Annotated[int | None, typer.Option(help="Steps in which a sample is made.")] = None,
     solver: Annotated[str | None, typer.Option(help="Solver of the ODE that makes them: euler, midpoint, heun.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    metadata: Annotated[
+        bool, typer.Option("--metadata/--no-metadata", help="Let the files say which model made them, and how.")
+    ] = True,
+    watermark: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Hide a mark in the pixels that only this secret text finds again.")
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
 ) -> None:
     """Draw samples from a trained model. Needs neither its data nor its training flags."""
@@ -77,12 +83,32 @@ def sample(
 
     noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
     path = {"guidance": guidance, "steps": steps, "solver": solver}
-    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, **noise, **path)
+    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, metadata, watermark, **noise, **path)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .png or .npz of samples; with --key any picture.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Make the same pixels again with this run, checkpoint or zoo:NAME, and compare.")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="The picture that the samples started from.")] = None,
+    key: Annotated[str | None, typer.Option(help="Look for the watermark of this secret text.")] = None,
+    device: Annotated[str, typer.Option(help="Where --model computes: cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
+) -> None:
+    """Tell where a file of samples comes from; exit status 1 where it is not what it seems."""
+    from condgen.inspect import inspect as tell
+
+    for said in tell(file, model, image, key, device, trust):
+        typer.echo(said)
 
 
 @app.command()
 def evaluate(
-    target: Annotated[Path, typer.Argument(help="A .ckpt file, a run directory, an .npz, or a folder of class sub-folders.")],
+    target: Annotated[
+        Path, typer.Argument(help="A model, as for condgen sample; an .npz, or a folder of class sub-folders of images.")
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(help="Such as split=val, samples=5000, extractor=inception.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="evaluation/ of the run")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
@@ -94,6 +120,76 @@ def evaluate(
 
     record, folder = measure(target, overrides or [], out, device, trust)
     typer.echo(f"{table(record)}\nwritten to {folder}")
+
+
+@app.command()
+def serve(
+    models: Annotated[list[str], typer.Argument(help="Runs, checkpoints, exported folders or zoo:NAME; or NAME=RUN.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is all of them.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(envvar="CONDGEN_TOKEN", help="What requests have to bring.")] = None,
+    max_count: Annotated[int, typer.Option(min=1, max=10_000, help="Samples for each condition.")] = 64,
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that are waited for at a time.")] = 64,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request.")] = 60.0,
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in checkpoints.")] = False,
+) -> None:
+    """Serve trained models: a page and an API that draw samples, see docs/serving.md."""
+    from condgen.serve import serve as start
+
+    start(models, host, port, token, max_count, queue, timeout, trust)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A run directory, a .ckpt file, an exported folder, or zoo:NAME.")],
+    out: Annotated[Path, typer.Option(help="A new folder; with --format a new .onnx or .pt2 file.")],
+    form: Annotated[str, typer.Option("--format", help="folder, onnx or pt2.")] = "folder",
+    half: Annotated[bool, typer.Option("--half", help="Write the weights in 16 bits.")] = False,
+    sampling: Annotated[
+        list[str] | None, typer.Option(help="How samples are drawn by default, such as steps=4; may be repeated.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights.", show_default="that of the data")] = None,
+    limit: Annotated[list[str] | None, typer.Option(help="A sentence for the card's limits; may be repeated.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
+) -> None:
+    """Write a trained model for others to use: a folder with its card, an ONNX graph, or a torch.export program."""
+    from condgen.export import export as write
+
+    typer.echo(write(model, out, form, half, sampling or [], licence, limit or [], trust))
+
+
+@app.command()
+def zoo(name: Annotated[str | None, typer.Argument(help="One of them, to see its card.")] = None) -> None:
+    """List the trained models that ship with condgen."""
+    from condgen.zoo import card_text, listing
+
+    typer.echo(listing() if name is None else card_text(name))
+
+
+@app.command()
+def study(
+    target: Annotated[Path, typer.Argument(help="A .ckpt file, a run directory, or the folder of a study, to go on.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Such as trials=100, question=both, split=val.")] = None,
+    against: Annotated[Path | None, typer.Option(help="data: real images; or another model.", show_default="data")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of a new study.")] = None,
+    results: Annotated[bool, typer.Option("--results", help="Count the answers of a study, and do not serve it.")] = False,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the page of the study, until Ctrl-C.")] = True,
+    host: Annotated[str, typer.Option(help="Where the page is served: 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the page; 0: one that is free.")] = 8000,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+) -> None:
+    """Let people tell generated pictures from real ones, or choose between two models, on a page in the browser."""
+    from condgen.study import host_study, results_of
+    from condgen.study import study as make
+
+    if results:
+        typer.echo(results_of(target))
+    elif not serve:
+        folder = make(target, overrides or [], against, out, device, trust)
+        typer.echo(f"{folder} is ready: condgen study {folder} serves its page.")
+    else:
+        host_study(lambda: make(target, overrides or [], against, out, device, trust), host, port, typer.echo)
 
 
 @app.command()

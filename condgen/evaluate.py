@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from condgen.config.build import build
+from condgen.config.build import build, check_stored
 from condgen.config.compose import composing
 from condgen.config.validate import check_node, check_section
 from condgen.data.sources import ImageFolder
@@ -26,6 +26,7 @@ from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
 from condgen.resume import changed, stored
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
+from condgen.run.exported import CONFIG, is_exported, read_config
 from condgen.spaces import Images
 from condgen.types import Positive, PositiveInt
 
@@ -62,8 +63,8 @@ def evaluate(
     """Measure ``target`` and write ``metrics.json`` with its pictures.
 
     Args:
-        target: a checkpoint, a run directory, an .npz (``images`` uint8 (N, H, W, C), ``labels`` (N,)) or a folder of class
-            sub-folders of images.
+        target: a checkpoint, a run directory, an exported folder, ``zoo:NAME``, an .npz (``images`` uint8 (N, H, W, C),
+            ``labels`` (N,)) or a folder of class sub-folders of images.
         overrides: choices and keys of ``conf/evaluate.yaml``, e.g. ``split=val`` or ``extractor=inception``.
         out: folder to write to; None: beside the run's checkpoints, or below ``outputs/evaluation``.
         device: where to compute.
@@ -72,8 +73,7 @@ def evaluate(
     Raises:
         CondgenError: something does not fit together; nothing is written.
     """
-    given = target.suffix == ".npz" or (target.is_dir() and not (target / "checkpoints").is_dir())
-    checkpoint = None if given else find(target)
+    checkpoint = None if holds_images(target) else find(target)
     content, model = None, None
     if checkpoint is not None:
         content = read(checkpoint)
@@ -83,8 +83,8 @@ def evaluate(
                 f"Only images can be evaluated and {checkpoint} makes {type(model.space).__name__.lower()}: "
                 "draw them with condgen sample --out FILE.npz."
             )
-    run = checkpoint.resolve().parent.parent if checkpoint else None
-    config = settings(target, run if run and (run / "config.yaml").is_file() else None, overrides, trust)
+    run = checkpoint.resolve().parent.parent if checkpoint and checkpoint.is_file() else None
+    config = settings(target, known_of(checkpoint, run, trust), overrides)
     home = (run or Path("outputs")) / "evaluation"
     require_writable(out or home)
     evaluator = Evaluator(
@@ -129,23 +129,45 @@ def evaluate(
     return record, folder
 
 
-def settings(target: Path, run: Path | None, overrides: list[str], trust: bool) -> dict[str, Any]:
-    """Return the plain configuration of the measurement: what is not chosen comes from the run that the target belongs to."""
+def holds_images(target: Path) -> bool:
+    """Whether ``target`` is images instead of a model."""
+    return target.suffix == ".npz" or (target.is_dir() and not (target / "checkpoints").is_dir() and not is_exported(target))
+
+
+def known_of(checkpoint: Path | None, run: Path | None, trust: bool) -> dict[str, Any]:
+    """Return the nodes ``data`` and ``extractor`` that belong to a model, as far as its run or its exported folder has them."""
+    if run is not None:
+        return stored(run, trust) if (run / "config.yaml").is_file() else {}
+    if checkpoint is None:
+        return {}
+    known = read_config(checkpoint)["evaluation"]
+    check_stored(known, checkpoint / CONFIG, trust)
+    return dict(known)
+
+
+def settings(
+    target: Path,
+    known: dict[str, Any],
+    overrides: list[str],
+    verb: str = "evaluate",
+    keys: type = Measuring,
+    needed: Sequence[str] = ("data", "extractor"),
+) -> dict[str, Any]:
+    """Return the plain configuration of ``verb``: what of the ``needed`` is not chosen is as ``known`` of the target."""
     deep = [override for override in overrides if "." in override.partition("=")[0]]
-    with composing(overrides, "evaluate"):
-        tree = compose("evaluate", [override for override in overrides if override not in deep])
+    with composing(overrides, verb):
+        tree = compose(verb, [override for override in overrides if override not in deep])
     config: Any = OmegaConf.to_container(tree, resolve=False)
-    known = stored(run, trust) if run else {}
-    for name in ("data", "extractor"):
+    for name in needed:
         config[name] = config.get(name) or known.get(name)
         if not config[name]:
             raise CondgenError(
-                f"{name}= has to be chosen to evaluate {target}, for example "
+                f"{name}= has to be chosen to {verb} {target}, for example "
                 + ("data=mnist." if name == "data" else "extractor=mnist-cnn, the extractor that looks at the images.")
             )
     config = changed(config, deep)
-    check_section("", {name: value for name, value in config.items() if name not in GROUPS}, Measuring)
-    for name in GROUPS:
+    check_section("", {name: value for name, value in config.items() if name not in GROUPS}, keys)
+    for name in config.keys() & GROUPS:
         check_node(name, config[name])
     return dict(config)
 

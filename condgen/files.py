@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from condgen.errors import CondgenError
-from condgen.images import to_picture
+from condgen.images import to_png
 
 TEMPORARY = ".condgen-tmp"
 """How the names of unfinished files end; what stands before cannot be guessed."""
@@ -44,6 +44,26 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary != path:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def filling(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which takes the place of ``path`` at the end with all that is in it, or is removed on failure.
+
+    Raises:
+        CondgenError: there is something already, or the file system refused.
+    """
+    try:
+        if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
+            raise CondgenError(f"{path} exists already and is not an empty folder: choose another, nothing was overwritten.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}."[:200], suffix=TEMPORARY, dir=path.parent) as name:
+            folder = Path(name) / "folder"
+            folder.mkdir()
+            yield folder
+            folder.replace(path)
+    except OSError as error:
+        raise CondgenError(f"{path} could not be written ({error.strerror or error}); nothing was kept.") from error
 
 
 def require_writable(folder: Path) -> None:
@@ -88,4 +108,4 @@ def write_json(path: Path, value: Any) -> None:
 def save_png(path: Path, picture: Tensor) -> None:
     """Write a uint8 tensor (C, H, W), C = 1 or 3, as a PNG."""
     with replacing(path) as temporary:
-        to_picture(picture).save(temporary, format="PNG")
+        temporary.write_bytes(to_png(picture))

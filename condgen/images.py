@@ -5,7 +5,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from condgen.errors import CondgenError
@@ -47,7 +48,13 @@ def read_picture(path: str | Path, space: Space) -> Tensor:
     path = Path(path)
     if not path.is_file():
         raise CondgenError(f"--image {path} is not a file.")
-    picture = Picture(str(path), path.read_bytes)
+    return picture_as_sample(Picture(str(path), path.read_bytes), space)
+
+
+def picture_as_sample(picture: Picture, space: Space) -> Tensor:
+    """Decode a picture as a sample of ``space``; see `read_picture`."""
+    if not isinstance(space, Images) or space.shape[1] != space.shape[2]:
+        raise CondgenError("--image is for models of square images.")
     colours = to_float(decode(picture, space.shape[1], space.shape[0]))
     if (alpha := opacity(picture)) is None:
         return colours
@@ -93,6 +100,15 @@ def opacity(picture: Picture) -> Tensor | None:
 def to_picture(pixels: Tensor) -> Image.Image:
     """Return a uint8 tensor (C, H, W), C = 1 or 3, as a picture of Pillow's."""
     return Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).cpu().numpy())  # (H, W) or (H, W, 3)
+
+
+def to_png(pixels: Tensor, texts: Mapping[str, str] | None = None) -> bytes:
+    """Return a uint8 tensor (C, H, W), C = 1 or 3, as the bytes of a PNG, with ``texts`` beside the pixels, by keyword."""
+    chunks, file = PngInfo(), io.BytesIO()
+    for keyword, text in (texts or {}).items():
+        chunks.add_itxt(keyword, text)
+    to_picture(pixels).save(file, format="PNG", pnginfo=chunks)
+    return file.getvalue()
 
 
 def recolour(images: Tensor, channels: int | None) -> Tensor:

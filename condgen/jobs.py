@@ -100,6 +100,8 @@ def start(config: dict[str, Any], directory: Path, overrides: list[str], started
         return go_on(config, directory, overrides)
     if config["run"]["files"] and is_first():
         refuse_occupied(directory)
+    if (elsewhere := config["paths"]["output_dir"]) != str(directory):  # else a run would lie in two places
+        raise CondgenError(f"paths.output_dir={elsewhere} would split the run: set hydra.run.dir={elsewhere} instead.")
     return train(config, directory, started=started, overrides=overrides)
 
 

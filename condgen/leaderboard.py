@@ -10,11 +10,13 @@ from pathlib import Path
 from condgen.errors import CondgenError
 from condgen.files import write_text
 from condgen.metrics.catalogue import METRICS, Metric
+from condgen.metrics.intervals import wilson
 from condgen.metrics.protocol import SAMPLING
-from condgen.metrics.record import read_records
+from condgen.metrics.record import as_stored, read_records
 from condgen.metrics.standings import Bounds, Entry, Figure, Row, Section, badness, disagree, divide, gather, ordered
 from condgen.reporting.tables import Cell, Column, escaped_line, markdown_table, printable, text_table
-from condgen.run.stored import find_run
+from condgen.run.stored import Run, find_run
+from condgen.studies.trials import read_study
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "one": " → 1"}
 FLOOR = "floor (training images)"
@@ -52,12 +54,28 @@ def collect(folder: Path) -> list[Entry]:
     """Return all records under ``folder``, the oldest first."""
     if not folder.is_dir():
         raise CondgenError(f"There is no folder {folder}: give one that holds runs or measurements.")
-    files = [path for path in folder.rglob("metrics.json") if path.is_file()]
+    studies = [path.with_name("results.json") for path in folder.rglob("study.json")]
+    files = [path for path in [*folder.rglob("metrics.json"), *studies] if path.is_file()]
     files.sort(key=lambda path: (path.stat().st_mtime_ns, path))
     records = [(record, path) for path in files for record in read_records(path) if record.figures]
     if not records:
         raise CondgenError(f"{folder} holds no measurements: make some with condgen evaluate.")
-    return [Entry(record, path, None if record.protocol.weights == "given" else find_run(path)) for record, path in records]
+    entries = [Entry(record, path, None if record.protocol.weights == "given" else owner(path)) for record, path in records]
+    return once(entries)
+
+
+def owner(path: Path) -> Run | None:
+    """Return the run that a file of figures belongs to; that of a study is named in it, and may lie elsewhere."""
+    if path.name != "results.json":
+        return find_run(path)
+    run = read_study(path.parent).models[0].run
+    return find_run(path.parent / run / path.name) if run else None
+
+
+def once(entries: list[Entry]) -> list[Entry]:
+    """Leave out what stands both in a study and beside the other figures of its run."""
+    own = [(entry.run, as_stored(entry.record)) for entry in entries if entry.path.name != "results.json"]
+    return [e for e in entries if e.path.name != "results.json" or (e.run, as_stored(e.record)) not in own]
 
 
 def to_text(sections: Sequence[Section], width: int) -> str:
@@ -118,7 +136,9 @@ def heading(section: Section) -> str:
     """Spell out in one line how all figures of a section were measured."""
     protocol = section.protocol
     parts = [
-        f"{protocol.extractor} (sha256 {protocol.sha256[:8]})",
+        f"{protocol.extractor} (sha256 {protocol.sha256[:8]})"
+        if protocol.trials is None
+        else f"{protocol.extractor}, {protocol.trials:,} trials",
         f"{protocol.generated:,} generated against {protocol.real:,} images of {protocol.reference} (data {protocol.data[:8]})",
         f"resize {protocol.resize}",
         f"seed {protocol.seed}",
@@ -155,7 +175,8 @@ def columns(section: Section) -> list[Column]:
 
 def references(section: Section) -> dict[str, Bounds]:
     """Return what stands below the rows, by its name: floors, and what trivial answers reach."""
-    trivial = {f"baseline ({name})": found for name, found in section.baselines.items()}
+    name = "{}" if section.protocol.trials is not None else "baseline ({})"
+    trivial = {name.format(one): found for one, found in section.baselines.items()}
     return ({FLOOR: section.floors} if section.floors else {}) | trivial
 
 
@@ -167,7 +188,7 @@ def numbers(section: Section, metric: str) -> Column:
     leader = min(range(len(figures)), key=lambda row: badness(metric, figures[row]))
     contested = metric in METRICS and sum(math.isfinite(badness(metric, figure)) for figure in figures) > 1
     cells = [
-        Cell(text, spread(figure, row, about.format), contested and text == texts[leader])
+        Cell(text, spread(metric, figure, row, about.format), contested and text == texts[leader])
         for text, figure, row in zip(texts, figures, section.rows, strict=True)
     ]
     title = about.title + (ARROWS[about.better] if metric in METRICS else "")
@@ -183,11 +204,17 @@ def reference(found: Bounds, metric: str, about: Metric) -> Cell:
     return Cell(low, f" to {high}" if disagree(found[metric]) else "")
 
 
-def spread(figure: Figure | None, row: Row, style: str) -> str:
-    """Write the deviation over seeds, and their number where the metric was not measured for all of the row."""
+def spread(metric: str, figure: Figure | None, row: Row, style: str) -> str:
+    """Write the deviation over seeds, and their number where the metric was not measured for all of the row.
+
+    Of a single run's share of people's answers it is the interval.
+    """
     if figure is None:
         return ""
     deviation = "" if figure.spread is None else f" ± {figure.spread:{style}}"
+    if len(row.entries) == 1 and (count := row.entries[0].record.counts.get(metric)):
+        low, high = wilson(count)
+        deviation = f" [{low:{style}}, {high:{style}}] n={count[1]}"
     return deviation + (f" (n={figure.count})" if figure.count < len(row.entries) else "")
 
 
@@ -199,6 +226,8 @@ def notes(section: Section) -> list[str]:
         found.append(f"Left out, because the same run and seed was measured again later: {', '.join(older)}.")
     if section.disputed:
         found.append(f"The records name different floors for {', '.join(section.disputed)}: their range is shown.")
-    if section.baselines:
+    if section.protocol.start:
         found.append("Baselines are trivial answers to the images that samples start from.")
+    if section.protocol.trials is not None:
+        found.append("Shares of people's answers; in brackets Wilson's intervals of 95 %; chance: what guessing would give.")
     return found

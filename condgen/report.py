@@ -19,12 +19,14 @@ from condgen.errors import CondgenError
 from condgen.files import save_png, write_text
 from condgen.metrics.attributes import listed
 from condgen.metrics.catalogue import METRICS
+from condgen.metrics.intervals import Count, wilson
 from condgen.metrics.record import Record, read_records
 from condgen.reporting.charts import curves_chart, read_curves
 
 CAPTIONS = {
     "samples": "Generated samples",
     "confusion": "Class that was asked for against class that the extractor recognizes",
+    "people": "Class that was asked for against class that people saw",
     "neighbours": "Generated samples, each followed by the training images nearest to it in feature space, nearest first",
     "latents": "From one latent to another; along a row the class is the same",
     "classes": "From each class to the next at a fixed latent, by mixing their one-hot vectors",
@@ -34,7 +36,7 @@ CAPTIONS = {
 GRID = "left real samples, right generated ones; or left what these start from, then they, right the real ones"
 """What a sample grid of the training shows."""
 
-CHARTS = ("confusion", "curves")
+CHARTS = ("confusion", "people", "curves")
 """Pictures that are shown as they are; in all others the pixels of samples are to be seen, and small ones are enlarged."""
 
 BETTER = {"higher": "higher", "lower": "lower", "one": "near 1"}
@@ -144,27 +146,37 @@ def measurement(record: Record) -> list[str]:
     parts = [definitions({key: value for key, value in stamp.items() if value not in (None, "")})]
     if record.floors:
         parts.append("<p>The floor is that of as many training images: what a perfect generator would reach.</p>")
+    judged = record.people is not None
+    beside = ({} if judged else {"Floor": record.floors}) | record.baselines
+    if judged:
+        parts.append(f"<p>People: {record.people:,}. Shares of n answers, in brackets Wilson's intervals of 95 %.</p>")
     rows = []
     for metric, value in record.figures.items():
         known = METRICS.get(metric)
         meaning = f"<small>{text(known.meaning)}</small>" if known else ""
-        trivial = (found.get(metric) for found in record.baselines.values())
-        shown = (figure(found, metric) for found in (value, record.floors.get(metric), *trivial))
-        rows.append((title(metric) + meaning, *shown, BETTER[known.better] if known else ""))
-    parts.append(table(("Metric", "Generated", "Floor", *map(text, record.baselines), "Better"), rows))
-    if record.baselines:
+        answers = record.counts.get(metric)
+        own = figure(value, metric) + interval(answers) + (f" n={answers[1]}" if answers else "")
+        others = (figure(found.get(metric), metric) for found in beside.values())
+        rows.append((title(metric) + meaning, own, *others, BETTER[known.better] if known else ""))
+    parts.append(table(("Metric", "People" if judged else "Generated", *map(text, beside), "Better"), rows))
+    if record.protocol.start:
         parts.append("<p>Baselines are trivial answers to the images that samples start from.</p>")
     if record.attributes:
-        head, *others = [[text(cell) for cell in line] for line in listed(record.attributes)]
-        parts.append("<p>Unseen: combinations of categories that no training image has.</p>" + table(head, others))
+        head, *body = [[text(cell) for cell in line] for line in listed(record.attributes)]
+        parts.append("<p>Unseen: combinations of categories that no training image has.</p>" + table(head, body))
     if record.per_class:
-        values = zip(
-            *([figure(value, metric) for value in column] for metric, column in record.per_class.items()), strict=False
-        )
+        values = zip(*(single(record, metric) for metric in record.per_class), strict=False)
         lines = [(text(name), *row) for name, row in zip(record.classes or count(), values, strict=False)]
-        single = table(("Class", *map(title, record.per_class)), lines)
-        parts.append(fold("Single classes", single, folded=len(lines) > MANY_CLASSES))
+        by_class = table(("Class", *map(title, record.per_class)), lines)
+        parts.append(fold("Single classes", by_class, folded=len(lines) > MANY_CLASSES))
     return parts
+
+
+def single(record: Record, metric: str) -> list[str]:
+    """Return a metric of each class, with its interval where it is a share of people's answers."""
+    values = record.per_class[metric]
+    counts = record.class_counts.get(metric, [None] * len(values))
+    return [figure(value, metric) + interval(count) for value, count in zip(values, counts, strict=False)]
 
 
 def newest_samples(folder: Path) -> str:
@@ -225,6 +237,12 @@ def figure(value: float | None, metric: str = "") -> str:
     if value is None:
         return ""
     return format(value, METRICS[metric].format if metric in METRICS else ".5g") if math.isfinite(value) else "not a number"
+
+
+def interval(answers: Count | None) -> str:
+    """Write how sure a share of answers is; nothing of other figures, and of no answers."""
+    low, high = wilson(answers) if answers else (0.0, 0.0)
+    return f" [{low:.3f}, {high:.3f}]" if answers and answers[1] else ""
 
 
 def definitions(pairs: Mapping[str, object]) -> str:

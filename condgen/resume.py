@@ -155,6 +155,7 @@ def differences(one: Any, other: Any, prefix: str = "") -> list[str]:
     """Return the dotted keys in which two configurations differ."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return [] if one == other else [prefix]
+    one, other = ({str(key): value for key, value in node.items()} for node in (one, other))  # JSON keeps no numbers as keys
     missing = object()
     keys = [*one, *(key for key in other if key not in one)]
     return [

@@ -1,27 +1,24 @@
 """Samples of a trained model as files: one PNG, a folder of PNGs, or an .npz."""
 
 import csv
-import itertools
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from condgen.errors import CondgenError
-from condgen.files import TEMPORARY, replacing, require_writable, save_png
-from condgen.generators.base import BLOCK, Generator
+from condgen.files import TEMPORARY, replacing, require_writable
+from condgen.generators.base import Generator
 from condgen.images import read_picture
-from condgen.reporting.pictures import walk
+from condgen.origin import Origin
 from condgen.run.checkpoint import device_of, load
 from condgen.run.resources import require_disk, require_memory
-from condgen.spaces import Images, Space, to_uint8
+from condgen.samples import Request, Samples, asked, blocks, conditions, names_of, origin_of, pngs, write_npz
+from condgen.spaces import Images
 
 
 def write_samples(
@@ -34,6 +31,8 @@ def write_samples(
     trust: bool = False,
     to: str | None = None,
     image: Path | None = None,
+    metadata: bool = True,
+    watermark: str | None = None,
     **options: float | str | None,
 ) -> None:
     """Draw ``count`` samples for each condition and write them to ``out``.
@@ -51,6 +50,8 @@ def write_samples(
         to: a second condition, to which the samples of each first one walk, all from the same noise.
         image: a picture to start from, for a model that needs one; it is cropped and resized to the model's size. What the
             model sees of it comes first in a picture of samples, in each row where there are several.
+        metadata: the files say where they come from, see `condgen.origin`.
+        watermark: a secret text that hides an invisible mark in images, see `condgen.watermark`; None: no mark.
         **options: see `Generator.set_sampling`.
 
     Raises:
@@ -58,26 +59,26 @@ def write_samples(
     """
     check_place(out)
     model = load(checkpoint, trust).to(device_of(device))
-    model.set_sampling(**options)
+    model.chosen_sampling(**options)
     if not out.suffix and not isinstance(model.space, Images):
         kind = type(model.space).__name__.lower()
         raise CondgenError(f"--out {out}: a folder is for images and {checkpoint} makes {kind}: write {out}.npz or {out}.png.")
     picture = None if image is None else read_picture(image, model.space)
-    encoded = model.condition.ask(condition, picture)
-    require_room(model, out, encoded, count, walking=to is not None)
-    if to is None:
-        requested = model.requested(encoded, count, seed)
-        blocks = drawn(model, requested, seed, model.condition.describe)
-    else:
-        requested, samples, names = on_the_way(model, encoded, model.condition.ask(to, picture), count, seed)
-        blocks = iter([(samples, names)])
+    request = Request(condition, to, picture, count, seed, options, watermark)
+    require_room(model, out, asked(model, request), count, walking=to is not None)
+    requested, rows = conditions(model, request)
+    origin = origin_of(model, request) if metadata else None
+    drawn = watched(blocks(model, request, requested), len(requested))
     if out.suffix == ".png":
-        samples = torch.cat([samples for samples, _ in blocks])
-        save_png(out, model.picture(samples, requested, len(encoded)))
+        whole = Samples(model, requested, torch.cat(list(drawn)), [], rows, origin)
+        content = whole.png()
+        with replacing(out) as temporary:
+            temporary.write_bytes(content)
     elif out.suffix == ".npz":
-        write_npz(out, model.space, requested, (samples for samples, _ in blocks))
+        with replacing(out) as temporary, temporary.open("wb") as file:
+            write_npz(file, model.space, requested, drawn, origin)
     else:
-        write_folder(out, ((to_uint8(samples), names) for samples, names in blocks))
+        write_folder(out, drawn, names_of(model, request, requested), origin)
 
 
 def check_place(out: Path) -> None:
@@ -111,77 +112,34 @@ def require_room(model: Generator, out: Path, encoded: Tensor, count: int, walki
     require_disk(0 if out.suffix == ".png" else total * each, out, what, remedy)
 
 
-def drawn(
-    model: Generator, requested: Tensor, seed: int, name: Callable[[Tensor], list[str]]
-) -> Iterator[tuple[Tensor, list[str]]]:
-    """Yield what `Generator.sample` would draw (N, *shape), some samples at a time, with the names of their conditions."""
-    with tqdm(desc="drawing", total=len(requested), unit=" samples", leave=False, delay=2, disable=None) as bar:
-        for i, conditions in enumerate(torch.split(requested, BLOCK)):
-            yield model.sample_block(i, conditions, seed).cpu(), name(conditions)
-            bar.update(len(conditions))
+def watched(samples: Iterator[Tensor], total: int) -> Iterator[Tensor]:
+    """Yield blocks of samples (B, *shape) as they come, and show how far it is."""
+    with tqdm(desc="drawing", total=total, unit=" samples", leave=False, delay=2, disable=None) as bar:
+        for block in samples:
+            yield block
+            bar.update(len(block))
 
 
-def on_the_way(model: Generator, first: Tensor, last: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Draw ``count`` samples from each of the conditions ``first`` to that of ``last`` beside it, or to the only one.
-
-    Returns:
-        Encoded mixtures (N * count, ...), samples (N * count, *shape), and their names.
-    """
-    if len(last) not in (1, len(first)):
-        raise CondgenError(f"--to names {len(last)} conditions and --condition {len(first)}: name one, or as many.")
-    if count < 2:
-        raise CondgenError("--to needs a --count of at least 2: the first sample and the last.")
-    starts, ends = model.requested(first, seed=seed), model.requested(last.expand(len(first), *last.shape[1:]), seed=seed)
-    walks, mixtures, names = [], [], []
-    for start, end in zip(torch.split(starts, 1), torch.split(ends, 1), strict=True):
-        shares = torch.linspace(0, 1, count).tolist()
-        walks.append(walk(model, start, end, count, seed).cpu())
-        mixtures += [model.condition.between(start, end, share) for share in shares]
-        (a,), (b,) = model.condition.describe(start), model.condition.describe(end)
-        names += [f"{a} to {b}: {share:.3g}" for share in shares]
-    return torch.cat(mixtures), torch.cat(walks), names
-
-
-def write_npz(path: Path, space: Space, requested: Tensor, blocks: Iterator[Tensor]) -> None:
-    """Write samples beside ``labels``; -1 where no class was requested for, and then ``conditions`` as encoded.
-
-    The file is what `numpy.savez` writes, though no more than a block of samples (B, *shape) is in memory.
-    """
-    labels = requested.numpy() if requested.dim() == 1 else np.full(len(requested), -1)
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        first = next(blocks)
-        name, values = space.export(first)
-        with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-            head = {"descr": values.numpy().dtype.str, "fortran_order": False, "shape": (len(requested), *values.shape[1:])}
-            np.lib.format.write_array_header_1_0(file, head)
-            for samples in itertools.chain([first], blocks):
-                file.write(space.export(samples)[1].contiguous().numpy().tobytes())
-        rest = {"labels": labels} | ({"conditions": requested.numpy()} if requested.dim() > 1 and requested[0].numel() else {})
-        for name, array in rest.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array)
-
-
-def write_folder(path: Path, blocks: Iterator[tuple[Tensor, list[str]]]) -> None:
+def write_folder(path: Path, samples: Iterator[Tensor], names: list[str], origin: Origin | None) -> None:
     """Write numbered PNGs and ``labels.csv`` with the columns file and label: all of them, or nothing.
 
     Args:
         path: a folder that is empty, or not there yet.
-        blocks: images, uint8 (B, C, H, W), and what each was requested for.
+        samples: images (B, C, H, W) in [-1, 1].
+        names: what each image was requested for.
+        origin: what the files say of where they come from; None: nothing.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}."[:200], suffix=TEMPORARY, dir=path.parent) as name:
-            folder, count = Path(name) / "samples", 0
+            folder = Path(name) / "samples"
             folder.mkdir()
             with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
                 table = csv.writer(file)
                 table.writerow(("file", "label"))
-                for images, labels in blocks:
-                    for image, label in zip(images, labels, strict=True):
-                        Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).save(folder / f"{count:06d}.png")
-                        table.writerow((f"{count:06d}.png", label))
-                        count += 1
+                for i, (content, label) in enumerate(zip(pngs(samples, origin), names, strict=True)):
+                    (folder / f"{i:06d}.png").write_bytes(content)
+                    table.writerow((f"{i:06d}.png", label))
             folder.replace(path)
     except OSError as error:
         raise CondgenError(f"{path} could not be written ({error.strerror or error}); nothing was kept.") from error

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real Slurm of one node on this machine (munge, slurmctld, slurmd), to try the launcher and to run tests/test_slurm.py.
+# A real Slurm of one node on this machine (munge, slurmctld, slurmd), to try the launcher and to run tests/run/test_slurm.py.
 #   local_slurm.sh install   Debian's packages slurm-wlm and munge; does nothing where they are
 #   local_slurm.sh start     configure, start, wait until the node takes jobs
 #   local_slurm.sh stop      end what start brought up

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 uv run python scripts/ring_matrix.py --out docs/ring.md
     OMP_NUM_THREADS=1 uv run python scripts/ring_matrix.py --losses hinge bce --seeds 0     # prints a part of it
 
-tests/test_learning.py trains some of these, with the settings that stand here.
+tests/learning/test_ring_is_learned.py trains some of these, with the settings that stand here.
 """
 
 import argparse

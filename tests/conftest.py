@@ -10,9 +10,11 @@ os.environ["OMP_NUM_THREADS"] = (
 )
 
 import pytest
+import torch
 from command import TINY, Result, condgen, only_run
 from warm import share
 
+from condgen import report
 from condgen.run import precision
 
 
@@ -25,6 +27,23 @@ def shortcuts() -> Iterator[None]:
         gc.freeze()  # torch's modules are hundreds of thousands of objects, which no collection has to look at again
         yield
         gc.unfreeze()
+
+
+REAL_CHART = report.curves_chart
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_curves() -> Iterator[None]:
+    """Leave the chart of curves white, which every run draws at its end and which takes longer than the rest of a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "curves_chart", lambda curves: torch.full((3, 8, 8), 255, dtype=torch.uint8))
+        yield
+
+
+@pytest.fixture
+def real_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the chart of curves after all."""
+    monkeypatch.setattr(report, "curves_chart", REAL_CHART)
 
 
 @pytest.fixture(scope="session", autouse=True)

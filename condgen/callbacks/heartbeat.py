@@ -8,11 +8,11 @@ from typing import Any
 import lightning as L
 
 from condgen.callbacks.checkpoint import Checkpoint
-from condgen.callbacks.progress import batches_per_update, planned_batches
 from condgen.errors import CondgenError
 from condgen.run.directory import write_status
 from condgen.run.heartbeat import repeating
 from condgen.run.status import BEAT
+from condgen.training.base import Training
 
 
 class Heartbeat(L.Callback):
@@ -38,11 +38,13 @@ class Heartbeat(L.Callback):
 
     def beat(self, trainer: L.Trainer, **more: Any) -> None:
         """Write where the run stands."""
-        batches, steps = planned_batches(trainer), batches_per_update(trainer)
+        model = trainer.lightning_module
+        assert isinstance(model, Training)
         chosen = next((c for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoint)), None)
         metric = self.metric or (chosen.monitor if chosen else None)
         best = chosen.best.get(metric) if chosen and metric else None
-        total = batches // steps if batches else None
+        batches, one = model.planned_batches, model.batches_per_update * trainer.accumulate_grad_batches
+        total = batches // one if batches else None
         write_status(self.directory, at=time.time(), step=trainer.global_step, total=total, metric=metric, best=best, **more)
 
     def beat_if_possible(self, trainer: L.Trainer) -> None:

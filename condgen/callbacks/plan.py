@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from condgen.callbacks.checkpoint import LOOK, Checkpoint
 from condgen.callbacks.evaluation import Evaluation
-from condgen.callbacks.progress import planned_batches
 from condgen.callbacks.samples import SampleGrid
 from condgen.errors import CondgenError
 from condgen.run.plan import Plan, at, busy, duration, rate, share_out, stored_plan
@@ -265,7 +264,8 @@ class Planner(L.Callback):
 
 def remaining(trainer: L.Trainer, batch: float) -> float | None:
     """Return the seconds that what is left of the run takes, if a batch takes ``batch``; None where its end is open."""
-    total = planned_batches(trainer)
+    assert isinstance(trainer.lightning_module, Training)
+    total = trainer.lightning_module.planned_batches
     return None if total is None else (total - trainer.fit_loop.epoch_loop.batch_progress.total.ready) * batch
 
 

@@ -99,21 +99,6 @@ class Progress(L.Callback):
 
 def planned_images(trainer: L.Trainer) -> int | None:
     """Return how many images the run will have seen, or None if nothing bounds it."""
-    batches = planned_batches(trainer)
-    return batches * int(trainer.datamodule.batch_size) if batches else None  # type: ignore[attr-defined]
-
-
-def planned_batches(trainer: L.Trainer) -> int | None:
-    """Return how many batches the run will have, or None if nothing bounds it."""
-    limits = []
-    if trainer.max_epochs and trainer.max_epochs > 0:
-        limits.append(trainer.max_epochs * int(trainer.num_training_batches))
-    if trainer.max_steps > 0:
-        limits.append(trainer.max_steps * batches_per_update(trainer))
-    return min(limits) if limits else None
-
-
-def batches_per_update(trainer: L.Trainer) -> int:
-    """Return how many batches make one update of the model that is trained."""
     assert isinstance(trainer.lightning_module, Training)
-    return trainer.lightning_module.batches_per_update
+    batches = trainer.lightning_module.planned_batches
+    return batches * int(trainer.datamodule.batch_size) if batches else None  # type: ignore[attr-defined]

@@ -1,8 +1,7 @@
 """What a sample is conditioned on: how it is drawn, said on a command line, checked and embedded for a network."""
 
 from condgen.conditions.attributes import Attributes, Codes, Styles
-from condgen.conditions.base import Condition, NoCondition
-from condgen.conditions.embedding import Embedding, LearnedEmbedding, OneHot, Unconditioned
+from condgen.conditions.base import Condition, Embedding, LearnedEmbedding, NoCondition, OneHot, Unconditioned
 from condgen.conditions.fields import Category, Field, Number
 from condgen.conditions.images import Colorize, Edges, ImageCondition, Inpaint, Photo
 from condgen.conditions.labels import ClassLabel

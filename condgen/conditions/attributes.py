@@ -63,6 +63,9 @@ class Attributes(Condition):
             "classes": list(self.classes),
         }
 
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "properties": {field.name: field.schema() for field in self.fields}}
+
     def parts(self, vectors: Tensor) -> tuple[Tensor, ...]:
         """Cut (N, width) into one part for each attribute."""
         return torch.split(vectors, [field.width for field in self.fields], dim=1)
@@ -86,8 +89,11 @@ class Attributes(Condition):
         return torch.stack([field.read(part) for field, part in zip(self.fields, self.parts(vectors), strict=True)], dim=1)
 
     def parse(self, text: str) -> Tensor:
-        """Encode ``"digit=0-9,rotation=-45:45:3"``; several values of several attributes give all combinations."""
-        given = self._given(text)
+        """Encode ``"digit=0-9,rotation=-45:45:3"``; several values of several attributes give all combinations.
+
+        An empty text leaves all of them out.
+        """
+        given = self._given(text) if text else {}
         choices = [given.get(field.name, self.unsaid(field)) for field in self.fields]
         if (combinations := math.prod(map(len, choices))) > MOST:
             raise CondgenError(f"{text} names {combinations:,} conditions: name at most {MOST:,} at a time.")

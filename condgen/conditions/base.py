@@ -1,16 +1,17 @@
-"""The contract of a condition, and the condition that is none."""
+"""The contract of a condition, the condition that is none, and how a network embeds one as a vector."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from condgen.conditions.text import SEPARATORS, quoted
+from condgen.conditions.text import from_json, written
 from condgen.errors import CondgenError
+from condgen.types import PositiveInt
 
 if TYPE_CHECKING:
     from condgen.conditions.images import ImageCondition
@@ -71,6 +72,13 @@ class Condition(ABC):
     def describe(self, condition: Tensor) -> list[str]:
         """Name each of the encoded conditions, for files and captions."""
 
+    def schema(self) -> dict[str, Any]:
+        """Return what can be asked for as a JSON schema of an object, with a property for each part that `encode` reads.
+
+        An image stands among the properties, with the size of its map and its kind, though it is handed over beside the rest.
+        """
+        return {"type": "object", "properties": {}}
+
     def encode(self, value: Any) -> Tensor:
         """Encode an index, a name, a text such as ``"0-9"`` or ``"digit=3,colour=red"``, or an encoded tensor.
 
@@ -82,17 +90,13 @@ class Condition(ABC):
         if isinstance(value, Tensor):
             return self.check(value)
         if isinstance(value, dict):
-            given = {quoted(str(name), SEPARATORS): str(part) for name, part in value.items()}
-            return self.parse(",".join(f"{n}={p if chr(34) in p else quoted(p, ',=')}" for n, p in given.items()))
+            return self.parse(written(value))
         if isinstance(value, Sequence) and not isinstance(value, str):
+            if not value:
+                raise CondgenError("An empty list asks for nothing: leave the condition out to ask for everything.")
             return torch.cat([self.encode(v) for v in value])
-        if isinstance(value, str) and value.strip()[:1] in ("{", "["):
-            try:
-                found = json.loads(value)
-            except (ValueError, RecursionError) as error:
-                raise CondgenError(f"{value} starts as JSON and is none: {error}.") from error
-            return self.encode(found)
-        return self.parse(str(value))
+        found = from_json(str(value))
+        return self.parse(found) if isinstance(found, str) else self.encode(found)
 
     def ask(self, text: str | None, image: Tensor | None = None) -> Tensor:
         """Encode what a user asks for by a text, by an image, or by both; by neither, `every`.
@@ -166,6 +170,8 @@ class NoCondition(Condition):
         return torch.empty(len(labels), 0)
 
     def parse(self, text: str) -> Tensor:
+        if not text:
+            return self.every()
         raise CondgenError(f"This model is unconditional: it cannot be asked for {text!r}; leave the condition out.")
 
     def check(self, condition: Tensor) -> Tensor:
@@ -184,3 +190,54 @@ class NoCondition(Condition):
 
     def describe(self, condition: Tensor) -> list[str]:
         return ["any"] * len(condition)
+
+
+class Embedding(nn.Module, ABC):
+    """Maps encoded conditions to vectors (B, width) for a network."""
+
+    width: int
+
+    @abstractmethod
+    def forward(self, condition: Tensor) -> Tensor:
+        """Embed encoded conditions: (B, width)."""
+
+
+class Unconditioned(Embedding):
+    """The embedding of nothing, (B, 0): a network that does not see the condition."""
+
+    width = 0
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return torch.empty(condition.shape[0], 0, device=condition.device)
+
+
+class OneHot(Embedding):
+    """Embed a condition as its own vector (B, width): one-hot for a class, nothing for no condition."""
+
+    def __init__(self, condition: Condition):
+        super().__init__()
+        self.condition = condition
+        self.width = condition.width
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return self.condition.vector(condition)
+
+
+class LearnedEmbedding(Embedding):
+    """Embed a condition by a learned linear map of its vector; for a class this is a row of a table, N(0, 1) at the start.
+
+    Args:
+        condition: what is embedded.
+        width: length of the embedding.
+    """
+
+    def __init__(self, condition: Condition, width: PositiveInt):
+        super().__init__()
+        self.condition = condition
+        self.width = width if condition.width else 0
+        self.table = nn.Parameter(torch.randn(condition.width, self.width))
+
+    def forward(self, condition: Tensor) -> Tensor:
+        if condition.dtype == torch.int64:
+            return F.embedding(condition, self.table)
+        return self.condition.vector(condition) @ self.table

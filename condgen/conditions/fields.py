@@ -40,6 +40,10 @@ class Category:
         """Return what `fields_from` reads."""
         return list(self.values)
 
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of a value."""
+        return {"type": "string", "enum": list(self.values), "title": self.name}
+
     def vector(self, values: Tensor) -> Tensor:
         """Write indices (N,) one-hot, float32 (N, K)."""
         return F.one_hot(values.long(), self.width).float()
@@ -93,6 +97,10 @@ class Number:
     def config(self) -> Any:
         """Return what `fields_from` reads."""
         return {"low": self.low, "high": self.high}
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON schema of a value."""
+        return {"type": "number", "minimum": self.low, "maximum": self.high, "title": self.name}
 
     def vector(self, values: Tensor) -> Tensor:
         """Map values (N,) from [low, high] to [-1, 1], float32 (N, 1)."""

@@ -57,6 +57,17 @@ class ImageCondition(Condition):
     def config(self) -> dict[str, Any]:
         return {"_target_": f"condgen.conditions.{type(self).__name__}", "shape": list(self.shape)}
 
+    def schema(self) -> dict[str, Any]:
+        kind, (channels, height, width) = type(self).__name__.lower(), self.shape
+        image: dict[str, Any] = {
+            "type": "string",
+            "contentEncoding": "base64",
+            "contentMediaType": "image/png",
+            "title": "image",
+        }
+        image |= {"kind": kind, "size": [height, width], "channels": channels}
+        return {"type": "object", "properties": {"image": image}, "required": ["image"]}
+
     def from_data(self, labels: Tensor, values: Tensor | None = None) -> Tensor:
         """Labels say nothing: (N, 0), until `complete` has seen the samples."""
         return torch.empty(len(labels), 0)
@@ -68,7 +79,7 @@ class ImageCondition(Condition):
         raise CondgenError(f"This model is asked by an image, not by {text!r}: give --image FILE.")
 
     def ask(self, text: str | None, image: Tensor | None = None) -> Tensor:
-        if text is not None:
+        if text:
             return self.parse(text)
         if image is None:
             raise CondgenError("This model needs an image to start from: give --image FILE.")
@@ -88,7 +99,7 @@ class ImageCondition(Condition):
         raise CondgenError("A condition that is an image cannot be drawn at random: take those of the data.")
 
     def vector(self, condition: Tensor) -> Tensor:
-        return condition.new_empty(len(condition), 0)
+        return condition.new_empty(condition.shape[0], 0)
 
     def map(self, condition: Tensor) -> Tensor:
         return condition

@@ -35,11 +35,11 @@ class ClassLabel(Condition):
         return labels.long()
 
     def parse(self, text: str) -> Tensor:
-        """Encode ``"3"``, ``"0-9"``, ``"frog"`` or a list with commas; a name wins over a number.
+        """Encode ``"3"``, ``"0-9"``, ``"frog"`` or a list with commas; a name wins over a number; ``"class=frog"`` is it, too.
 
         A name that holds a comma stands in double quotes where it is not alone: ``'"cat, black",dog'``.
         """
-        parts = [text] if text in self.classes else pieces(text, ",")
+        parts = [text] if text in self.classes else [part.strip().removeprefix("class=") for part in pieces(text, ",")]
         return torch.tensor([label for part in parts for label in self._labels(unquoted(part))], dtype=torch.int64)
 
     def _labels(self, part: str) -> list[int]:
@@ -51,6 +51,13 @@ class ClassLabel(Condition):
                 return list(range(first, last + 1))
         known = ", ".join(self.classes[:12]) + (", ..." if len(self.classes) > 12 else "")
         raise CondgenError(f"Unknown class {part!r}: this model knows 0-{len(self.classes) - 1} and the names {known}.")
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {"class": {"type": "string", "enum": list(self.classes), "title": "class"}},
+            "required": ["class"],
+        }
 
     def check(self, condition: Tensor) -> Tensor:
         known = len(self.classes)

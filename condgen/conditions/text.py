@@ -1,5 +1,9 @@
 """How conditions are written: names that hold a separator stand in double quotes, ``"cat, black"``, a quote in them twice."""
 
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from condgen.errors import CondgenError
 
 SEPARATORS = "=,|"
@@ -36,3 +40,39 @@ def numbers(text: str) -> list[int]:
     ends = [end.strip() for end in text.split("-")]
     whole = 1 <= len(ends) <= 2 and all(end.isdecimal() and len(end) < 10 for end in ends)
     return [int(ends[0]), int(ends[-1])] if whole else []
+
+
+def from_json(text: str) -> Any:
+    """Return what a text that starts as JSON stands for, and any other text as it is.
+
+    Raises:
+        CondgenError: it starts as JSON and is none.
+    """
+    if text.strip()[:1] not in ("{", "["):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CondgenError(f"{text} starts as JSON and is none: {error}.") from error
+
+
+def written(value: Any) -> str:
+    """Write what can be asked for, such as ``{"digit": 3, "colour": "red"}`` or a list, as a text that means the same.
+
+    Values that differ in their form alone, such as an object and its JSON, have the same text.
+
+    Raises:
+        CondgenError: a text starts as JSON and is none, or a list is empty.
+    """
+    if isinstance(value, str):
+        found = from_json(value)
+        return value if found is value else written(found)
+    if isinstance(value, Mapping):
+        given = {quoted(str(name), SEPARATORS): str(part) for name, part in value.items()}
+        return ",".join(f"{n}={p if chr(34) in p else quoted(p, ',=')}" for n, p in given.items())
+    if not isinstance(value, Sequence):
+        return str(value)
+    if not value:
+        raise CondgenError("An empty list asks for nothing: leave the condition out to ask for everything.")
+    texts = [written(one) for one in value]
+    return texts[0] if len(texts) == 1 else json.dumps(texts)

@@ -47,6 +47,11 @@ class Together(Condition):
         target = "condgen.conditions.Together"
         return {"_target_": target, "said": self.said.config(), "image": self.image.config()}
 
+    def schema(self) -> dict[str, Any]:
+        said, shown = self.said.schema(), self.image.schema()
+        properties = said["properties"] | shown["properties"]
+        return {"type": "object", "properties": properties, "required": [*said.get("required", ()), *shown["required"]]}
+
     def from_data(self, labels: Tensor, values: Tensor | None = None) -> Tensor:
         """Encode the vector alone, (N, width), until `complete` has seen the samples."""
         return self.said.vector(self.said.from_data(labels, values))
@@ -80,7 +85,7 @@ class Together(Condition):
         return condition[:, : self.width]
 
     def map(self, condition: Tensor) -> Tensor:
-        return condition[:, self.width :].reshape(len(condition), *(self.map_shape or ()))
+        return condition[:, self.width :].reshape(condition.shape[0], *(self.map_shape or ()))
 
     def every(self) -> Tensor:
         return torch.empty(0, self.width + prod(self.map_shape or ()))

@@ -25,8 +25,9 @@ def completions(line: str, commands: Mapping[str, Sequence[str]]) -> list[str] |
         return starting(typed, HYDRAS if command == "train" else commands.get(command, ()))
     if command == "train":
         return override(typed)
-    if command == "evaluate" and len(words) > 2:
-        return [name for group in ("data", "extractor") for name in chosen(group) if name.startswith(typed)]
+    if command in ("evaluate", "study") and len(words) > 2:
+        offered = ("data", "extractor") if command == "evaluate" else ("data",)
+        return [name for group in offered for name in chosen(group) if name.startswith(typed)]
     return []  # files, which the shell knows
 
 

@@ -5,7 +5,7 @@ discriminator and no metric to draw samples.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
-from condgen.generators.sampling import check_option, truncated
+from condgen.generators.sampling import OPTIONS, check_option, truncated
 from condgen.images import read_picture, to_picture
 from condgen.randomness import generator as keyed_generator
 from condgen.spaces import Space
@@ -33,6 +33,8 @@ class Generator(nn.Module, ABC):
         condition: what can be asked for.
     """
 
+    family: ClassVar[str] = "generator"
+    """What the field calls generators of this kind."""
     OPTIONS: ClassVar[tuple[str, ...]] = ("truncation", "temperature")
     """The sampling options that `set_sampling` takes."""
 
@@ -44,6 +46,10 @@ class Generator(nn.Module, ABC):
         """How samples are drawn unless something else is asked for, by sampling option."""
         self.sampling: dict[str, Any] = {}
         """How samples are drawn now, by sampling option; figures name it."""
+        self.on_step: Callable[[int, int], None] | None = None
+        """Called between the steps of a sampler that has some, with how many are done and how many there are."""
+        self.card: dict[str, Any] | None = None
+        """What is known of it: name, family, data, licence, figures, command, ...; None where it was not exported."""
 
     # --- what a family decides ---
 
@@ -53,7 +59,10 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Turn latents (B, ...) into samples (B, *shape), one for each encoded condition (B, ...)."""
+        """Turn latents (B, ...) into samples (B, *shape), one for each encoded condition (B, ...).
+
+        Here, B has to be taken from a tensor's ``shape``: ``len`` would fix it in an exported graph.
+        """
 
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
         """Refuse sampling options that this generator cannot follow; raises CondgenError."""
@@ -98,6 +107,11 @@ class Generator(nn.Module, ABC):
         Raises:
             CondgenError: this family has no such option, or the value cannot be.
         """
+        chosen = self.chosen_sampling(**options)
+        self.sampling = {name: value for name, value in chosen.items() if (name, value) != ("guidance", 1)}  # that is none
+
+    def chosen_sampling(self, **options: float | str | None) -> dict[str, Any]:
+        """Return every option that decides how samples would be drawn, given or by default; see `set_sampling`."""
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             if name not in self.OPTIONS:
@@ -107,15 +121,31 @@ class Generator(nn.Module, ABC):
         for name, value in chosen.items():
             check_option(name, value)
         self.check_sampling(chosen)
-        self.sampling = {name: value for name, value in chosen.items() if (name, value) != ("guidance", 1)}  # that is none
+        return chosen
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return the weights as they were trained, whatever a sampling option has made of them."""
+        return self.state_dict()
+
+    def sampling_schema(self) -> dict[str, Any]:
+        """Return the sampling options of this generator as a JSON schema of an object, with defaults and useful ranges."""
+        properties = {name: OPTIONS[name].schema(self.defaults.get(name)) for name in self.OPTIONS}
+        return {"type": "object", "properties": properties, "additionalProperties": False}
 
     def draw(self, condition: Tensor, generator: torch.Generator) -> Tensor:
         """Generate one sample (B, *shape) for each encoded condition (B, ...), with noise from the CPU ``generator``."""
-        z = self.latents(len(condition), generator)
+        return self.render(self.noise(len(condition), generator), condition)
+
+    def noise(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw the latents (count, ...) of samples on the CPU with ``generator``, as the sampling options say."""
+        z = self.latents(count, generator)
         if "truncation" in self.sampling:
             z = truncated(z, self.sampling["truncation"])
-        samples = self.decode(z.to(self.device) * self.sampling.get("temperature", 1.0), condition)
-        return self.condition.finish(samples, condition)
+        return z * float(self.sampling.get("temperature", 1.0))
+
+    def render(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Turn latents (B, ...) into finished samples (B, *shape), one for each encoded condition (B, ...)."""
+        return self.condition.finish(self.decode(z.to(self.device), condition), condition)
 
     def sample(
         self, condition: Any = None, count: int = 1, *, seed: int = 0, generator: torch.Generator | None = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator
-from condgen.generators.ode import SOLVERS, integrate
+from condgen.generators.ode import SOLVERS, Time, integrate
 from condgen.spaces import Space
 from condgen.types import BelowOne, Positive, PositiveInt
 
@@ -32,6 +32,7 @@ class FlowMatchingGenerator(Generator):
         guidance: scale w of classifier-free guidance; 1 for none.
     """
 
+    family = "flow matching"
     OPTIONS = (*Generator.OPTIONS, "guidance", "steps", "solver")
 
     def __init__(
@@ -49,6 +50,18 @@ class FlowMatchingGenerator(Generator):
         self.condition_dropout = condition_dropout
         self.defaults = {"solver": solver, "steps": steps, "guidance": guidance}
         self.set_sampling()
+
+    @property
+    def guidable(self) -> bool:
+        """Whether there is a condition, and it was dropped at times in training."""
+        return bool(self.condition.width or self.condition.map_shape is not None) and self.condition_dropout > 0
+
+    def sampling_schema(self) -> dict[str, Any]:
+        """See `Generator.sampling_schema`; guidance is there where samples can be guided."""
+        schema = super().sampling_schema()
+        if not self.guidable:
+            del schema["properties"]["guidance"]
+        return schema
 
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
         """Refuse an unknown solver, and guidance where no null was trained."""
@@ -71,18 +84,19 @@ class FlowMatchingGenerator(Generator):
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
         """Follow the field from noise (B, *shape) to samples of the same shape, within [-1, 1]."""
 
-        def velocity(x: Tensor, t: float) -> Tensor:
-            return self.guided(x, torch.full((len(x),), t, device=x.device, dtype=x.dtype), condition)
+        def velocity(x: Tensor, t: Time) -> Tensor:
+            return self.guided(x, torch.as_tensor(t, device=x.device, dtype=x.dtype).expand(x.shape[0]), condition)
 
-        return integrate(velocity, z, int(self.sampling["steps"]), str(self.sampling["solver"])).clamp(-1, 1)
+        steps, solver = int(self.sampling["steps"]), str(self.sampling["solver"])
+        return integrate(velocity, z, steps, solver, self.on_step).clamp(-1, 1)
 
     def guided(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Return the velocities that samples follow, at x (B, *shape), t (B,), for encoded conditions (B, ...)."""
-        kept = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        kept = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         scale = self.sampling.get("guidance", 1)
         if scale == 1:
             velocity: Tensor = self.network(x, t, condition, kept)
             return velocity
         both = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([condition] * 2), torch.cat([kept, ~kept]))
-        conditional, null = both.chunk(2)
+        conditional, null = both[: x.shape[0]], both[x.shape[0] :]
         return torch.lerp(null, conditional, scale)

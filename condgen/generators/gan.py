@@ -23,12 +23,14 @@ class GANGenerator(Generator):
         latent: length of the noise z.
     """
 
+    family = "GAN"
     OPTIONS = (*Generator.OPTIONS, "standing")
 
     def __init__(self, space: Space, condition: Condition, network: Callable[..., nn.Module], latent: PositiveInt):
         super().__init__(space, condition)
         self.latent = latent
         self.network = network(latent=latent, condition=condition, space=space)
+        self._trained: dict[str, Tensor] = {}  # statistics of the training, while standing ones have their place
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return G(z, c) (B, *shape), with what the condition fixes of a sample."""
@@ -43,9 +45,22 @@ class GANGenerator(Generator):
         samples: Tensor = self.network(z, condition)
         return samples
 
+    def trained_state(self) -> dict[str, Tensor]:
+        """See `Generator.trained_state`: without standing statistics."""
+        return self.state_dict() | {f"network.{name}": statistic for name, statistic in self._trained.items()}
+
     def set_sampling(self, **options: float | str | None) -> None:
-        """See `Generator.set_sampling`; ``standing`` measures batch norm's statistics here, at the truncation asked for."""
+        """See `Generator.set_sampling`; ``standing`` measures batch norm's statistics here, at the truncation asked for.
+
+        Without it they are those of the training again.
+        """
+        before = self.sampling
         super().set_sampling(**options)
+        if self._trained and self.sampling == before:
+            return
+        for name, statistic in self._trained.items():
+            self.network.get_buffer(name).copy_(statistic)
+        self._trained = {}
         if batches := self.sampling.get("standing"):
 
             def forward(i: int) -> None:
@@ -53,4 +68,5 @@ class GANGenerator(Generator):
                 self.draw(self.condition.draw(BLOCK, stream).to(self.device), stream)
 
             self.eval()
+            self._trained = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
             measure_statistics(self.network, batches, forward)

@@ -32,6 +32,8 @@ class GlowGenerator(Generator):
         temperature: standard deviation of the noise that samples are made from; 1 samples what was learned.
     """
 
+    family = "Glow"
+
     def __init__(
         self,
         space: Space,

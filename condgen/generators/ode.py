@@ -5,25 +5,28 @@ A method of order p is off by O(h^p) at the end, with steps of length h (Hairer,
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-Velocity = Callable[[Tensor, float], Tensor]
+Time = float | Tensor
+"""A number, or in an exported graph a tensor of no dimension."""
+Velocity = Callable[[Tensor, Time], Tensor]
 """v(x, t): of states (B, ...) at one time, of the same shape."""
-Step = Callable[[Velocity, Tensor, float, float], Tensor]
+Step = Callable[[Velocity, Tensor, Time, float], Tensor]
 """Goes from x at t to t + h."""
 
 
-def euler(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
+def euler(v: Velocity, x: Tensor, t: Time, h: float) -> Tensor:
     """Order 1, one evaluation."""
     return x + h * v(x, t)
 
 
-def midpoint(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
+def midpoint(v: Velocity, x: Tensor, t: Time, h: float) -> Tensor:
     """Order 2, two evaluations: the velocity halfway."""
     return x + h * v(x + h / 2 * v(x, t), t + h / 2)
 
 
-def heun(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
+def heun(v: Velocity, x: Tensor, t: Time, h: float) -> Tensor:
     """Order 2, two evaluations: the mean of the velocities at both ends."""
     first = v(x, t)
     return x + h / 2 * (first + v(x + h * first, t + h))
@@ -32,8 +35,27 @@ def heun(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
 SOLVERS: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun}
 
 
-def integrate(v: Velocity, x: Tensor, steps: int, solver: str) -> Tensor:
-    """Follow v from x (B, ...) at t = 0 to t = 1 in ``steps`` steps of the method that `SOLVERS` has under ``solver``."""
+def integrate(v: Velocity, x: Tensor, steps: int, solver: str, on_step: Callable[[int, int], None] | None = None) -> Tensor:
+    """Follow v from x (B, ...) at t = 0 to t = 1 in ``steps`` steps of the method that `SOLVERS` has under ``solver``.
+
+    After each step ``on_step`` is called with how many are done and how many there are; what it raises ends the solution.
+    """
+    if torch.compiler.is_exporting():
+        return exported(v, x, steps, solver)
     for i in range(steps):
         x = SOLVERS[solver](v, x, i / steps, 1 / steps)
+        if on_step is not None:
+            on_step(i + 1, steps)
     return x
+
+
+def exported(v: Velocity, x: Tensor, steps: int, solver: str) -> Tensor:
+    """Do as `integrate`, in a loop of the graph that torch exports: written out, its steps would take minutes to export."""
+    from torch._higher_order_ops.while_loop import while_loop
+
+    def body(i: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        return i + 1, SOLVERS[solver](v, x, i / steps, 1 / steps)
+
+    _, end = while_loop(lambda i, x: i < steps, body, (torch.zeros((), device=x.device), x))  # type: ignore[no-untyped-call]
+    result: Tensor = end
+    return result

@@ -1,26 +1,66 @@
 """Sampling options: which there are, narrower noise, batch norm's statistics measured anew."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condgen.errors import CondgenError
+from condgen.generators.ode import SOLVERS
 
-OPTIONS = {"truncation": float, "temperature": float, "standing": int, "guidance": float, "steps": int, "solver": str}
+
+@dataclass(frozen=True)
+class Option:
+    """A sampling option.
+
+    Attributes:
+        kind: of its values: float, int or str.
+        description: what it does, in a sentence.
+        useful: least and greatest value that are of use, for sliders and servers; a larger one is allowed.
+        values: the names that it can be, where it is a name.
+        neutral: the value that leaves samples as they are; None where there is no such value.
+    """
+
+    kind: type[float] | type[int] | type[str]
+    description: str
+    useful: tuple[float, float] = (0, 0)
+    values: tuple[str, ...] = ()
+    neutral: float | None = None
+
+    def schema(self, default: object = None) -> dict[str, Any]:
+        """Return the JSON schema of a value; a ``default`` of None means `neutral`, or that the option is off without it."""
+        default = self.neutral if default is None else default
+        text: dict[str, Any] = {"description": self.description} | ({} if default is None else {"default": default})
+        if self.kind is str:
+            return {"type": "string", "enum": list(self.values)} | text
+        kind = "integer" if self.kind is int else "number"
+        return {"type": kind, "minimum": self.useful[0], "maximum": self.useful[1]} | text
+
+
+OPTIONS = {
+    "truncation": Option(float, "Bound of the noise: smaller is better and less diverse.", (0.1, 4.0)),
+    "temperature": Option(float, "Factor of the noise: smaller is better and less diverse.", (0.1, 2.0), neutral=1.0),
+    "standing": Option(int, "Batches of 250 samples over which batch norm's statistics are measured anew.", (1, 64)),
+    "guidance": Option(float, "Scale of guidance: larger is clearer and less diverse; 1 is none.", (0.1, 10.0), neutral=1.0),
+    "steps": Option(int, "Steps of the solver: more follow the path more closely and take longer.", (1, 200)),
+    "solver": Option(str, "The solver of the ODE that makes samples.", values=tuple(SOLVERS)),
+}
 """Everything that some family can be sampled with, see `Generator.set_sampling`."""
 
 
 def check_option(name: str, value: object) -> None:
     """Raise CondgenError if ``value`` is none for the option ``name``: names, and positive numbers, some of them whole."""
-    if OPTIONS[name] is str:
+    kind = OPTIONS[name].kind
+    if kind is str:
         if not isinstance(value, str):
             raise CondgenError(f"{name} must be a name, not {value}.")
     elif not isinstance(value, (int, float)) or not value > 0 or not isfinite(value):
         raise CondgenError(f"{name} must be a positive number, not {value}.")
-    elif OPTIONS[name] is int and not isinstance(value, int):
+    elif kind is int and not isinstance(value, int):
         raise CondgenError(f"{name} must be a whole number, not {value}.")
 
 

@@ -24,6 +24,7 @@ class StylizationGenerator(Generator):
         network: makes f from (condition, space); f(c) is a batch of images.
     """
 
+    family = "style transfer"
     OPTIONS = ()
 
     def __init__(self, space: Space, condition: Condition, network: Callable[..., nn.Module]):

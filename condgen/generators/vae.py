@@ -43,6 +43,8 @@ class VAEGenerator(Generator):
         CondgenError: a loss that is none, or that gives probabilities of pixels to what has none.
     """
 
+    family = "VAE"
+
     def __init__(
         self,
         space: Space,

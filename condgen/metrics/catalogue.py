@@ -53,10 +53,21 @@ METRICS = {
     "iwae": Metric("IWAE bound", "higher", "The same from importance samples, which make it tighter.", ".2f"),
     "log_likelihood": Metric("log-likelihood", "higher", "Mean log-likelihood of real images in nats.", ".2f"),
     "bits_per_dim": Metric("bits/dim", "lower", "Negative log-likelihood (or its bound) of real images, bits a dimension."),
+    "hype": Metric("HYPE∞", "higher", "Share of people's answers, real or generated, that are wrong; 0.5 where they guess."),
+    "hype_fake": Metric("generated taken for real", "higher", "Share of generated images that people take for real ones."),
+    "hype_real": Metric("real taken for generated", "higher", "Share of real images that people take for generated ones."),
+    "human_accuracy": Metric("people's accuracy", "higher", "Share of generated images of which people name the class."),
+    "human_accuracy_real": Metric("the same on real", "higher", "Share of real images of which people name the class."),
+    "preference": Metric("looks more real", "higher", "Share of pairs in which it looks more real to people than the other."),
+    "preference_condition": Metric(
+        "shows it better", "higher", "Share of pairs in which it shows its condition better, to people, than the other."
+    ),
 }
 """All metrics by the names under which figures are stored."""
 LIKELIHOODS = ("elbo", "iwae", "log_likelihood", "bits_per_dim")
 """Those that a model itself says of real images; what of, and from how many draws, stands in the protocol."""
+JUDGED = ("hype", "hype_fake", "hype_real", "human_accuracy", "human_accuracy_real", "preference", "preference_condition")
+"""Those that people's answers are counted into, by ``condgen study``."""
 ELSEWHERE = ("cas", "l1", "ssim")
 """What is not computed from features: ``cas`` trains a network, the others compare pixels."""
 
@@ -68,14 +79,16 @@ def chosen(metrics: Sequence[str] | str) -> list[str]:
         CondgenError: a name is unknown.
     """
     if metrics == "all":
-        return [name for name in METRICS if name != "cas" and name not in LIKELIHOODS]
+        return [name for name in METRICS if name not in ("cas", *LIKELIHOODS, *JUDGED)]
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     require_metrics(names)
     return names
 
 
 def require_metrics(metrics: Sequence[str]) -> None:
-    """Raise CondgenError for a name that no metric has."""
+    """Raise CondgenError for a name that no metric has, or one that only people measure."""
     for name in metrics:
         if name not in METRICS:
             raise CondgenError(f"There is no metric {name!r}; there are {', '.join(METRICS)}.")
+        if name in JUDGED:
+            raise CondgenError(f"{name} is a judgement of people: condgen study asks them.")

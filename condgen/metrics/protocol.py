@@ -30,6 +30,7 @@ class Protocol:
         solver: of the ODE that made them, None where there is none.
         likelihood: what likelihoods are of and from how many draws each, such as "bits-50"; None where there are none.
         start: the image that each sample was made from, e.g. "edges, threshold 0.15"; None where there is none.
+        trials: shown to each person, where people judge; then ``extractor`` says how they are asked, and there are no weights.
     """
 
     extractor: str
@@ -49,11 +50,16 @@ class Protocol:
     solver: str | None = None
     likelihood: str | None = None
     start: str | None = None
+    trials: int | None = None
 
     @property
     def name(self) -> str:
-        """The short form that metric names end in: ``mnist-cnn/val-5k``, after the number of generated images."""
-        return f"{self.extractor}/{self.reference}-{thousands(self.generated)}"
+        """The short form that metric names end in: ``mnist-cnn/val-5k``, after the number of generated images.
+
+        Where people judge, after the number of trials: ``hype/test-n60``.
+        """
+        count = thousands(self.generated) if self.trials is None else f"n{self.trials}"
+        return f"{self.extractor}/{self.reference}-{count}"
 
     @property
     def measurement(self) -> "Protocol":

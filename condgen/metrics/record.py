@@ -8,6 +8,7 @@ from typing import Any
 
 from condgen.errors import CondgenError
 from condgen.files import write_json
+from condgen.metrics.intervals import Count
 from condgen.metrics.protocol import Protocol, read_protocol
 
 
@@ -28,6 +29,9 @@ class Record:
         baselines: the same metrics of trivial answers to conditions that are images, by the names of these.
         attributes: figures of single attributes, see `condgen.metrics.attributes.Table`; those of real images of the reference
             under keys that start with ``real_``.
+        counts: of figures that are shares of people's answers, of how many answers how many, from which their intervals follow.
+        class_counts: the same of single classes.
+        people: who answered, None where people were not asked.
     """
 
     protocol: Protocol
@@ -40,6 +44,9 @@ class Record:
     step: int | None = None
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     attributes: dict[str, dict[str, float]] = field(default_factory=dict)
+    counts: dict[str, Count] = field(default_factory=dict)
+    class_counts: dict[str, list[Count]] = field(default_factory=dict)
+    people: int | None = None
 
     def named(self) -> dict[str, float]:
         """Return the figures under their full names: ``quality/fid/mnist-cnn/val-5k``."""
@@ -48,7 +55,12 @@ class Record:
 
 def write_record(path: Path, record: Record) -> None:
     """Write ``record`` as JSON, whole or not at all; a figure that is not a number becomes null."""
-    write_json(path, {"quality": [finite(asdict(record))]})
+    write_json(path, {"quality": [as_stored(record)]})
+
+
+def as_stored(record: Record) -> dict[str, Any]:
+    """Return ``record`` as plain values of JSON."""
+    return finite(asdict(record))  # type: ignore[no-any-return]
 
 
 def add_record(path: Path, record: Record) -> None:
@@ -103,6 +115,8 @@ def read_record(entry: dict[str, Any], source: str) -> Record:
         "per_class": {metric: list(map(number, values)) for metric, values in entry.get("per_class", {}).items()},
         "source": str(entry.get("source", "")),
         "attributes": {name: numbers(values) for name, values in entry.get("attributes", {}).items()},
+        "counts": {metric: count(value) for metric, value in entry.get("counts", {}).items()},
+        "class_counts": {metric: list(map(count, values)) for metric, values in entry.get("class_counts", {}).items()},
     }
     return Record(**(entry | stored))
 
@@ -117,10 +131,18 @@ def number(stored: Any) -> float:
     return math.nan if stored is None else float(stored)
 
 
+def count(stored: Any) -> Count:
+    """Read so many of so many; raises ValueError for what is none."""
+    k, n = stored
+    if not 0 <= int(k) <= int(n):
+        raise ValueError(f"{k} of {n}")
+    return int(k), int(n)
+
+
 def finite(value: Any) -> Any:
     """Replace nan and infinity, which JSON does not know, by None."""
     if isinstance(value, dict):
         return {key: finite(part) for key, part in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [finite(part) for part in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -125,7 +125,7 @@ class Base(Invertible):
     def statistics(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log scale, (B, C, H, W) each."""
         with torch.autocast(v.device.type, enabled=False):
-            return statistics(self.set(v).view(len(v), 2 * self.shape[0], *self.shape[1:]))
+            return statistics(self.set(v).view(v.shape[0], 2 * self.shape[0], *self.shape[1:]))
 
     def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return standardize(x, *self.statistics(v))
@@ -151,4 +151,4 @@ class FromVector(nn.Module):
 
     def forward(self, v: Tensor) -> Tensor:
         """Map (B, signal)."""
-        return F.linear(v, self.weight, self.bias) if v.shape[1] else self.bias.expand(len(v), -1)
+        return F.linear(v, self.weight, self.bias) if v.shape[1] else self.bias.expand(v.shape[0], -1)

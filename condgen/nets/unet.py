@@ -149,7 +149,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, H, W) to the same shape."""
         size = x.shape[2] * x.shape[3]
-        parts = self.project(self.norm(x)).reshape(len(x), 3, self.heads, -1, size).mT  # (B, 3, heads, HW, C / heads)
+        parts = self.project(self.norm(x)).reshape(x.shape[0], 3, self.heads, -1, size).mT  # (B, 3, heads, HW, C / heads)
         query, key, value = parts.unbind(1)
         found = F.scaled_dot_product_attention(query, key, value).mT  # (B, heads, C / heads, HW)
         y: Tensor = x + self.out(found.reshape(x.shape))

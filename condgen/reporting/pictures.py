@@ -77,9 +77,18 @@ def condition_interpolation(model: Generator, *, rows: int = 10, steps: int = 10
 
 def walk(model: Generator, first: Tensor, last: Tensor, steps: int, seed: int = 0) -> Tensor:
     """Draw ``steps`` samples (steps, *shape) at one latent, on the way between two encoded conditions (1, ...)."""
-    on_the_way = [model.condition.between(first, last, t) for t in torch.linspace(0, 1, steps).tolist()]
+    return along(model, mixtures(model, first, last, steps), seed)
+
+
+def mixtures(model: Generator, first: Tensor, last: Tensor, steps: int) -> Tensor:
+    """Return ``steps`` mixtures (steps, ...) on the way between two encoded conditions (1, ...)."""
+    return torch.cat([model.condition.between(first, last, share) for share in torch.linspace(0, 1, steps).tolist()])
+
+
+def along(model: Generator, conditions: Tensor, seed: int) -> Tensor:
+    """Draw a sample (N, *shape) for each encoded condition or mixture (N, ...), all of them at one latent."""
     z = model.latents(1, generator(seed, "class interpolation"))
-    return decode(model, z.expand(steps, *z.shape[1:]), torch.cat(on_the_way))
+    return decode(model, z.expand(len(conditions), *z.shape[1:]), conditions)
 
 
 def neighbours(

@@ -12,22 +12,25 @@ from condgen.config.build import check_stored
 from condgen.errors import CondgenError
 from condgen.files import replacing
 from condgen.generators.base import Generator
+from condgen.run.exported import PREFIXES, SCHEME, is_exported, read_exported, shipped_folder
 from condgen.run.legacy import converted_checkpoint
 from condgen.run.recipe import KEYS, build_generator
 
-AVERAGE = "ema.average"
-"""Where a checkpoint has the average of the generator, under its names."""
 ANOTHER = "take another checkpoint of the run, or a copy"
 """What is left to do about a damaged one."""
 
 
 def find(path: str | Path) -> Path:
-    """Return the checkpoint file that ``path`` means: itself, or the best (else the last) one of a run directory.
+    """Return what ``path`` means: a checkpoint itself, the best (else the last) one of a run directory, an exported folder.
 
     Raises:
         CondgenError: there is none.
     """
+    if str(path).startswith(SCHEME):
+        return shipped_folder(str(path))
     path = Path(path)
+    if is_exported(path):
+        return path
     if path.is_dir():
         candidates = [path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"]
         for candidate in candidates:
@@ -35,17 +38,19 @@ def find(path: str | Path) -> Path:
                 return candidate
         raise CondgenError(f"{path} holds no checkpoint: expected {candidates[0]} or {candidates[1].name} beside it.")
     if not path.is_file():
-        raise CondgenError(f"There is no checkpoint {path}: give a .ckpt file or a run directory.")
+        raise CondgenError(
+            f"There is no checkpoint {path}: give a .ckpt file, a run directory, an exported folder or {SCHEME}NAME."
+        )
     return path
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running any code from it (``weights_only=True``), under today's names.
+    """Read what `find` has found without running any code from it (``weights_only=True``), under today's names.
 
     Raises:
         CondgenError: it is damaged, not condgen's, or contains anything but tensors and plain values.
     """
-    return converted_checkpoint(read_as_written(path))
+    return read_exported(path) if path.is_dir() else converted_checkpoint(read_as_written(path))
 
 
 def read_as_written(path: Path) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def load(path: str | Path, trust: bool = False, weights: str = "ema") -> Generat
     Neither its data nor anything of its training is needed: no discriminator is built, no optimizer's state held in memory.
 
     Args:
-        path: a checkpoint, or a run directory (its best checkpoint, else its last).
+        path: a checkpoint, a run directory (its best checkpoint, else its last), an exported folder, or ``zoo:NAME``.
         trust: accept targets beyond condgen's classes and torch's layers and optimizers; only for files you made.
         weights: "ema", averages over the training where the run kept them, or "raw", those of the last update.
 
@@ -117,8 +122,11 @@ def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights
         raise CondgenError(f"{path} does not say which model it holds.")
     with torch.random.fork_rng(devices=[]):  # for the weights that are about to be replaced
         generator = build_generator(recipe, lambda node: check_stored(node, path, trust))
-    prefix = f"{AVERAGE}." if weights == "ema" and has_average(checkpoint) else "generator."
+    kind = "ema" if weights == "ema" and has_average(checkpoint) else "raw"
+    prefix = PREFIXES[kind]
     state = {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith(prefix)}
+    if not state:
+        raise CondgenError(f"{path} holds no {kind} weights, only their average: leave weights={kind} out.")
     try:
         generator.load_state_dict(state)
     except RuntimeError as error:
@@ -126,9 +134,15 @@ def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights
     for name, tensor in generator.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CondgenError(f"The weights {name} in {path} hold NaN or infinite values: nothing can be sampled with them.")
+    if sampling := checkpoint.get("sampling"):
+        if sampling.keys() - set(generator.OPTIONS):
+            raise CondgenError(f"{path} is damaged: its sampling options are not those of its generator.")
+        generator.set_sampling(**sampling)
+        generator.defaults = dict(generator.sampling)
+    generator.card = checkpoint.get("card")
     return generator.eval()
 
 
 def has_average(checkpoint: dict[str, Any]) -> bool:
     """Whether the run kept an average of its generator's weights."""
-    return any(name.startswith(f"{AVERAGE}.") for name in checkpoint["state_dict"])
+    return any(name.startswith(PREFIXES["ema"]) for name in checkpoint["state_dict"])

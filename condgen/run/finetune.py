@@ -31,8 +31,9 @@ def start_from(model: nn.Module, path: str | Path) -> str:
     file = find(path)
     content = read(file)
     found: dict[str, Tensor] = content["state_dict"]
-    if not any(name.startswith(AVERAGE) for name in found):
-        found = found | {AVERAGE + n.partition(".")[2]: t for n, t in found.items() if n.startswith(ORIGINAL)}
+    for own, other in ((AVERAGE, ORIGINAL), (ORIGINAL, AVERAGE)):  # an exported generator has its average only
+        if not any(name.startswith(own) for name in found):
+            found = found | {own + n.removeprefix(other): t for n, t in found.items() if n.startswith(other)}
     wanted = weights_of(model)
     fitting = {name: found[name] for name, tensor in wanted.items() if name in found and found[name].shape == tensor.shape}
     if not fitting:

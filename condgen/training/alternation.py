@@ -1,8 +1,6 @@
 """How a GAN's two players take turns, and the micro-batches that they move on."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor
@@ -33,17 +31,6 @@ class Alternation:
     fake_condition: FakeCondition = "batch"
     micro_batches: PositiveInt = 1
 
-    def players(self, index: int) -> list[Player]:
-        """Return who is updated on batch number ``index`` of the run, in order."""
-        if (index + 1) % self.discriminator_steps:
-            return ["discriminator"]
-        return ["generator", "discriminator"] if self.order == "generator_first" else ["discriminator", "generator"]
-
-    def pieces(self, size: int) -> Iterator[slice]:
-        """Return the rows of the micro-batches of a batch of ``size`` samples."""
-        ends = sorted({size * i // self.micro_batches for i in range(self.micro_batches + 1)})
-        return (slice(*pair) for pair in pairwise(ends))
-
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -64,8 +51,3 @@ class MicroBatch:
     condition: Tensor
     fake: Tensor
     fake_condition: Tensor
-
-    @property
-    def share(self) -> float:
-        """Its share of the batch, in (0, 1]."""
-        return len(self.real) / self.size

@@ -4,8 +4,10 @@ A training step's random numbers are a function of (seed, purpose, epoch, batch)
 counted updates, so that a run that was killed goes on to the same bits.
 """
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
@@ -20,10 +22,8 @@ from condgen.randomness import generator as keyed_generator
 from condgen.randomness import mix, shard
 from condgen.spaces import Space
 from condgen.training.counts import Counts
-from condgen.training.ema import EMA
 from condgen.training.options import Options
-from condgen.training.record import LossRecord
-from condgen.training.schedules import set_rates
+from condgen.training.tally import Losses, finite, loss_means
 
 Batch = tuple[Tensor, Tensor]
 """Samples x (B, *shape), and encoded conditions (B, ...)."""
@@ -68,7 +68,11 @@ class Training(L.LightningModule, ABC):
         """The newest point of the curves, by loss."""
         self.validation: dict[str, float] = {}
         """The newest validation metrics, of which a resumed run knows too."""
-        self._record = LossRecord()
+        self.code_variance: Tensor | None = None
+        """Variance (latent,) of an encoder's codes over the validation part, once it is known."""
+        self.frozen_networks: list[nn.Module] = []
+        """Networks that the loss looks through without training them; what measures samples may not share their weights."""
+        self._losses: Losses = []  # since the last point of the curves
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Let Lightning's note of the running hook, forty times a step, pass by torch's slow bookkeeping."""
@@ -96,16 +100,6 @@ class Training(L.LightningModule, ABC):
     def statistics(self) -> dict[str, Tensor]:
         """Return scalars of the last update by which `condgen.callbacks.diagnosis` judges it; none by default."""
         return {}
-
-    @property
-    def code_variance(self) -> Tensor | None:
-        """Variance (latent,) of an encoder's codes over the validation part; None where there is none."""
-        return None
-
-    @property
-    def frozen_networks(self) -> list[nn.Module]:
-        """Networks that the loss looks through without training them; what measures samples may not share their weights."""
-        return []
 
     # --- randomness: a function of (seed, purpose, epoch, batch) ---
 
@@ -141,7 +135,8 @@ class Training(L.LightningModule, ABC):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Count the batch, set its rates, and seed what layers draw by themselves (dropout): a resumed run draws it again."""
-        self.counts.begin_batch()
+        self.counts.batches += 1
+        self.counts.batch += 1
         self.set_rates()
         seed = mix(self.seed, "layers", self.counts.epochs, self.counts.batch - 1, self.global_rank)
         # torch.manual_seed would also queue a seed for every absent device, at a hundred times the cost.
@@ -152,13 +147,15 @@ class Training(L.LightningModule, ABC):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Bring images into the networks' memory format."""
         x, condition = batch
-        return x.contiguous(memory_format=self.options.memory_format) if x.dim() == 4 else x, condition
+        memory_format = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        return x.contiguous(memory_format=memory_format) if x.dim() == 4 else x, condition
 
     def on_train_epoch_end(self) -> None:
         """Log the last losses; the epoch counts unless the run ends within it."""
         self.flush()
         if self.epoch_over:
-            self.counts.end_epoch()
+            self.counts.epochs += 1
+            self.counts.batch = 0
 
     def count_update(self) -> None:
         """Count an update of the generator, and let its average follow: before any checkpoint of this update is written."""
@@ -166,26 +163,32 @@ class Training(L.LightningModule, ABC):
         if self.ema:
             self.ema.update(self.counts.updates)
 
-    def progress(self) -> float:
-        """Return which share of the training lies behind, in [0, 1]; 0 while its length is still being planned."""
-        trainer = self.trainer
-        ends = []  # in batches
+    @property
+    def planned_batches(self) -> int | None:
+        """Batches of the whole run; None where nothing bounds it."""
+        trainer, ends = self.trainer, []
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            ends.append(trainer.max_epochs * trainer.num_training_batches)
+            ends.append(trainer.max_epochs * int(trainer.num_training_batches))
         if trainer.max_steps >= 0:
             ends.append(trainer.max_steps * self.batches_per_update * trainer.accumulate_grad_batches)
+        return min(ends, default=None)
+
+    def progress(self) -> float:
+        """Return which share of the training lies behind, in [0, 1]; 0 while its length is still being planned."""
         if self.planning:
             return 0.0
-        if not ends:
+        if self.planned_batches is None:
             raise CondgenError("model.options.decay needs to know the end: set trainer.max_epochs or trainer.max_steps.")
-        return min(1.0, self.counts.index / min(ends))
+        return min(1.0, (self.counts.batches - 1) / self.planned_batches)
 
     def set_rates(self) -> None:
         """Set the learning rates of the updates on this batch: warm-up times decay."""
         warmup, decay = self.options.warmup, self.options.decay
         if warmup or decay:
             growth = min(1.0, (self.counts.updates + 1) / warmup) if warmup else 1.0
-            set_rates(self.trainer.optimizers, growth * (decay(self.progress()) if decay else 1.0))
+            factor = growth * (decay(self.progress()) if decay else 1.0)
+            for group in (group for optimizer in self.trainer.optimizers for group in optimizer.param_groups):
+                group["lr"] = factor * group.setdefault("initial_lr", group["lr"])  # kept in the checkpoint
 
     def clip(self, parameters: Iterable[nn.Parameter]) -> None:
         """Scale the gradients of ``parameters`` down to the largest norm that is allowed."""
@@ -196,8 +199,8 @@ class Training(L.LightningModule, ABC):
 
     def record(self, **values: Tensor) -> None:
         """Keep this batch's scalars; their means reach the loggers every ``log_every_n_steps`` batches, without waiting."""
-        self._record.add(values)
-        if len(self._record.rows) >= self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        self._losses.append({name: value.detach() for name, value in values.items()})
+        if len(self._losses) >= self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self.flush(self.counts.updates + self.automatic_optimization)  # which updates after `training_step`
 
     def flush(self, step: int | None = None) -> None:
@@ -206,8 +209,9 @@ class Training(L.LightningModule, ABC):
         Raises:
             CondgenError: one of them is not finite; names it and its batch.
         """
-        if self._record.rows:
-            self.latest = self._record.means(self.mean, self.counts.batches, self.counts.updates)
+        if self._losses:
+            self.latest = loss_means(self._losses, self.mean, self.counts.batches, self.counts.updates)
+            self._losses = []
             self.publish({f"train/{name}": value for name, value in self.latest.items()}, step)
 
     def mean(self, value: Tensor) -> Tensor:
@@ -236,19 +240,52 @@ class Training(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the counts and what rebuilds the model without its data; refuse to store losses that are not finite."""
-        if self._record.rows:
-            self._record.check(self.counts.batches, self.counts.updates)
+        if self._losses:
+            finite(self._losses, self.counts.batches, self.counts.updates)
         checkpoint["condgen"] = self.recipe
-        checkpoint["counts"] = self.counts.state()
+        checkpoint["counts"] = asdict(self.counts)
         checkpoint["validation"] = self.validation
-        checkpoint["losses"] = [{name: value.cpu() for name, value in row.items()} for row in self._record.rows]
+        checkpoint["losses"] = [{name: value.cpu() for name, value in row.items()} for row in self._losses]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from the counts, and let Lightning's loops do so too."""
         self.counts = Counts(**checkpoint["counts"])
         self.validation = checkpoint.get("validation", {})  # condgen 0.1 did not keep them
-        self._record.rows = checkpoint["losses"]
+        self._losses = checkpoint["losses"]
         checkpoint["loops"]["fit_loop"] = self.counts.loops(checkpoint["loops"]["fit_loop"])
+
+
+class EMA(nn.Module):
+    """A frozen copy of a generator in eval mode whose parameters follow the original's exponential moving average.
+
+    After update number n the weight of the past is min(decay, (1 + n) / (10 + n)), so that the first, random weights are
+    forgotten quickly. Buffers (running statistics) are copied as they are.
+
+    Args:
+        generator: what is averaged.
+        decay: weight of the past in [0, 1); 0 keeps no past at all.
+    """
+
+    def __init__(self, generator: Generator, decay: float):
+        super().__init__()
+        self.average: Generator = deepcopy(generator).eval().requires_grad_(False)
+        self.decay = decay
+        # Listed once: walking through the modules would take as long as the averaging.
+        self._average: list[Tensor] = list(self.average.parameters())
+        self._newest: list[Tensor] = list(generator.parameters())
+        self._buffer_pairs = list(zip(self.average.buffers(), generator.buffers(), strict=True))
+
+    def train(self, mode: bool = True) -> "EMA":
+        """Stay in eval mode, whatever the module around it does."""
+        return self
+
+    @torch.no_grad()
+    def update(self, number: int) -> None:
+        """Take in the generator's weights after its update ``number`` (1, 2, ...)."""
+        decay = min(self.decay, (1 + number) / (10 + number))
+        torch._foreach_lerp_(self._average, self._newest, 1 - decay)
+        for mine, theirs in self._buffer_pairs:
+            mine.copy_(theirs)
 
 
 class SingleNetwork(Training):
@@ -257,9 +294,9 @@ class SingleNetwork(Training):
     objective = "val/loss"
     make_optimizer: MakeOptimizer
 
-    @abstractmethod
     def trained(self) -> Iterable[nn.Parameter]:
-        """Return what the optimizer updates."""
+        """Return what the optimizer updates: all of the generator."""
+        return self.generator.parameters()
 
     def configure_optimizers(self) -> Optimizer:
         """Return the one optimizer."""

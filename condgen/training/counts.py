@@ -4,7 +4,7 @@ Lightning's loop counters disagree with these after some restarts: where ``max_s
 So nothing asks them, and Lightning's loops are set from these counts when a run goes on.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -23,25 +23,6 @@ class Counts:
     batches: int = 0
     epochs: int = 0
     batch: int = 0
-
-    @property
-    def index(self) -> int:
-        """The present batch's number since the start of the run, from 0."""
-        return self.batches - 1
-
-    def begin_batch(self) -> None:
-        """Count a batch that begins."""
-        self.batches += 1
-        self.batch += 1
-
-    def end_epoch(self) -> None:
-        """Count an epoch that is complete."""
-        self.epochs += 1
-        self.batch = 0
-
-    def state(self) -> dict[str, int]:
-        """Return the counts as plain numbers, for the checkpoint."""
-        return asdict(self)
 
     def loops(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Return the state of Lightning's fit loop from which it goes on exactly here.

@@ -5,10 +5,10 @@
 Where c is dropped at times, for a null, samples can be guided later (see `condgen.generators.flow_matching`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
@@ -60,10 +60,6 @@ class FlowMatching(SingleNetwork):
         self._tally = Tally()
         self.keep_average()
         self.options.compiled(self.generator.network)
-
-    def trained(self) -> Iterable[nn.Parameter]:
-        """The field's network."""
-        return self.generator.parameters()
 
     # --- a training step ---
 

@@ -3,10 +3,11 @@
     min_G max_D  E_{x, c ~ data} log D(x, c) + E_{z ~ N(0, I), c} log(1 - D(G(z, c), c))
 
 What replaces the two logarithms is the loss's business, how c enters is the networks', what else a player has to heed the
-regularizers'. Who is updated when, and on which samples, is decided in `condgen.training.alternation`.
+regularizers'. Who is updated when, and on which samples, `condgen.training.alternation` says.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,10 @@ from condgen.spaces import Space
 from condgen.training.alternation import Alternation, MicroBatch, Player
 from condgen.training.base import Batch, MakeOptimizer, Training, check_optimizer
 from condgen.training.gan_checks import check_augment, check_discriminator, check_loss, check_regularizers, check_start
-from condgen.training.gan_statistics import gan_statistics
 from condgen.training.options import Options
+
+Losses = tuple[Tensor, dict[str, Tensor]]
+"""A player's loss, and the parts of it that are recorded, by name; scalars."""
 
 
 class GAN(Training):
@@ -84,7 +87,7 @@ class GAN(Training):
         self._d_parameters = [*self.discriminator.parameters(), *(self.auxiliary.parameters() if self.auxiliary else ())]
         # One pass over real and generated samples together is faster, unless batch norm would mix their statistics.
         self._joint = not any(isinstance(module, _BatchNorm) for module in self.discriminator.modules())
-        self._logits: tuple[Tensor, Tensor] | None = None  # of D's last update, for `statistics`
+        self._logits: list[tuple[Tensor, Tensor]] = []  # of real and generated samples in D's last update
         self.keep_average()
         self.discriminate = self.discriminator.logits_and_features
         if self.options.compile:
@@ -99,17 +102,18 @@ class GAN(Training):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Update D, and G after every ``discriminator_steps`` batches (Goodfellow et al. 2014, algorithm 1)."""
-        update = {"discriminator": self.update_discriminator, "generator": self.update_generator}
         losses: dict[str, Tensor] = {}
-        for player, micro_batches in self.alternate(batch):
-            losses |= update[player](micro_batches)
+        for player, micro_batches in self.turns(batch):
+            update = self.update_discriminator if player == "discriminator" else self.update_generator
+            losses |= update(micro_batches)
         self.record(**losses)
 
-    def discriminator_loss(self, b: MicroBatch) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
-        """Return D's loss, its parts by name, and D's logits of real and of generated samples."""
+    def discriminator_loss(self, b: MicroBatch) -> Losses:
+        """Return D's loss: the adversarial one, that of its second head, and the penalties."""
         fake = b.fake.detach().to(b.real.dtype)  # under autocast G's samples are bf16, and so would penalties on them be
         x, x_fake = self.augmented(b, b.real, "real"), self.augmented(b, fake, "fake")
         (real_logits, real_features), (fake_logits, fake_features) = self.discriminate_both(x, x_fake, b)
+        self._logits.append((real_logits.detach(), fake_logits.detach()))
         loss = self.loss.discriminator_loss(real_logits, fake_logits)
         parts = {"loss_d": loss}
         if self.auxiliary:
@@ -118,10 +122,10 @@ class GAN(Training):
         if self.regularizers.of_discriminator:
             found, penalty = self.regularizers.penalties(self.step(b, fake, real_logits, fake_logits))
             parts, loss = parts | found, loss + penalty
-        return loss, parts, (real_logits.detach(), fake_logits.detach())
+        return loss, parts
 
-    def generator_loss(self, b: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return G's loss and its parts by name. Real samples matter only to a paired loss and to distances."""
+    def generator_loss(self, b: MicroBatch) -> Losses:
+        """Return G's loss: likewise. Real samples matter only to a paired loss and to distances."""
         real_logits = self.discriminate(self.augmented(b, b.real, "paired"), b.condition)[0] if self.loss.paired else None
         fake_logits, features = self.discriminate(self.augmented(b, b.fake, "generator"), b.fake_condition)
         loss = self.loss.generator_loss(fake_logits, real_logits)
@@ -139,42 +143,32 @@ class GAN(Training):
         # The raw optimizer: only what the wrapper steps counts as an update, so that the step axis is G's.
         optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
         optimizer.zero_grad()
-        losses, logits = [], []
-        for b in micro_batches:
-            loss, parts, both = self.discriminator_loss(b)
-            self.manual_backward(loss * b.share)
-            losses.append((b.share, parts))
-            logits.append(both)
+        self._logits = []
+        losses = self.accumulate(self.discriminator_loss, micro_batches)
         self.clip(self._d_parameters)
         optimizer.step()
-        real_logits, fake_logits = (torch.cat(column) for column in zip(*logits, strict=True))
-        self._logits = real_logits, fake_logits
-        return mean_of(losses) | self.adapt(real_logits)
+        return losses | self.adapt_augment()
 
     def update_generator(self, micro_batches: Iterable[MicroBatch]) -> dict[str, Tensor]:
         """Update G once, and its average, and return its losses."""
         optimizer = self.optimizers()[0]  # type: ignore[index]
         optimizer.zero_grad()
-        losses = []
         require_grad(self._d_parameters, False)  # D's own gradients are not needed: a third of its backward pass saved
-        for b in micro_batches:
-            loss, parts = self.generator_loss(b)
-            self.manual_backward(loss * b.share)
-            losses.append((b.share, parts))
+        losses = self.accumulate(self.generator_loss, micro_batches)
         require_grad(self._d_parameters, True)
         self.clip(self.generator.parameters())
         optimizer.step()
         self.count_update()
-        return mean_of(losses)
+        return losses
 
     # --- what a step stands on ---
 
-    def alternate(self, batch: Batch) -> Iterator[tuple[Player, Iterable[MicroBatch]]]:
+    def turns(self, batch: Batch) -> Iterator[tuple[Player, Iterable[MicroBatch]]]:
         """Return who is updated on a batch, in order, each with its micro-batches."""
-        players = self.alternation.players(self.counts.index)
-        shared = self.alternation.micro_batches == 1 and self.alternation.reuse_fake and len(players) == 2
+        order = players(self.alternation, self.counts.batches)
+        shared = self.alternation.micro_batches == 1 and self.alternation.reuse_fake and len(order) == 2
         both = list(self.micro_batches(batch, "noise", with_gradient=True)) if shared else []
-        for place, player in enumerate(players):
+        for place, player in enumerate(order):
             purpose = "noise" if place == 0 or self.alternation.reuse_fake else "second noise"
             yield player, both or self.micro_batches(batch, purpose, with_gradient=player == "generator")
 
@@ -185,10 +179,21 @@ class GAN(Training):
         fake_condition = condition
         if self.alternation.fake_condition == "random":
             fake_condition = self.rows(self.condition.draw, len(x), purpose + " condition")
-        for rows in self.alternation.pieces(len(x)):
+        for rows in pieces(len(x), self.alternation.micro_batches):
             with torch.set_grad_enabled(with_gradient):
                 fake = self.generator(z[rows], fake_condition[rows])
             yield MicroBatch(rows, len(x), x[rows], condition[rows], fake, fake_condition[rows])
+
+    def accumulate(self, loss_of: Callable[[MicroBatch], Losses], micro_batches: Iterable[MicroBatch]) -> dict[str, Tensor]:
+        """Add up the gradients of a loss over the micro-batches, each by its share, and return the means of its parts."""
+        found = []
+        for b in micro_batches:
+            (loss, parts), share = loss_of(b), len(b.real) / b.size
+            self.manual_backward(loss * share)
+            found.append((share, parts))
+        if len(found) == 1:
+            return found[0][1]
+        return {name: torch.stack([share * parts[name].detach() for share, parts in found]).sum() for name in found[0][1]}
 
     def discriminate_both(self, x: Tensor, x_fake: Tensor, b: MicroBatch) -> Iterable[tuple[Tensor, Tensor]]:
         """Return D's logits and features of real samples, then those of generated ones."""
@@ -200,7 +205,7 @@ class GAN(Training):
     def step(self, b: MicroBatch, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> DiscriminatorStep:
         """Return what the regularizers of D may look at in this update."""
         return DiscriminatorStep(
-            index=self.counts.index,
+            index=self.counts.batches - 1,
             real=b.real,
             condition=b.condition,
             fake=fake,
@@ -220,28 +225,48 @@ class GAN(Training):
         changed: Tensor = self.augment(x, self.uniform(b, self.augment.draws, "augment " + purpose))
         return changed
 
-    def adapt(self, real_logits: Tensor) -> dict[str, Tensor]:
+    def adapt_augment(self) -> dict[str, Tensor]:
         """Let the augmentation follow how D stands; return what is to be recorded of it."""
         if self.augment is None:
             return {}
+        real_logits = torch.cat([real for real, _ in self._logits])
         margin, size = real_logits - (self.loss.undecided or 0.0), len(real_logits) * self.trainer.world_size
-        return self.augment.adapt(margin, self.counts.index, self.mean, size)
+        return self.augment.adapt(margin, self.counts.batches - 1, self.mean, size)
 
     def uniform(self, b: MicroBatch, draws: int, purpose: str) -> Tensor:
         """Draw uniform numbers (B, draws) for a micro-batch: its rows of those that are drawn for the whole batch."""
         return self.rows(lambda count, stream: torch.rand(count, draws, generator=stream), b.size, purpose)[b.rows]
 
     def statistics(self) -> dict[str, Tensor]:
-        """Return how the players stood in their last updates."""
-        assert self._logits is not None
-        return gan_statistics(self.generator, self.discriminator, self.loss, *self._logits)
+        """Return how the players stood in their last updates: gradient norms, D's accuracy, its loss beside that of a guess."""
+        real, fake = (torch.cat(column).float() for column in zip(*self._logits, strict=True))  # (B,) each
+        norm_g, norm_d = gradient_norm(self.generator), gradient_norm(self.discriminator)
+        found = {"gradient_norm_g": norm_g, "gradient_norm_d": norm_d, "gradient_ratio": norm_g / norm_d.clamp(min=1e-12)}
+        found["logit_deviation"] = torch.cat([real, fake]).std()
+        if self.loss.undecided is not None:
+            undecided = torch.full_like(real, self.loss.undecided)
+            found["accuracy_real"] = (real > undecided).float().mean()
+            found["accuracy_fake"] = (fake <= undecided).float().mean()
+            guessing = self.loss.discriminator_loss(undecided, undecided)
+            found["relative_loss_d"] = self.loss.discriminator_loss(real, fake) / guessing
+        return found
 
 
-def mean_of(losses: list[tuple[float, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """Return the means of named scalars over the pieces of a batch, each with its share."""
-    if len(losses) == 1:
-        return losses[0][1]
-    return {name: torch.stack([share * parts[name].detach() for share, parts in losses]).sum() for name in losses[0][1]}
+def gradient_norm(network: nn.Module) -> Tensor:
+    """Return the Euclidean norm of all gradients of ``network`` together, those of its last update."""
+    return nn.utils.get_total_norm([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
+
+
+def players(alternation: Alternation, number: int) -> list[Player]:
+    """Return who is updated on batch ``number`` (1, 2, ...) of the run, in order."""
+    if number % alternation.discriminator_steps:
+        return ["discriminator"]
+    return ["generator", "discriminator"] if alternation.order == "generator_first" else ["discriminator", "generator"]
+
+
+def pieces(size: int, count: int) -> Iterator[slice]:
+    """Return the rows of the ``count`` micro-batches, or fewer, of a batch of ``size`` samples; none is empty."""
+    return (slice(*ends) for ends in pairwise(sorted({size * i // count for i in range(count + 1)})))
 
 
 def require_grad(parameters: list[nn.Parameter], required: bool) -> None:

@@ -6,11 +6,11 @@ with log p(x | c) as in `condgen.generators.glow`. The Gaussian base, whose mean
 layer of each of f's levels: z is plain noise.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from condgen.conditions import Condition
 from condgen.generators.glow import GlowGenerator
@@ -53,10 +53,6 @@ class Glow(SingleNetwork):
         self._fitted = False
         self.keep_average()
         self.options.compiled(self.generator.network)
-
-    def trained(self) -> Iterable[nn.Parameter]:
-        """The flow's network."""
-        return self.generator.parameters()
 
     # --- a training step ---
 

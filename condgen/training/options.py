@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import nn
 
 from condgen.errors import CondgenError
@@ -52,11 +51,6 @@ class Options:
             f"This model was published for {wanted} images and the data give {given}: set data.image_size={self.expects[-1]} "
             f"data.channels={self.expects[0]}, or model.options.expects=null to train it on {given}."
         )
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The memory format of images."""
-        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
     def compile_mode(self) -> str | None:

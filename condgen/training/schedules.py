@@ -5,9 +5,6 @@ A pure function of where the training stands has no state of its own, so a resum
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-
-from torch.optim import Optimizer
 
 from condgen.types import BelowOne, Share
 
@@ -45,10 +42,3 @@ class Cosine(Schedule):
 
     def fall(self, t: float) -> float:
         return (1 + math.cos(math.pi * t)) / 2
-
-
-def set_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
-    """Set all learning rates to ``factor`` times those at the start."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])  # kept in the checkpoint

@@ -5,7 +5,7 @@
 with both terms measured in the layers of a frozen classifier, see `condgen.losses.perceptual`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 import torch
@@ -62,21 +62,13 @@ class Stylization(SingleNetwork):
         self.make_optimizer = check_optimizer("optimizer", optimizer)
         self.images, self.draw_styles = space, condition.said.draw
         self.loss = loss
+        self.frozen_networks = [loss.network]
         self.styles = list(styles)
         self.targets: list[Tensor] = []
         """Gram matrices of the styles, (S, C, C) for each layer."""
         self._tally = Tally()
         self.keep_average()
         self.options.compiled(self.generator.network)
-
-    def trained(self) -> Iterable[nn.Parameter]:
-        """The network that draws."""
-        return self.generator.parameters()
-
-    @property
-    def frozen_networks(self) -> list[nn.Module]:
-        """The network in whose layers content and style are measured."""
-        return [self.loss.network]
 
     def setup(self, stage: str | None = None) -> None:
         """Look at the styles; raises CondgenError if a file is missing."""

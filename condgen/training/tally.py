@@ -1,9 +1,14 @@
-"""Means over the validation part, summed batch by batch and over all processes."""
+"""Means of what is measured batch by batch: of losses since the last point of the curves, and over the validation part."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from condgen.errors import CondgenError
+
+Losses = list[dict[str, Tensor]]
+"""Scalars by name of one batch after the other, detached and on their device until their means are asked for."""
 
 
 class Tally:
@@ -34,3 +39,38 @@ class Tally:
         self._sums, self._count = {}, 0
         means = torch.split(table[:-1] / table[-1], sizes)
         return {name: mean.view(shape) for name, mean, shape in zip(names, means, shapes, strict=True)}
+
+
+def loss_means(losses: Losses, reduce: Callable[[Tensor], Tensor], batches: int, updates: int) -> dict[str, float]:
+    """Return the mean of each name over the batches that have it, in float64.
+
+    Args:
+        losses: of the last batches.
+        reduce: makes means (names,) over all processes.
+        batches: batches trained on so far, for the message.
+        updates: updates so far, for the message.
+
+    Raises:
+        CondgenError: a value is not finite; names it and its batch.
+    """
+    table = finite(losses, batches, updates)
+    means = torch.stack([torch.stack(values).mean() for values in table.values()])
+    return dict(zip(table, reduce(means).tolist(), strict=True))
+
+
+def finite(losses: Losses, batches: int, updates: int) -> dict[str, list[Tensor]]:
+    """Return what stands under each name, float64 scalars; raises CondgenError if one is not finite, see `loss_means`."""
+    keys = [(row, name) for row, values in enumerate(losses) for name in values]
+    device = next(iter(losses[-1].values())).device  # those of a resumed run come from the CPU
+    table = torch.stack([losses[row][name].to(device) for row, name in keys]).double()
+    are_finite = table.isfinite().tolist()  # the one wait for the device
+    if not all(are_finite):
+        row, name = keys[are_finite.index(False)]
+        raise CondgenError(
+            f"Training stopped: {name} became {losses[row][name].item()} in batch {batches - len(losses) + row} "
+            f"(update {updates}); the last good checkpoint is kept, try a smaller learning rate."
+        )
+    found: dict[str, list[Tensor]] = {}
+    for (_, name), value in zip(keys, table, strict=True):
+        found.setdefault(name, []).append(value)
+    return found

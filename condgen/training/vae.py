@@ -7,11 +7,11 @@ beta-VAE (Higgins et al. 2017), beta = 0 a plain autoencoder; the condition deci
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
@@ -61,13 +61,8 @@ class VAE(SingleNetwork):
         self.beta = beta
         self.kl_warmup = kl_warmup
         self._tally = Tally()
-        self._code_variance: Tensor | None = None
         self.keep_average()
         self.options.compiled(self.generator.encoder, self.generator.decoder)
-
-    def trained(self) -> Iterable[nn.Parameter]:
-        """Encoder, decoder, prior and loss."""
-        return self.generator.parameters()
 
     # --- a training step ---
 
@@ -105,14 +100,9 @@ class VAE(SingleNetwork):
     def on_validation_epoch_end(self) -> None:
         """Log the validation objective, and bits per dimension where the likelihood is one of discrete pixels."""
         means = self._tally.means(self.sum)
-        self._code_variance = means["square"] - means["mean"].square()
+        self.code_variance = means["square"] - means["mean"].square()
         reconstruction, kl = means["reconstruction"].item(), means["kl"].item()
         metrics = {"val/loss": reconstruction + self.beta * kl, "val/reconstruction": reconstruction, "val/kl": kl}
         if self.generator.density == "levels" and self.beta == 1:
             metrics["val/bits_per_dim"] = (reconstruction + kl) / (math.log(2) * prod(self.space.shape))
         self.publish_validation(metrics)
-
-    @property
-    def code_variance(self) -> Tensor | None:
-        """Variance (latent,) of the encoder's means over the validation part; None before the first validation."""
-        return self._code_variance

@@ -12,42 +12,33 @@ from condgen.config.renamed import KEYS, has, new_name
     [
         (["metrics=mnist-cnn"], "metrics", "extractor"),
         (["trainer=debug"], "trainer=debug", "debug=default"),
-        pytest.param(["run.dir=here"], "run.dir", "paths.output_dir", marks=pytest.mark.slow),
         (["model.latent=3"], "model.latent", "model.generator.latent"),
         (["model=dcgan", "model.generator.width=8"], "model.generator.width", "model.generator.network.width"),
-        pytest.param(
-            ["model=glow", "model.network.steps=[1,1]"],
-            "model.network.steps",
-            "model.generator.network.steps",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            ["model=cvae_mlp", "model.decoder.embedding=null"],
-            "model.decoder.embedding",
-            "model.generator.decoder.embedding",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(["model.ema=0.9"], "model.ema", "model.options.ema", marks=pytest.mark.slow),
         (["model.accumulate=2"], "model.accumulate", "model.alternation.micro_batches"),
-        pytest.param(
-            ["model.discriminator_steps=2"],
-            "model.discriminator_steps",
-            "model.alternation.discriminator_steps",
-            marks=pytest.mark.slow,
-        ),
         (["+model.terms.l1._target_=condgen.losses.paired.L1"], "model.terms", "model.regularizers"),
         (["model=flow_matching", "model.sampler=euler"], "model.sampler", "model.generator.solver"),
-        pytest.param(
-            ["model=flow_matching", "model.drop=0"], "model.drop", "model.generator.condition_dropout", marks=pytest.mark.slow
-        ),
         (["model=cvae_conv", "model.warmup=100"], "model.warmup", "model.kl_warmup"),
-        pytest.param(["model=glow", "model.warmup=100"], "model.warmup", "model.options.warmup", marks=pytest.mark.slow),
     ],
 )
 def test_an_old_name_on_the_command_line_is_answered_with_the_new_one(arguments, old, new, run_condgen, tmp_path):
     sentence = run_condgen("train", *arguments, "callbacks=none", "hydra.run.dir=run").sentence()
     assert old in sentence and f"called {new} today." in sentence
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("choice", "renamed"),
+    [
+        ("model=cgan_mlp", {"run.dir": "paths.output_dir", "model.ema": "model.options.ema"}),
+        ("model=cgan_conv", {"model.discriminator_steps": "model.alternation.discriminator_steps"}),
+        ("model=cvae_mlp", {"model.decoder.embedding": "model.generator.decoder.embedding"}),
+        ("model=flow_matching", {"model.drop": "model.generator.condition_dropout"}),
+        ("model=glow", {"model.network.steps": "model.generator.network.steps", "model.warmup": "model.options.warmup"}),
+    ],
+)
+def test_what_a_key_is_called_depends_on_the_family(choice, renamed):
+    config = composed([choice], "train")
+    assert {old: new_name(old, config) for old in renamed} == renamed
 
 
 def test_what_was_never_a_key_is_not_answered_with_a_new_name(run_condgen):

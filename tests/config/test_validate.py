@@ -234,7 +234,6 @@ def files(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml") if not path.name.startswith("_"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", files("model"))
 def test_every_model_is_annotated_as_it_is_configured(name):
     check(composed(f"model={name}"))

@@ -9,13 +9,14 @@ from condgen.metrics.protocol import SAMPLING, Protocol, read_protocol, require_
 
 PROTOCOL = Protocol("mnist-cnn", "1a2b3c4d" * 8, "val", "0f1e2d3c" * 3, 5000, 2000, "none", 0, "ema")
 SAMPLED = {"truncation": 0.7, "temperature": 0.8, "guidance": 1.5, "standing": 8, "steps": 20, "solver": "heun"}
-SAMPLED |= {"likelihood": "bits-50", "start": "edges"}
+SAMPLED |= {"likelihood": "bits-50", "start": "edges", "trials": 60}
 OTHER = Protocol("inception", "ff" * 32, "test", "ee" * 12, 10000, 10000, "32x32 to 28x28, bilinear", 1, "raw", **SAMPLED)
 
 
 def test_the_name_says_extractor_split_and_count():
     assert PROTOCOL.name == "mnist-cnn/val-2k"
     assert replace(PROTOCOL, generated=2500).name == "mnist-cnn/val-2500"
+    assert replace(PROTOCOL, extractor="hype", reference="test", generated=30, trials=60).name == "hype/test-n60"
     assert [thousands(count) for count in (0, 999, 1000, 10000)] == ["0", "999", "1k", "10k"]
 
 

@@ -7,14 +7,14 @@ import safetensors.torch
 import torch
 
 from condgen.errors import CondgenError
-from condgen.metrics.catalogue import ELSEWHERE, LIKELIHOODS, METRICS
+from condgen.metrics.catalogue import ELSEWHERE, JUDGED, LIKELIHOODS, METRICS
 from condgen.metrics.distances import fid, kid
 from condgen.metrics.features import Features
 from condgen.metrics.suite import PROBES, Known, floors, measure, stratified
 
 K, D, N = 10, 32, 500
 CENTRES = torch.randn(K, D, generator=torch.Generator().manual_seed(0)) * 3
-ALL = list(METRICS)
+ALL = [name for name in METRICS if name not in JUDGED]
 
 
 def images(count, seed, shown=None, spread=1.0):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from recipes import batches, cut_and_whole, make_model
-from test_resume import assert_same
+from same_run import assert_same
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -12,7 +12,7 @@ from condgen.conditions import ClassLabel, LearnedEmbedding
 from condgen.generators.base import evaluating
 from condgen.nets.norms import ConditionalBatchNorm
 from condgen.nets.weights import LAYERS, initialize, normalize_spectra
-from condgen.training.ema import EMA
+from condgen.training.base import EMA
 
 SMALL = ("model.generator.network.width=16", "model.discriminator.width=16", "model.alternation.discriminator_steps=1")
 PETS = ClassLabel(["frog", "ship", "toad"])

@@ -15,17 +15,6 @@ STORED = {
 }
 
 
-def test_batches_and_epochs_are_counted():
-    counts = Counts()
-    for _ in range(2):
-        for _ in range(3):
-            counts.begin_batch()
-        counts.end_epoch()
-    counts.begin_batch()
-    assert counts == Counts(updates=0, batches=7, epochs=2, batch=1) and counts.index == 6
-    assert Counts(**counts.state()) == counts
-
-
 def progress(ready, completed, processed=None):
     return {"ready": ready, "started": ready, "processed": ready if processed is None else processed, "completed": completed}
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from command import condgen
 from recipes import batches, fit, make_model
+from same_run import assert_same, outcome
 from scipy import stats
-from test_resume import assert_same, outcome
 
 from condgen.callbacks.interrupt import Interrupt
 from condgen.conditions import ClassLabel, Inpaint, NoCondition

@@ -11,6 +11,7 @@ from condgen.conditions import NoCondition
 from condgen.randomness import generator as keyed_generator
 from condgen.training.alternation import Alternation
 from condgen.training.counts import Counts
+from condgen.training.gan import pieces, players
 
 PLAYERS = ("generator", "discriminator")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -85,7 +86,7 @@ def test_the_published_optimizers(name, shape, betas):
 
 
 @pytest.mark.parametrize(
-    "options, players",
+    "options, expected",
     [
         ({}, ["DG", "DG", "DG"]),
         ({"order": "generator_first"}, ["GD", "GD", "GD"]),
@@ -93,14 +94,14 @@ def test_the_published_optimizers(name, shape, betas):
         ({"discriminator_steps": 2, "order": "generator_first"}, ["D", "GD", "D"]),
     ],
 )
-def test_who_is_updated_on_a_batch(options, players):
+def test_who_is_updated_on_a_batch(options, expected):
     named = {"D": "discriminator", "G": "generator"}
-    assert [Alternation(**options).players(i) for i in range(3)] == [[named[p] for p in batch] for batch in players]
+    assert [players(Alternation(**options), i) for i in (1, 2, 3)] == [[named[p] for p in batch] for batch in expected]
 
 
-@pytest.mark.parametrize("pieces, sizes", [(1, [7]), (2, [3, 4]), (3, [2, 2, 3]), (7, [1] * 7), (9, [1] * 7)])
-def test_micro_batches_are_the_batch_in_even_pieces(pieces, sizes):
-    rows = [list(range(7))[piece] for piece in Alternation(micro_batches=pieces).pieces(7)]
+@pytest.mark.parametrize("count, sizes", [(1, [7]), (2, [3, 4]), (3, [2, 2, 3]), (7, [1] * 7), (9, [1] * 7)])
+def test_micro_batches_are_the_batch_in_even_pieces(count, sizes):
+    rows = [list(range(7))[piece] for piece in pieces(7, count)]
     assert [len(piece) for piece in rows] == sizes and [row for piece in rows for row in piece] == list(range(7))
 
 
@@ -146,7 +147,7 @@ def test_each_player_moves_only_itself_discriminator_first():
     for i, (x, condition) in enumerate(data):
         (one,), (again,) = witness.updates[2 * i][1], witness.updates[2 * i + 1][1]
         assert torch.equal(one.real, x) and torch.equal(one.condition, condition)
-        assert torch.equal(one.fake_condition, condition) and again is one and one.share == 1
+        assert torch.equal(one.fake_condition, condition) and again is one and one.size == len(one.real) == len(x)
     assert len(witness.made) == 3
 
 

@@ -1,6 +1,6 @@
 """Glow: pixels come back from their noise, a known distribution is recovered with its bits, temperature is what it says.
 
-What it shares with the other families of one network is in test_single_network.py, its layers are in nets/test_flow.py.
+What it shares with the other families of one network is in test_single_network.py, its layers are in nets/test_glow_network.py.
 """
 
 import math

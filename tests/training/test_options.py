@@ -36,7 +36,9 @@ def test_networks_are_compiled_in_place_under_their_names(given, mode, monkeypat
 
 def test_the_memory_format_of_images_and_of_convolutions():
     model = make_model("model=cgan_conv", "model.options.channels_last=true", "model.options.ema=0.9")
-    assert model.options.memory_format == torch.channels_last and Options().memory_format == torch.contiguous_format
+    images, condition = torch.zeros(2, 3, 4, 4), torch.zeros(2)
+    assert model.on_after_batch_transfer((images, condition), 0)[0].is_contiguous(memory_format=torch.channels_last)
+    assert make_model("model=cgan_conv").on_after_batch_transfer((images, condition), 0)[0].is_contiguous()
     for network in (model.generator, model.discriminator, model.ema.average):
         wide = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d) and min(m.weight.shape[1:]) > 1]
         assert wide and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in wide)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from command import condgen
+from command import FEWER, condgen
 from recipes import batches, fit, make_model
 from scipy import stats
 
@@ -108,7 +108,7 @@ def test_from_the_command_line(gan_run, tmp_path):
 
 @pytest.mark.slow
 def test_a_measurement_says_how_the_model_was_sampled(gan_run, tmp_path):
-    settings = ["split=val", "samples=200", "suite=[fid]", "sampling.truncation=0.5"]
+    settings = ["split=val", "samples=200", "suite=[fid]", "sampling.truncation=0.5", FEWER]
     assert condgen("evaluate", gan_run, *settings, "--out", tmp_path / "out", cwd=tmp_path).code == 0
     (record,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["quality"]
     assert record["protocol"]["truncation"] == 0.5 and record["protocol"]["temperature"] is None

@@ -183,3 +183,9 @@ def test_one_seed_is_one_run(family: Family) -> None:
         torch.manual_seed(id(model) % 1000)  # the global state must not matter
         fit(model, family.data(3))
     assert same(weights(first), weights(second)) and not same(weights(first), weights(other))
+
+
+def test_the_planned_length_counts_the_batches_of_accumulated_updates():
+    model = make_model("model=cvae_mlp")
+    trainer = fit(model, batches(6), max_steps=2, accumulate_grad_batches=2)
+    assert trainer.global_step == model.counts.updates == 2 and model.planned_batches == model.counts.batches == 4

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from condgen.errors import CondgenError
-from condgen.training.record import LossRecord
-from condgen.training.tally import Tally
+from condgen.training.tally import Tally, loss_means
 
 STREAM = torch.Generator().manual_seed(0)
 
@@ -48,21 +47,15 @@ def test_many_small_values_beside_a_large_one_are_not_lost():
     assert tally.means(lambda table: table)["loss"].item() == (2**25 + 100) / 101
 
 
-def test_a_record_has_the_mean_of_each_loss_over_the_batches_that_had_it():
-    record = LossRecord()
+def test_each_loss_has_its_mean_over_the_batches_that_had_it():
     rows = [{"d": draw(1)[0], "g": draw(1)[0]}, {"d": draw(1)[0]}, {"d": draw(1)[0], "g": draw(1)[0]}]
-    for row in rows:
-        record.add(row)
-    found = record.means(lambda means: means, batches=3, updates=2)
+    found = loss_means(rows, lambda means: means, batches=3, updates=2)
     for name in ("d", "g"):
         values = [row[name].item() for row in rows if name in row]
         assert found[name] == pytest.approx(sum(values) / len(values), rel=1e-6)
-    assert record.rows == []
 
 
-def test_a_record_names_the_loss_and_the_batch_that_are_not_finite():
-    record = LossRecord()
-    for value in (1.0, float("nan"), 2.0):
-        record.add({"d": torch.tensor(0.5), "g": torch.tensor(value)})
+def test_the_loss_and_the_batch_that_are_not_finite_are_named():
+    losses = [{"d": torch.tensor(0.5), "g": torch.tensor(value)} for value in (1.0, float("nan"), 2.0)]
     with pytest.raises(CondgenError, match=r"g became nan in batch 8 \(update 5\)"):
-        record.means(lambda means: means, batches=10, updates=5)
+        loss_means(losses, lambda means: means, batches=10, updates=5)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from condgen.data import cache
+from condgen.data.about import About
 from condgen.data.sources.archive import ImageArchive
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.errors import CondgenError
@@ -19,6 +20,7 @@ raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake s
 sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman
 worm
 """
+TERMS = "By Alex Krizhevsky, Vinod Nair and Geoffrey Hinton, who state no licence and ask to be cited (Krizhevsky 2009)."
 
 
 class CIFAR10:
@@ -30,6 +32,7 @@ class CIFAR10:
     """
 
     title = "CIFAR-10"
+    about = About("CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", "unknown", TERMS, "uoft-cs/cifar10")
     classes: tuple[str, ...] = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
     def __init__(self, archive: str | Path | None = None, root: str | Path | None = None):
@@ -65,6 +68,7 @@ class CIFAR100(CIFAR10):
     """CIFAR-100 with its 100 fine classes; arguments as in `CIFAR10`."""
 
     title = "CIFAR-100"
+    about = About("CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar.html", "unknown", TERMS, "uoft-cs/cifar100")
     classes = tuple(FINE.split())
 
     def _published(self, root: Path, train: bool) -> Any:

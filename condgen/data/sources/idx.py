@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from condgen.data import cache
+from condgen.data.about import About
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.errors import CondgenError
 
@@ -74,6 +75,14 @@ class IDX:
 class MNIST(IDX):
     """The MNIST digits, 60,000 + 10,000 images (1, 28, 28); they ship with condgen (licence: files/mnist/NOTICE)."""
 
+    about = About(
+        "MNIST",
+        "http://yann.lecun.com/exdb/mnist/",
+        "cc-by-sa-3.0",
+        "By Yann LeCun, Corinna Cortes and Christopher J. C. Burges, under Creative Commons Attribution-ShareAlike 3.0.",
+        "ylecun/mnist",
+    )
+
     def __init__(self) -> None:
         sums = (
             "6bbc9ace898e44ae57da46a324031adb",
@@ -91,6 +100,14 @@ class FashionMNIST(IDX):
         root: folder of the four .gz files. None: where Debian's package puts them, else the cache folder, into which
             torchvision downloads them when they are not there yet.
     """
+
+    about = About(
+        "Fashion-MNIST",
+        "https://github.com/zalandoresearch/fashion-mnist",
+        "mit",
+        "By Han Xiao, Kashif Rasul and Roland Vollgraf; copyright 2017 Zalando SE, under the MIT licence.",
+        "zalando-datasets/fashion_mnist",
+    )
 
     def __init__(self, root: str | Path | None = None):
         names = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")

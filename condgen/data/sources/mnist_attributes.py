@@ -1,6 +1,7 @@
 """MNIST's digits turned, coloured and drawn with pens of three widths: several attributes at once, each known exactly."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,8 @@ class MNISTAttributes:
         samples: take so many images of each part of MNIST, the first ones; None: all.
         seed: decides rotation, colour and thickness of each image.
     """
+
+    about = replace(MNIST.about, name="MNIST, its digits turned, coloured and redrawn by condgen", hub="")
 
     def __init__(self, unseen: Sequence[str] = (), samples: PositiveInt | None = None, seed: int = 0):
         self.digits = MNIST()

@@ -1,0 +1,119 @@
+"""From a question to a request that a generator can answer: everything is checked before anything is queued."""
+
+import base64
+import binascii
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from condgen.conditions.text import written
+from condgen.errors import CondgenError
+from condgen.generators.sampling import check_option
+from condgen.images import BROKEN, Picture, picture_as_sample
+from condgen.samples import Request, encode, origin_of
+from condgen.serving.gate import Rules
+from condgen.serving.messages import Question
+from condgen.serving.models import Served
+from condgen.serving.refusals import Refusal, of_mistake
+from condgen.serving.work import Job
+from condgen.spaces import Images, Space
+
+MEGAPIXELS = 16
+"""Size of an uploaded picture in memory; a file of a few bytes can hold a thousand times more."""
+
+
+def prepare(model: Served, question: Question, rules: Rules) -> Job:
+    """Check a question and encode its conditions.
+
+    Raises:
+        Refusal: it cannot be answered.
+    """
+    generator = model.generator
+    if question.count > rules.count:
+        raise Refusal(422, "invalid_count", f"count must be at most {rules.count}, not {question.count}.", "count")
+    if question.format == "pngs" and not isinstance(generator.space, Images):
+        kind = type(generator.space).__name__.lower()
+        raise Refusal(422, "invalid_format", f"{model.name} makes {kind}: ask for png, npz or json.", "format")
+    if question.image is not None and generator.condition.image is None:
+        raise Refusal(422, "invalid_image", f"{model.name} is not conditioned on an image: leave image out.", "image")
+    sampling = checked_sampling(model, question.sampling)
+    image = None if question.image is None else read_upload(question.image, generator.space, rules)
+    with blaming("image" if generator.condition.image is not None and image is None else "condition"):
+        rows = count_rows(model, question.condition, image, rules.samples // question.count)
+    if question.to is not None:
+        with blaming("to"):
+            count_rows(model, question.to, image, rows)
+    wanted = Request(question.condition, question.to, image, question.count, question.seed, sampling)
+    with blaming("condition" if question.to is None else "to"):
+        requested, rows, names = encode(generator, wanted)
+        origin = origin_of(generator, wanted) if question.metadata else None
+    return Job(model, wanted, requested, rows, names, origin)
+
+
+@contextmanager
+def blaming(field: str) -> Iterator[None]:
+    """Turn a mistake into the refusal of a field."""
+    try:
+        yield
+    except CondgenError as error:
+        raise of_mistake(error, field) from error
+
+
+def checked_sampling(model: Served, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the sampling options that are not left to their defaults; raises Refusal."""
+    properties = model.sampling["properties"]
+    options = {name: value for name, value in given.items() if value is not None}
+    with blaming("sampling"):
+        for name, value in options.items():
+            if name == "standing":
+                raise CondgenError("standing changes a model for everybody who asks it: use condgen sample --standing.")
+            if name not in properties:
+                known = ", ".join(properties) or "none"
+                raise CondgenError(f"{model.name} has no sampling option {name!r}; it has {known}.")
+            check_option(name, value)
+            low, high = (properties[name].get(end) for end in ("minimum", "maximum"))
+            if low is not None and not low <= value <= high:
+                raise CondgenError(f"{name} must be between {low:g} and {high:g} here, not {value:g}.")
+        model.generator.check_sampling(model.generator.defaults | options)
+    return options
+
+
+def count_rows(model: Served, value: Any, image: Tensor | None, most: int) -> int:
+    """Return how many conditions are asked for, at most ``most``; encodes them one by one, so that none is too many."""
+    rows = 0
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str) and one.strip()[:1] in ("[", "{"):
+            raise CondgenError("A condition is the object or the list itself, not its JSON in a text.")
+        rows += len(model.generator.condition.ask(None if one is None else written(one), image))
+        if rows > most:
+            raise CondgenError(f"{rows} conditions or more are too many for this count: {most} would be as many as may be.")
+    return rows
+
+
+def read_upload(text: str, space: Space, rules: Rules) -> Tensor:
+    """Read a picture in base64 as a sample of ``space``, see `condgen.images.read_picture`; raises Refusal."""
+
+    def wrong(message: str) -> Refusal:
+        return Refusal(422, "invalid_image", message, "image")
+
+    try:
+        content = base64.b64decode(
+            text.removeprefix("data:image/png;base64,").removeprefix("data:image/jpeg;base64,"), validate=True
+        )
+    except (binascii.Error, ValueError):
+        raise wrong("image must be a PNG or a JPEG in base64.") from None
+    if len(content) > rules.image_bytes:
+        raise Refusal(413, "image_too_large", f"image has {len(content):,} bytes, and may have {rules.image_bytes:,}.", "image")
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:  # the header alone
+            pixels = picture.width * picture.height
+    except (Image.DecompressionBombError, *BROKEN):
+        raise wrong("image is no PNG and no JPEG that could be read, or has far too many pixels.") from None
+    if pixels > MEGAPIXELS * 1e6:
+        raise wrong(f"image has {pixels / 1e6:.0f} megapixels, and may have {MEGAPIXELS}.")
+    with blaming("image"):
+        return picture_as_sample(Picture("image", lambda: content), space)

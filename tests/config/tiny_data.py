@@ -1,0 +1,82 @@
+"""The data sets of conf/ for tests: the real MNIST, and tiny files for what does not ship with condgen."""
+
+import gzip
+import json
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from data.pictures import noise, png
+
+from condgen.data.sources.idx import FILES
+
+
+def write_zip(path: Path, side: int, channels: int, classes: int, each: int) -> Path:
+    """Write an archive in EDM's layout."""
+    labels = [i % classes for i in range(classes * each)]
+    names = [f"00000/img{i:08d}.png" for i in range(len(labels))]
+    pixels = noise(0, len(labels), side, side, channels)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, image in zip(names, pixels, strict=True):
+            archive.writestr(name, png(image if channels == 3 else image[:, :, 0]))
+        archive.writestr("dataset.json", json.dumps({"labels": [list(pair) for pair in zip(names, labels, strict=True)]}))
+    return path
+
+
+def write_idx(root: Path) -> Path:
+    """Write the four files of an MNIST-like set."""
+    root.mkdir()
+    for name in FILES:
+        values = noise(0, 80, 28, 28) if "images" in name else np.arange(80, dtype=np.uint8) % 10
+        header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+        (root / f"{name}.gz").write_bytes(gzip.compress(header + values.tobytes()))
+    return root
+
+
+def write_folder(root: Path) -> Path:
+    """Write grey images of 28x28 in two class sub-folders."""
+    for name in ("frog", "ship"):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            (root / name / f"{i}.png").write_bytes(png(noise(i, 28, 28)))
+    return root
+
+
+def write_table(root: Path) -> Path:
+    """Write grey images of 28x28 with a table of a category and a number."""
+    root.mkdir()
+    for i in range(24):
+        (root / f"{i}.png").write_bytes(png(noise(i, 28, 28)))
+    (root / "labels.csv").write_text(
+        "file,smile,age\n" + "".join(f"{i}.png,{'yes' if i % 3 else 'no'},{i / 2}\n" for i in range(24))
+    )
+    return root
+
+
+TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
+    "archive": lambda root: [f"data.source.path={write_zip(root / 'a.zip', 32, 1, 2, 12)}"],
+    "cifar10": lambda root: [f"data.source.archive={write_zip(root / 'c10.zip', 32, 3, 10, 4)}", "data.split=[0.5,0.25,0.25]"],
+    "cifar100": lambda root: [
+        f"data.source.archive={write_zip(root / 'c100.zip', 32, 3, 100, 4)}",
+        "data.split=[0.5,0.25,0.25]",
+    ],
+    "fashion_mnist": lambda root: [f"data.source.root={write_idx(root / 'idx')}", "data.split=[0.5,0.25,0.25]"],
+    "folder": lambda root: [f"data.source.path={write_folder(root / 'folder')}"],
+    "mnist": lambda root: ["data.classes=[3,7]"],  # fewer images to resize where a model wants them larger
+    "mnist_attributes": lambda root: ["data.source.samples=400", "data.split=40"],
+    "ring": lambda root: ["data.source.samples=400"],
+    "table": lambda root: [f"data.source.path={write_table(root / 'table')}"],
+}
+SHAPES = {
+    "archive": (1, 32, 32),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+    "fashion_mnist": (1, 28, 28),
+    "folder": (1, 28, 28),
+    "mnist": (1, 28, 28),
+    "mnist_attributes": (3, 28, 28),
+    "ring": (2,),
+    "table": (1, 28, 28),
+}

@@ -1,0 +1,179 @@
+"""A browser that finds its way on the page by words, and a server in a process of its own."""
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import numpy as np
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+SECONDS = 60
+"""After which something that does not happen is taken for a fault, on a busy machine too."""
+CONTRAST = """
+const channel = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const read = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
+const behind = (node) => {
+  for (; node; node = node.parentElement) {
+    const [r, g, b, a] = read(getComputedStyle(node).backgroundColor);
+    if (a > 0) return [r, g, b];
+  }
+  return [255, 255, 255];
+};
+const seen = [];
+const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walk.nextNode()) {
+  const node = walk.currentNode.parentElement, text = walk.currentNode.data.trim();
+  if (!text || !node.checkVisibility() || node.closest("svg, .unseen, noscript, option")) continue;
+  const [front, back] = [light(read(getComputedStyle(node).color)), light(behind(node))];
+  const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+  seen.push([text.slice(0, 40), Math.round(100 * ratio) / 100]);
+}
+return seen;
+"""
+"""The ratio of contrast of every text that is seen with what is behind it, by WCAG 2.2."""
+
+
+class Page:
+    """The page in a browser, as whoever uses it finds their way: by words.
+
+    Args:
+        driver: the browser.
+        address: of the server.
+    """
+
+    def __init__(self, driver: webdriver.Chrome, address: str):
+        self.driver, self.address = driver, address
+
+    def prefer(self, theme: str) -> None:
+        """Play a system that prefers a theme, and no motion, so that nothing is clicked while it moves."""
+        wanted = {"prefers-color-scheme": theme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def open(self, **state: Any) -> None:
+        """Open the page, at a link where there is a ``state``, and wait for what it shows first."""
+        self.driver.get("about:blank")
+        fields = {name: value if name in ("model", "image") else json.dumps(value) for name, value in state.items()}
+        self.driver.get(self.address + (f"#{urlencode(fields)}" if fields else ""))
+        self.until(lambda: self.shown and not self.busy)
+
+    def until(self, what: Callable[[], Any]) -> Any:
+        """Wait until something is true, and return it."""
+        return WebDriverWait(self.driver, SECONDS, poll_frequency=0.1).until(lambda _: what())
+
+    def one(self, css: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def press(self, text: str, within: str = "body") -> None:
+        """Click the button, the chip or the switch of a name."""
+        (found,) = [
+            node
+            for node in self.one(within).find_elements(By.CSS_SELECTOR, "button, label, summary, a.button")
+            if node.is_displayed() and node.text.strip() == text
+        ]
+        found.click()
+
+    @property
+    def busy(self) -> bool:
+        return self.one("#wall").get_attribute("aria-busy") == "true"
+
+    @property
+    def shown(self) -> list[str]:
+        """The addresses of the pictures on the wall."""
+        return [str(node) for node in self.run("return [...document.querySelectorAll('#pictures button img')].map(i => i.src)")]
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """The pixels of the pictures on the wall, (N, H, W) or (N, H, W, 3)."""
+        return np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(src.split(",")[1])))) for src in self.shown])
+
+    @property
+    def title(self) -> str:
+        return self.one("#title").text.replace("\u00a0", " ")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the address holds."""
+        fields = {name: values[0] for name, values in parse_qs(urlsplit(self.driver.current_url).fragment).items()}
+        return {name: value if name in ("model", "image") else json.loads(value) for name, value in fields.items()}
+
+    def drawn(self, before: list[str]) -> None:
+        """Wait for other pictures than those ``before``."""
+        self.until(lambda: not self.busy and self.shown and self.shown != before)
+
+    def complaint(self) -> str:
+        """Wait for a sentence about what is wrong, and return it."""
+        return str(self.until(lambda: self.run("return document.querySelector('.complaint span')?.textContent")))
+
+    def errors(self) -> list[str]:
+        """Return what the browser's console has had to say since this was asked last."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+
+
+class Serving:
+    """``condgen serve`` in a process of its own.
+
+    Args:
+        models: what is served.
+        log: a file for what it says.
+    """
+
+    def __init__(self, models: list[Path], log: Path):
+        self.models, self.log = models, log
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}/"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        command = [sys.executable, "-m", "condgen", "serve", *map(str, self.models), "--port", str(self.port), *options]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.log.parent)
+        until = time.monotonic() + 4 * SECONDS
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(self.address + "readyz", timeout=5).close()
+                return
+            except (urllib.error.URLError, TimeoutError):
+                time.sleep(0.2)
+        raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+
+    def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def ask(self, **request: Any) -> bytes:
+        """Return what the API answers."""
+        sent = urllib.request.Request(
+            self.address + "v1/samples", json.dumps(request).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(sent, timeout=SECONDS) as answer:
+            content: bytes = answer.read()
+            return content
