@@ -41,6 +41,8 @@ SHORT = (
         (["experiment=mnist_quik"], ["experiment=mnist_quik does not exist", "did you mean mnist_quick?"]),
         (["+model.foo=1"], ["model", "foo"]),
         (["+trainer.foo=1"], ["trainer", "foo"]),
+        (["callbacks.evaluation.final_samples=9"], ["callbacks.evaluation.final_samples belongs to what is left out"]),
+        (["+trainer.max_epochs=2"], ["trainer.max_epochs is there already: write it without the +"]),
         (["data=[null]"], ["data=[null] chooses nothing", "choose one of archive, "]),
         (["model=null"], ["model=null chooses nothing", "choose one of acgan_conv, "]),
         (["seed"], ["seed"]),
