@@ -67,7 +67,10 @@ ENTRIES = {
         ("experiment=mnist_inpaint",),
         ("What it draws into a hole hardly differs from seed to seed: the picture around it says almost all.",),
     ),
-    "mnist-flow-matching": Entry(("experiment=mnist_flow_matching",), ("A sample takes 20 looks at its network, twice each.",)),
+    "mnist-flow-matching": Entry(
+        ("experiment=mnist_flow_matching",),
+        ("A sample takes 20 evaluations of its network, each with and without the condition.",),
+    ),
     "mnist-vae-flow": Entry(("experiment=mnist_vae_flow",), ("Its strokes are softer than real ones.",)),
     "cifar10": Entry(("experiment=cifar10_quick",), (PHOTOS,)),
     "fashion-mnist": Entry(("experiment=fashion_mnist_quick",)),
