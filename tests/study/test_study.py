@@ -326,9 +326,7 @@ def test_models_that_cannot_be_compared(gan_run, run_condgen, tmp_path) -> None:
     other = make_model("model=gan_mlp", condition=NoCondition())
     torch.save({"condgen": other.recipe, "state_dict": other.state_dict(), "global_step": 0}, tmp_path / "other.ckpt")
     sentence = run_condgen("study", gan_run, "--against", "other.ckpt", "--out", "new", "--no-serve").sentence()
-    assert sentence.endswith(
-        "other/checkpoints/best.ckpt cannot be asked for the same: only models of one condition can be compared."
-    )
+    assert sentence.endswith("and other.ckpt cannot be asked for the same: only models of one condition can be compared.")
 
 
 def test_a_port_that_is_taken(run_condgen, tmp_path) -> None:
