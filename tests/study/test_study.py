@@ -108,9 +108,8 @@ def test_a_run_is_studied_and_its_report_and_the_leaderboard_show_it(gan_run, ru
     (row,) = [line for line in board.splitlines() if f"0.200 [{low:.3f}, {high:.3f}] n=50" in line]  # and not twice
     shutil.rmtree(run / "evaluation")  # and a study that the run does not know writes nothing there
     assert run_condgen("study", "one", "--results").code == 0 and not (run / "evaluation").exists()
-    assert board.startswith("hype+class, 40 trials | 20 generated against 20 images of test") and row.startswith(
-        "mnist-cgan_mlp"
-    )
+    assert board.startswith("hype+class, 40 trials | 20 generated against 20 images of test")
+    assert row.startswith("mnist-cgan_mlp")
     assert re.search(r"^chance .* 0\.500 .* 0\.100", board, re.MULTILINE)
 
 
