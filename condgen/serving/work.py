@@ -244,4 +244,7 @@ class Worker:
         latents, conditions = zip(*(job.next(count) for job, count in batch), strict=True)
         count = sum(count for _, count in batch)
         z, c = (torch.cat([*parts, *[parts[-1][-1:]] * (size - count)]) for parts in (latents, conditions))
-        return generator.render(z, c.to(generator.device))[:count].cpu()
+        try:
+            return generator.render(z, c.to(generator.device))[:count].cpu()
+        finally:
+            generator.on_step = None
