@@ -22,14 +22,14 @@ from condgen.data import DataModule
 from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.evaluate import Sampling, known_of, settings
-from condgen.files import require_writable
+from condgen.files import require_writable, write_text
 from condgen.generators.base import Generator
 from condgen.metrics.kept import fingerprint
 from condgen.origin import weights_digest
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.spaces import Images, to_uint8
 from condgen.studies.answers import read_people
-from condgen.studies.results import write_results
+from condgen.studies.results import place_in_run, write_results
 from condgen.studies.trials import (
     SIDES,
     Model,
@@ -90,6 +90,18 @@ def study(
         raise CondgenError("--out FOLDER is needed: a new study is written there.")
     require_empty(out)
     require_writable(out.parent)
+    made, pictures = drawn(target, overrides, against, out, device, trust)
+    write_study(out, made, pictures)
+    if place := place_in_run(out, made):
+        with contextlib.suppress(CondgenError):  # of a run that may only be read, figures stay with the study
+            write_text(place / "study.json", (out / "study.json").read_text(encoding="utf-8"))
+    return out
+
+
+def drawn(
+    target: Path, overrides: list[str], against: Path | None, out: Path, device: str, trust: bool
+) -> tuple[Study, dict[str, Tensor]]:
+    """Return a new study and its pictures, uint8 (C, H, W) by their names; see `study`."""
     checkpoint = find(target)
     known = known_of(checkpoint, checkpoint.resolve().parent.parent if checkpoint.is_file() else None, trust)
     config = settings(target, known, overrides, verb="study", keys=Asking, needed=("data",))
@@ -110,8 +122,7 @@ def study(
         models=[told for _, told in loaded],
         trials=trials,
     )
-    write_study(out, made, pictures)
-    return out
+    return made, pictures
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -226,6 +226,6 @@ def compute_of(run: Path | None, config: Mapping[str, Any], step: int) -> dict[s
     return {
         "updates": step,
         "minutes": round(sum(seconds) / 60, 1) if seconds and len(seconds) == len(sessions) else None,
-        "device": f"{device}, {last.get('threads')} threads" if device.startswith("cpu") else device,
+        "device": f"{device}, threads: {last.get('threads')}" if device.startswith("cpu") else device,
         "precision": config.get("trainer", {}).get("precision"),
     }

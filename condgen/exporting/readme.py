@@ -9,18 +9,9 @@ from typing import Any
 
 import yaml
 
+from condgen.generators.sampling import OPTIONS
 from condgen.metrics.catalogue import METRICS
 from condgen.reporting.tables import Cell, Column, escaped, markdown_table
-
-SAMPLING = {
-    "truncation": "bound of the noise in standard deviations: smaller gives better samples that differ less",
-    "temperature": "factor of the noise",
-    "standing": "batches over which batch norm's statistics are measured anew",
-    "guidance": "scale of classifier-free guidance: larger is clearer and less diverse; 1 is none",
-    "steps": "steps of the ODE solver: more are slower and closer to the learned path",
-    "solver": "euler, midpoint or heun",
-}
-"""What each sampling option does."""
 
 
 def model_card(config: Mapping[str, Any]) -> str:
@@ -83,7 +74,9 @@ def options(config: Mapping[str, Any]) -> str:
     """List the sampling options with their defaults."""
     chosen = config["sampling"]
     names = config["card"].get("options", [])
-    lines = [f"- `{name}`: {SAMPLING[name]}; default {chosen.get(name, 'none')}." for name in names if name in SAMPLING]
+    lines = [
+        f"- `{name}`: {OPTIONS[name].description} Default: {chosen.get(name, 'none')}." for name in names if name in OPTIONS
+    ]
     return "\n".join(lines) or "None: the condition says it all."
 
 

@@ -14,7 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 from torch import Tensor
 
 from condgen.errors import CondgenError
-from condgen.samples import Samples
+from condgen.samples import Samples, marked
 from condgen.serving.gate import Rules
 from condgen.serving.messages import Limits, Models, Question
 from condgen.serving.metrics import Metrics
@@ -157,7 +157,7 @@ def event(name: str, data: Mapping[str, Any]) -> bytes:
 
 def written(job: Job, question: Question) -> bytes:
     """Return the body of an answer."""
-    values: Tensor = job.values.result()
+    values = marked(job.values.result(), job.request)
     samples = Samples(job.model.generator, job.requested, values, job.names, job.rows, job.origin)
     if question.format == "png":
         return samples.png()

@@ -47,7 +47,8 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     if question.to is not None:
         with blaming("to"):
             count_rows(model, question.to, image, rows)
-    wanted = Request(question.condition, question.to, image, question.count, question.seed, sampling)
+    key = rules.watermark if isinstance(generator.space, Images) else None
+    wanted = Request(question.condition, question.to, image, question.count, question.seed, sampling, key)
     with blaming("condition" if question.to is None else "to"):
         requested, rows, names = encode(generator, wanted)
         origin = origin_of(generator, wanted) if question.metadata else None

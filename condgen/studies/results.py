@@ -138,14 +138,25 @@ def write_results(folder: Path, study: Study) -> str:
         ],
     }
     write_json(folder / "results.json", stored)
-    run = folder / study.models[0].run if study.models[0].run else None
-    if people and run and (run / "config.yaml").is_file():
-        identity = hashlib.sha256((folder / "study.json").read_bytes()).hexdigest()[:8]
-        place = run / "evaluation" / re.sub(r"[^\w.+]+", "-", f"{record.source}-{record.protocol.name}-{identity}")
+    place = place_in_run(folder, study)
+    known = place / "study.json" if place else None
+    if people and place and known and known.is_file() and known.read_bytes() == (folder / "study.json").read_bytes():
         add_record(place / "metrics.json", record)
         if record.confusion:
             save_png(place / "people.png", confusion_chart(record.confusion, record.classes))
     return table(study, people, record, own)
+
+
+def place_in_run(folder: Path, study: Study) -> Path | None:
+    """Return where the run of the model keeps the figures of the study in ``folder``, None where there is no run.
+
+    A copy of ``study.json`` is put there when a study is made, and figures follow only where it is: a study that somebody else
+    has sent writes nothing outside its folder.
+    """
+    model = study.models[0]
+    identity = hashlib.sha256((folder / "study.json").read_bytes()).hexdigest()[:8]
+    name = re.sub(r"[^\w.+]+", "-", f"{model.source}-{record_of(study, {}).protocol.name}-{identity}")
+    return folder / model.run / "evaluation" / name if model.run else None
 
 
 def shares(study: Study, counts: dict[str, Count]) -> dict[str, dict[str, Any]]:

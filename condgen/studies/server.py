@@ -109,16 +109,7 @@ def application(folder: Path, study: Study, local: bool = True) -> FastAPI:
 
     @app.post("/api/answers")
     async def answer(given: Answer) -> dict[str, Any]:
-        person = named(given.person)
-        path = place(folder, person)
-        known = len(read_answers(path, study))
-        slot = study.slots[known] if known < len(study.slots) else None
-        if slot is None or (given.trial, given.question) != (slot[0] + 1, slot[1]):
-            raise Refused(409, "out_of_order", "This was answered already, in another window perhaps.")
-        if given.answer not in study.choices(given.question):
-            raise Refused(422, "invalid_answer", f"{given.answer!r} is no answer to this question.", "answer")
-        append_answer(path, *slot, given.answer)
-        return state(folder, study, person)
+        return take(folder, study, given)
 
     @app.get("/pictures/{name}")
     async def picture(name: str) -> Response:
@@ -145,6 +136,20 @@ def named(person: str) -> str:
         return alias(person)
     except CondgenError as error:
         raise Refused(422, "invalid_name", str(error), "person") from error
+
+
+def take(folder: Path, study: Study, given: Answer) -> dict[str, Any]:
+    """Keep an answer to what this person is asked now, and return where they stand; raises Refused for any other."""
+    person = named(given.person)
+    path = place(folder, person)
+    known = len(read_answers(path, study))
+    slot = study.slots[known] if known < len(study.slots) else None
+    if slot is None or (given.trial, given.question) != (slot[0] + 1, slot[1]):
+        raise Refused(409, "out_of_order", "This was answered already, in another window perhaps.")
+    if given.answer not in study.choices(given.question):
+        raise Refused(422, "invalid_answer", f"{given.answer!r} is no answer to this question.", "answer")
+    append_answer(path, *slot, given.answer)
+    return state(folder, study, person)
 
 
 def state(folder: Path, study: Study, person: str) -> dict[str, Any]:

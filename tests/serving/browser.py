@@ -109,7 +109,7 @@ class Page:
 
     @property
     def title(self) -> str:
-        return self.one("#title").text
+        return self.one("#title").text.replace("\u00a0", " ")
 
     @property
     def state(self) -> dict[str, Any]:

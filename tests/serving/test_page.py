@@ -22,6 +22,7 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 
 from condgen.conditions import Attributes, Inpaint
+from condgen.spaces import Points
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = [
@@ -41,7 +42,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Untrained models with classes, attributes, a hole, and many steps."""
+    """Untrained models with classes, attributes, a hole, many steps, and samples that are no pictures."""
     folder = tmp_path_factory.mktemp("models")
     made = {
         "classes": make_model("model=cgan_mlp"),
@@ -50,6 +51,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         ),
         "inpaint": make_model("model=pix2pix", condition=Inpaint((1, 28, 28))),
         "slow": make_model("model=flow_matching"),
+        "points": make_model("model=gan_points", space=Points()),
     }
     for name, model in made.items():
         torch.save({"condgen": model.recipe, "state_dict": model.state_dict(), "global_step": 0}, folder / f"{name}.ckpt")
@@ -214,12 +216,19 @@ def test_a_walk_has_a_slider_that_shows_its_step(page):
     page.until(lambda: page.title == "3 → 4")
     slider, output = page.one(".walk input"), page.one(".walk output")
     assert output.text == "Step 1 of 12" and len(page.run("return document.querySelectorAll('.strip img')")) == 12
-    first = page.shown
+    first = page.pictures
     slider.send_keys(Keys.END)
-    assert output.text == slider.get_attribute("aria-valuetext") == "Step 12 of 12" and page.shown != first
+    assert output.text == slider.get_attribute("aria-valuetext") == "Step 12 of 12" and (page.pictures != first).any()
     page.press("9", "#to")
     page.until(lambda: page.title == "3 → 9")
-    assert page.state["to"] == {"class": "9"} and page.shown == first  # both start at the same 3
+    assert page.state["to"] == {"class": "9"} and (page.pictures == first).all()  # both start at the same 3
+
+
+def test_points_are_shown_as_one_picture(page, server):
+    page.open(model="points", condition={"class": "3"}, count=9)
+    picture = server.ask(model="points", condition={"class": "3"}, count=9, seed=0)
+    assert page.shown == [f"data:image/png;base64,{base64.b64encode(picture).decode()}"]
+    assert page.one("#draw").text == "Draw 9 points" and "9 points" in page.one("#subtitle").text
 
 
 def test_a_link_restores_everything(page):
@@ -341,7 +350,6 @@ def test_the_server_may_go_and_come_back(page, models, tmp_path):
         serving.start("--token", "open sesame")
         other.press("Try again")
         assert "token" in other.complaint()
-        other.driver.refresh()
         other.until(lambda: other.one("#token-form").is_displayed())
         other.one("#token").send_keys("open sesame", Keys.ENTER)
         other.until(lambda: len(other.shown) == 8 and not other.busy)

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -226,3 +227,12 @@ def test_the_page_has_strict_headers_and_right_types(server):
 def test_an_npz_without_metadata_says_nothing(server):
     with np.load(io.BytesIO(asked(server[1], D | {"format": "npz", "metadata": False}).content)) as file:
         assert set(file) == {"images", "labels"}
+
+
+def test_a_server_with_a_key_marks_its_images(models):
+    with running(models, watermark="secret") as (_, run):
+        answer = asked(run, {"model": "digits", "condition": "3", "count": 16, "seed": 1, "format": "png"})
+        points = asked(run, {"model": "points", "count": 2, "format": "json"})
+    request = Request("3", count=16, seed=1, watermark="secret")
+    assert answer.content == draw(models["digits"].generator, request).png() and points.status_code == 200
+    assert answer.content != draw(models["digits"].generator, replace(request, watermark=None)).png()

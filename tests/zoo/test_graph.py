@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from condgen.conditions import Attributes, Category, Inpaint, NoCondition, Numbe
 from condgen.errors import CondgenError
 from condgen.exporting.graph import MOST, Drawing, difference, example, write_onnx, write_pt2
 
+ROOT = Path(condgen.__file__).parents[1]
 RUN = """
 import json, sys
 import numpy as np
@@ -54,6 +57,7 @@ def test_onnx_draws_the_same_where_torch_is_not(exported, run_condgen, tmp_path)
     found, wanted = np.load(tmp_path / "out.npz"), generator.decode(inputs["latents"], inputs["condition"])
     assert np.abs(found["five"] - wanted.detach().numpy()).max() <= MOST
     assert np.abs(found["one"] - wanted[:1].detach().numpy()).max() <= MOST
+    assert str(ROOT).encode() not in (tmp_path / "digits.onnx").read_bytes()  # a graph names no files of this machine
     assert "nothing was overwritten" in run_condgen("export", exported, "--format", "onnx", "--out", "digits.onnx").sentence()
 
 
@@ -64,6 +68,8 @@ def test_a_program_draws_the_same(exported, run_condgen, tmp_path):
     generator = condgen.load(exported)
     inputs = example(generator, 4, 1)
     assert torch.equal(draw(**inputs), generator.decode(**{"z": inputs["latents"], "condition": inputs["condition"]}))
+    with zipfile.ZipFile(tmp_path / "digits.pt2") as archive:
+        assert not any(str(ROOT).encode() in archive.read(name) for name in archive.namelist())
     assert json.loads(files["condgen.json"])["samples"]["range"] == [-1, 1]
 
 
