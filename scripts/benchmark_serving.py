@@ -3,8 +3,9 @@
     python scripts/benchmark_serving.py gan=RUN vae=RUN flow=RUN --seconds 5
 
 For each model: seconds from the start of the process to its first sample; latency of one image for one client, beside the
-generator's own time; images a second with 1, 8 and 64 clients, as a ratio to the bare loop at its best batch; and the bare loop
-with `torch.compile` and onnxruntime. The clients are raw sockets in one process, whose share of the processors is told: it
+generator's own time; images a second with 1, 8 and 64 clients, as a ratio to the bare loop at its best batch, and that for a
+second of the server's processor time, which a busy machine disturbs less; and the bare loop with `torch.compile` and
+onnxruntime. The clients are raw sockets in one process, whose share of the processors is told: it
 competes with the server for them.
 """
 
@@ -77,8 +78,8 @@ class Connection:
         self.reader = None
 
 
-async def throughput(host: str, port: int, name: str, clients: int, count: int, seconds: float) -> float:
-    """Return the images a second that ``clients`` together get, who each ask again when they are answered."""
+async def throughput(host: str, port: int, name: str, clients: int, count: int, seconds: float) -> tuple[float, int]:
+    """Return the images a second, and the images, that ``clients`` together get, who each ask again when they are answered."""
     end, images = time.monotonic() + seconds, 0
 
     async def client(number: int) -> None:
@@ -93,7 +94,7 @@ async def throughput(host: str, port: int, name: str, clients: int, count: int, 
 
     started = time.monotonic()
     await asyncio.gather(*(client(number) for number in range(clients)))
-    return images / (time.monotonic() - started)
+    return images / (time.monotonic() - started), images
 
 
 def question(name: str, count: int, seed: int) -> dict[str, object]:
@@ -122,21 +123,24 @@ def own(generator: Generator, times: int) -> list[float]:
     return sorted(found[5:])
 
 
-def bare(decode: Callable[[torch.Tensor, torch.Tensor], object], generator: Generator, batch: int, seconds: float) -> float:
-    """Return the images a second of a loop around ``decode`` that draws its latents."""
+def bare(
+    decode: Callable[[torch.Tensor, torch.Tensor], object], generator: Generator, batch: int, seconds: float
+) -> tuple[float, float]:
+    """Return the images of a loop around ``decode`` that draws its latents, for a second and for one of the processor."""
     stream, conditions = keyed_generator(0, "bare"), generator.requested("3", batch)
     decode(generator.noise(batch, stream), conditions)
-    started, rounds = time.monotonic(), 0
+    started, used, rounds = time.monotonic(), time.process_time(), 0
     while time.monotonic() - started < seconds:
         decode(generator.noise(batch, stream), conditions)
         rounds += 1
-    return batch * rounds / (time.monotonic() - started)
+    images = batch * rounds
+    return images / (time.monotonic() - started), images / (time.process_time() - used)
 
 
 def best(decode: Callable[[torch.Tensor, torch.Tensor], object], generator: Generator, seconds: float) -> tuple[float, int]:
     """Return the images a second of the bare loop at its best batch, and that batch."""
     with torch.inference_mode():
-        return max((bare(decode, generator, batch, seconds / len(BATCHES)), batch) for batch in BATCHES)
+        return max((bare(decode, generator, batch, seconds / len(BATCHES))[0], batch) for batch in BATCHES)
 
 
 def onnx(source: str) -> Callable[[torch.Tensor, torch.Tensor], object] | None:
@@ -180,11 +184,14 @@ def measure(name: str, source: str, seconds: float, count: int, times: int, othe
         for size in (count, 1):
             for clients in (1, 8, 64):
                 mine, theirs = time.process_time(), cpu(process)
-                rate = asyncio.run(throughput(host, port, name, clients, size, seconds))
+                rate, images = asyncio.run(throughput(host, port, name, clients, size, seconds))
                 mine, theirs = time.process_time() - mine, cpu(process) - theirs
                 with torch.inference_mode():
-                    now = bare(generator.render, generator, batch, seconds / 2)
-                found[f"{clients} clients x {size}"] = f"{rate:.0f} images/s, {2 * rate / (before + now):.2f} of the bare loop"
+                    now, spent = bare(generator.render, generator, batch, seconds / 2)
+                found[f"{clients} clients x {size}"] = (
+                    f"{rate:.0f} images/s, {2 * rate / (before + now):.2f} of the bare loop, "
+                    f"{images / theirs / spent:.2f} by processor time"
+                )
                 found[f"{clients} clients x {size}, CPU"] = f"server {theirs:.1f} s, clients {mine:.1f} s"
                 before = now
         found["bare loop"] = f"{before:.0f} images/s at {batch}"

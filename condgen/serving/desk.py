@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -109,7 +109,8 @@ class Desk:
 
         def report(done: int, total: int, unit: str) -> None:
             now.update(done=done, total=total, unit=unit)
-            loop.call_soon_threadsafe(news.set)
+            with suppress(RuntimeError):  # of a loop that has ended
+                loop.call_soon_threadsafe(news.set)
 
         job.report = report
         try:
