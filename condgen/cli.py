@@ -131,12 +131,15 @@ def serve(
     max_count: Annotated[int, typer.Option(min=1, max=10_000, help="Samples for each condition.")] = 64,
     queue: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that are waited for at a time.")] = 64,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request.")] = 60.0,
+    watermark: Annotated[
+        str | None, typer.Option(metavar="KEY", envvar="CONDGEN_WATERMARK", help="Hide a mark of this text in all images.")
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in checkpoints.")] = False,
 ) -> None:
     """Serve trained models: a page and an API that draw samples, see docs/serving.md."""
     from condgen.serve import serve as start
 
-    start(models, host, port, token, max_count, queue, timeout, trust)
+    start(models, host, port, token, max_count, queue, timeout, trust, watermark)
 
 
 @app.command()

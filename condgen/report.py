@@ -146,22 +146,24 @@ def measurement(record: Record) -> list[str]:
     parts = [definitions({key: value for key, value in stamp.items() if value not in (None, "")})]
     if record.floors:
         parts.append("<p>The floor is that of as many training images: what a perfect generator would reach.</p>")
-    if record.people is not None:
-        parts.append(f"<p>Shares of n answers of {record.people:,} people, in brackets Wilson's intervals of 95 %.</p>")
+    judged = record.people is not None
+    beside = ({} if judged else {"Floor": record.floors}) | record.baselines
+    if judged:
+        parts.append(f"<p>People: {record.people:,}. Shares of n answers, in brackets Wilson's intervals of 95 %.</p>")
     rows = []
     for metric, value in record.figures.items():
         known = METRICS.get(metric)
         meaning = f"<small>{text(known.meaning)}</small>" if known else ""
-        own = figure(value, metric) + interval(record.counts.get(metric))
-        trivial = (found.get(metric) for found in record.baselines.values())
-        beside = (figure(found, metric) for found in (record.floors.get(metric), *trivial))
-        rows.append((title(metric) + meaning, own, *beside, BETTER[known.better] if known else ""))
-    parts.append(table(("Metric", "Generated", "Floor", *map(text, record.baselines), "Better"), rows))
+        answers = record.counts.get(metric)
+        own = figure(value, metric) + interval(answers) + (f" n={answers[1]}" if answers else "")
+        others = (figure(found.get(metric), metric) for found in beside.values())
+        rows.append((title(metric) + meaning, own, *others, BETTER[known.better] if known else ""))
+    parts.append(table(("Metric", "People" if judged else "Generated", *map(text, beside), "Better"), rows))
     if record.protocol.start:
         parts.append("<p>Baselines are trivial answers to the images that samples start from.</p>")
     if record.attributes:
-        head, *others = [[text(cell) for cell in line] for line in listed(record.attributes)]
-        parts.append("<p>Unseen: combinations of categories that no training image has.</p>" + table(head, others))
+        head, *body = [[text(cell) for cell in line] for line in listed(record.attributes)]
+        parts.append("<p>Unseen: combinations of categories that no training image has.</p>" + table(head, body))
     if record.per_class:
         values = zip(*(single(record, metric) for metric in record.per_class), strict=False)
         lines = [(text(name), *row) for name, row in zip(record.classes or count(), values, strict=False)]
@@ -240,7 +242,7 @@ def figure(value: float | None, metric: str = "") -> str:
 def interval(answers: Count | None) -> str:
     """Write how sure a share of answers is; nothing of other figures, and of no answers."""
     low, high = wilson(answers) if answers else (0.0, 0.0)
-    return f" [{low:.3f}, {high:.3f}] n={answers[1]}" if answers and answers[1] else ""
+    return f" [{low:.3f}, {high:.3f}]" if answers and answers[1] else ""
 
 
 def definitions(pairs: Mapping[str, object]) -> str:

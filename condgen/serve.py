@@ -14,6 +14,7 @@ def serve(
     queue: int = 64,
     timeout: float = 60.0,
     trust: bool = False,
+    watermark: str | None = None,
 ) -> None:
     """Serve models over HTTP until a signal ends it; what runs then is finished.
 
@@ -26,6 +27,7 @@ def serve(
         queue: requests for samples that are waited for at a time; more are refused with 429.
         timeout: seconds from a request to its answer.
         trust: accept foreign targets in checkpoints.
+        watermark: the key of the mark that all images get, see `condgen.watermark`; None: no mark.
 
     Raises:
         CondgenError: the extra ``serve`` is not installed, the port is taken, or a model cannot be loaded.
@@ -38,5 +40,9 @@ def serve(
         raise CondgenError(f'condgen serve needs {error.name}: pip install "condgen[serve]".') from error
     from condgen.serving.gate import Rules
     from condgen.serving.server import serve as start
+    from condgen.watermark import check_key
 
-    start(models, host, port, Rules(count=max_count, queue=queue, timeout=timeout, token=token), trust)
+    if watermark is not None:
+        check_key(watermark)
+    rules = Rules(count=max_count, queue=queue, timeout=timeout, token=token, watermark=watermark)
+    start(models, host, port, rules, trust)

@@ -22,14 +22,14 @@ from condgen.data import DataModule
 from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.evaluate import Sampling, known_of, settings
-from condgen.files import require_writable
+from condgen.files import require_writable, write_text
 from condgen.generators.base import Generator
 from condgen.metrics.kept import fingerprint
 from condgen.origin import weights_digest
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.spaces import Images, to_uint8
 from condgen.studies.answers import read_people
-from condgen.studies.results import write_results
+from condgen.studies.results import place_in_run, write_results
 from condgen.studies.trials import (
     SIDES,
     Model,
@@ -90,6 +90,18 @@ def study(
         raise CondgenError("--out FOLDER is needed: a new study is written there.")
     require_empty(out)
     require_writable(out.parent)
+    made, pictures = drawn(target, overrides, against, out, device, trust)
+    write_study(out, made, pictures)
+    if place := place_in_run(out, made):
+        with contextlib.suppress(CondgenError):  # of a run that may only be read, figures stay with the study
+            write_text(place / "study.json", (out / "study.json").read_text(encoding="utf-8"))
+    return out
+
+
+def drawn(
+    target: Path, overrides: list[str], against: Path | None, out: Path, device: str, trust: bool
+) -> tuple[Study, dict[str, Tensor]]:
+    """Return a new study and its pictures, uint8 (C, H, W) by their names; see `study`."""
     checkpoint = find(target)
     known = known_of(checkpoint, checkpoint.resolve().parent.parent if checkpoint.is_file() else None, trust)
     config = settings(target, known, overrides, verb="study", keys=Asking, needed=("data",))
@@ -98,7 +110,7 @@ def study(
     data: DataModule = build("data", config["data"])
     models = [model for model, _ in loaded]
     part, classes = fitting(models, data, config, paths)
-    trials, pictures = shown([model.to(device_of(device)) for model in models], data, part, config)
+    trials, pictures = shown([model.to(device_of(device)) for model in models], data, part, classes, config)
     made = Study(
         version=version("condgen"),
         question=config["question"],
@@ -110,8 +122,7 @@ def study(
         models=[told for _, told in loaded],
         trials=trials,
     )
-    write_study(out, made, pictures)
-    return out
+    return made, pictures
 
 
 def run_of(checkpoint: Path) -> Path | None:
@@ -166,15 +177,15 @@ def fitting(models: list[Generator], data: DataModule, config: dict[str, Any], p
         )
     if config["question"] != "real" and not others and len(classes) < 2:
         raise CondgenError(f"question={config['question']} needs data with classes: set question=real.")
-    if config["question"] != "real" and others and not (first.condition.width or first.condition.map_shape):
-        raise CondgenError(f"question={config['question']} needs models with a condition: set question=real.")
+    if config["question"] != "real" and others and not first.condition.width:
+        raise CondgenError(f"question={config['question']} needs models with a condition in words: set question=real.")
     sized = data if data.space.shape == first.space.shape else data.at(first.space.shape[1], first.space.shape[0])
     part: Part = getattr(sized, config["split"])
     return part, classes
 
 
 def shown(
-    models: list[Generator], data: DataModule, part: Part, config: dict[str, Any]
+    models: list[Generator], data: DataModule, part: Part, classes: list[str], config: dict[str, Any]
 ) -> tuple[list[Trial], dict[str, Tensor]]:
     """Return the trials, and the pictures, uint8 (C, H, W), by their names: numbers, which say nothing."""
     choose = paired if len(models) == 2 else arranged
@@ -194,7 +205,7 @@ def shown(
             images = [drawn[0][i] if key == "generated" else part.table.images[part.rows[row]]]
             files = [f"{i + 1:04d}.png"]
         pictures |= dict(zip(files, images, strict=True))
-        trials.append(Trial(files, key, label, names[i]))
+        trials.append(Trial(files, key, label if classes else 0, names[i]))
     return trials, pictures
 
 

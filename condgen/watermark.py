@@ -208,10 +208,9 @@ def likeliest(votes: list[tuple[Tensor, int, int]], key: str) -> Found:
 def chance(correlation: float, dimensions: int) -> float:
     """Return the decimal logarithm of the probability that a direction drawn at random correlates more: a cap of a sphere."""
 
-    def area(angle: float) -> float:  # the logarithm of that of a cap, up to a factor
-        theta = np.linspace(0, angle, 20_001)[1:]
-        logs = (dimensions - 2) * np.log(np.sin(theta))
-        return float(logs.max() + np.log(np.exp(logs - logs.max()).sum() * angle))
-
-    half = area(math.pi / 2)
-    return (area(math.acos(min(max(correlation, 0.0), 1 - 1e-12))) - half - math.log(2)) / math.log(10)
+    theta = np.linspace(0, math.acos(min(max(correlation, 0.0), 1 - 1e-12)), 4001)[1:]
+    logs = (dimensions - 2) * np.log(np.sin(theta))
+    top = float(logs.max())
+    cap = top + math.log((np.exp(logs - top).sum() - 0.5 * math.exp(logs[-1] - top)) * theta[0])  # the trapezoidal rule
+    sphere = math.log(math.pi) / 2 + math.lgamma((dimensions - 1) / 2) - math.lgamma(dimensions / 2)
+    return (cap - sphere) / math.log(10)

@@ -327,7 +327,7 @@ def limited() -> None:
 
 
 def waited(child: int, seconds: float) -> int | None:
-    """Wait for a child, return its status; None if it goes on after so many seconds of its own, or ten times as many."""
+    """Wait for a child; return its status, None if it computes longer than ``seconds``, or takes ten times as long."""
     end = time.monotonic() + 10 * seconds
     while True:
         found, status = os.waitpid(child, os.WNOHANG)

@@ -1,11 +1,10 @@
 """Measure how often the watermark is found, and how often where there is none, and print the tables of docs/origin.md.
 
     uv run python scripts/measure_watermark.py
-    uv run python scripts/measure_watermark.py --cifar10 PATH/train.zip
+    uv run python scripts/measure_watermark.py --cifar10 PATH/test.zip
 
-Test images of MNIST and CIFAR-10 stand for samples: each of ``count`` is marked with a key of its own, saved, treated, and
-searched for this key; unmarked images are treated and searched for just as many keys. Grids are of 64 images that are drawn
-at random.
+Test images of MNIST or of CIFAR-10 stand for samples: each is marked with a key of its own, saved, treated, and searched for
+this key; as many unmarked ones are treated and searched for it, too. Grids are of 64 images that are drawn at random.
 """
 
 import argparse
@@ -17,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from condgen.data.sources import CIFAR10, MNIST
+from condgen.data.sources import MNIST, ImageArchive
 from condgen.images import Picture, decode, to_picture
 from condgen.spaces import Images, to_float, to_uint8
 from condgen.watermark import SURE, Found, find_in_picture, mark
@@ -84,25 +83,23 @@ def changes(images: Tensor) -> str:
 
 
 def main() -> None:
-    """Print a table for each data set."""
+    """Print the table of a data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cifar10", help="train.zip of CIFAR-10, with test.zip beside it; without it MNIST alone")
-    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--cifar10", help="test.zip of CIFAR-10 in the layout of EDM's dataset tool; without it MNIST")
+    parser.add_argument("--count", type=int, default=1000, help="single samples")
+    parser.add_argument("--grids", type=int, default=100, help="grids of 64")
     options = parser.parse_args()
-    sources = [("MNIST", MNIST())] + ([("CIFAR-10", CIFAR10(options.cifar10))] if options.cifar10 else [])
-    for name, source in sources:
-        test = source.load().test
-        assert test is not None
-        print(f"\n{name}: {changes(test.images[: options.count])}\n")
-        print("| picture | treatment | found at 1 % | at 0.01 % | false alarms at 1 % | at 0.01 % |\n|---|---|---|---|---|---|")
-        for together, kind in ((1, "one sample"), (64, "grid of 64")):
-            unmarked, marked = pictures(test.images, options.count, together)
-            for treatment, treat in TREATMENTS.items():
-                rates = [
-                    shares([find_in_picture(treat(one), f"key {i}") for i, one in enumerate(some)])
-                    for some in (marked, unmarked)
-                ]
-                print(f"| {kind} | {treatment} | {' | '.join(rates)} |", flush=True)
+    test = ImageArchive(options.cifar10).load().train if options.cifar10 else MNIST().load().test
+    assert test is not None
+    print(f"{'CIFAR-10' if options.cifar10 else 'MNIST'}: {changes(test.images[:1000])}\n")
+    print("| picture | treatment | found at 1 % | at 0.01 % | false alarms at 1 % | at 0.01 % |\n|---|---|---|---|---|---|")
+    for kind, together, count in (("one sample", 1, options.count), ("grid of 64", 64, options.grids)):
+        unmarked, marked = pictures(test.images, count, together)
+        for treatment, treat in TREATMENTS.items() if count else ():
+            rates = [
+                shares([find_in_picture(treat(one), f"key {i}") for i, one in enumerate(some)]) for some in (marked, unmarked)
+            ]
+            print(f"| {kind} | {treatment} | {' | '.join(rates)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -48,15 +48,9 @@ class Planner(L.Callback):
     Args:
         minutes: the budget, start-up and the last evaluation included; None: the configuration decides the length.
         started: when the run began, in seconds of `time.monotonic`; None: now.
-
-    Raises:
-        CondgenError: the budget is no positive number.
     """
 
     def __init__(self, minutes: float | None = None, started: float | None = None):
-        number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
-        if minutes is not None and not (number and 0 < minutes < math.inf):
-            raise CondgenError(f"run.budget_minutes must be a positive number of minutes, or null for none, not {minutes}.")
         self.minutes = minutes
         self.plan: Plan | None = None
         self._started = time.monotonic() if started is None else started

@@ -114,8 +114,15 @@ def explain(error: Exception, arguments: Sequence[str] = (), name: str = "train"
         if new := new_name(key, dict.fromkeys(groups()) | tree):
             return f"{key} is called {new} today."
         known = sorted({*groups(), *leaves(tree)})
+        if key in known:
+            return f"{key} belongs to what is left out on this command line: put one of the two back."
         return f"Unknown key {key!r}: condgen train --cfg job shows all keys{close(key, known)}; +{key}=... would add it."
-    return f"The command line was not understood ({sentence(error)[:-1]}): write GROUP=CHOICE or KEY=VALUE."
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return f"{match[1]} is there already: write it without the +."
+    return (
+        f"The command line was not understood ({sentence(error)[:-1]}): write GROUP=CHOICE or KEY=VALUE, and a VALUE with "
+        "letters other than these in quotes, 'KEY=\"VALUE\"'."
+    )
 
 
 def is_choice(argument: str) -> bool:

@@ -57,7 +57,7 @@ METRICS = {
     "hype_fake": Metric("generated taken for real", "higher", "Share of generated images that people take for real ones."),
     "hype_real": Metric("real taken for generated", "higher", "Share of real images that people take for generated ones."),
     "human_accuracy": Metric("people's accuracy", "higher", "Share of generated images of which people name the class."),
-    "human_accuracy_real": Metric("the same of real images", "higher", "Share of real images of which people name the class."),
+    "human_accuracy_real": Metric("the same on real", "higher", "Share of real images of which people name the class."),
     "preference": Metric("looks more real", "higher", "Share of pairs in which it looks more real to people than the other."),
     "preference_condition": Metric(
         "shows it better", "higher", "Share of pairs in which it shows its condition better, to people, than the other."

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -14,7 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 from torch import Tensor
 
 from condgen.errors import CondgenError
-from condgen.samples import Samples
+from condgen.samples import Samples, marked
 from condgen.serving.gate import Rules
 from condgen.serving.messages import Limits, Models, Question
 from condgen.serving.metrics import Metrics
@@ -70,7 +70,7 @@ class Desk:
         if "text/event-stream" in request.headers.get("accept", ""):
             return StreamingResponse(self.events(job, question, request), media_type="text/event-stream", headers=about)
         with self.queued(job):
-            await self.wait(job, request, {asyncio.wrap_future(job.values)})
+            await self.wait(job, request, {awaited(job)})
             content = await self.help(written, job, question)
         return Response(content, media_type=KINDS[question.format], headers=about)
 
@@ -109,12 +109,13 @@ class Desk:
 
         def report(done: int, total: int, unit: str) -> None:
             now.update(done=done, total=total, unit=unit)
-            loop.call_soon_threadsafe(news.set)
+            with suppress(RuntimeError):  # of a loop that has ended
+                loop.call_soon_threadsafe(news.set)
 
         job.report = report
         try:
             with self.queued(job):
-                values = asyncio.wrap_future(job.values)
+                values = awaited(job)
                 yield event("progress", now)
                 while not values.done():
                     told = asyncio.ensure_future(news.wait())
@@ -135,6 +136,13 @@ class Desk:
             yield event("error", refusal_of(error).body())
 
 
+def awaited(job: Job) -> "asyncio.Future[Tensor]":
+    """Return the samples of a job as a future of the loop of events; an exception in it need not be looked at."""
+    values = asyncio.wrap_future(job.values)
+    values.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return values
+
+
 def refusal_of(error: Exception) -> Refusal:
     """Return the refusal that an error is told as."""
     if isinstance(error, Refusal):
@@ -149,7 +157,7 @@ def event(name: str, data: Mapping[str, Any]) -> bytes:
 
 def written(job: Job, question: Question) -> bytes:
     """Return the body of an answer."""
-    values: Tensor = job.values.result()
+    values = marked(job.values.result(), job.request)
     samples = Samples(job.model.generator, job.requested, values, job.names, job.rows, job.origin)
     if question.format == "png":
         return samples.png()

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,13 +32,15 @@ class Rules:
         queue: requests for samples that are waited for at a time.
         timeout: seconds from the first byte of a request for samples to its answer.
         token: what ``Authorization: Bearer`` has to say for /v1; None: anybody may ask.
+        watermark: the key of the mark that all images get, see `condgen.watermark`; None: no mark.
     """
 
     count: int = 64
     image_bytes: int = 4 * 2**20
     queue: int = 64
     timeout: float = 60.0
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
+    watermark: str | None = field(default=None, repr=False)
 
     @property
     def samples(self) -> int:

@@ -38,6 +38,8 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     if question.format == "pngs" and not isinstance(generator.space, Images):
         kind = type(generator.space).__name__.lower()
         raise Refusal(422, "invalid_format", f"{model.name} makes {kind}: ask for png, npz or json.", "format")
+    if question.image is not None and generator.condition.image is None:
+        raise Refusal(422, "invalid_image", f"{model.name} is not conditioned on an image: leave image out.", "image")
     sampling = checked_sampling(model, question.sampling)
     image = None if question.image is None else read_upload(question.image, generator.space, rules)
     with blaming("image" if generator.condition.image is not None and image is None else "condition"):
@@ -45,7 +47,8 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     if question.to is not None:
         with blaming("to"):
             count_rows(model, question.to, image, rows)
-    wanted = Request(question.condition, question.to, image, question.count, question.seed, sampling)
+    key = rules.watermark if isinstance(generator.space, Images) else None
+    wanted = Request(question.condition, question.to, image, question.count, question.seed, sampling, key)
     with blaming("condition" if question.to is None else "to"):
         requested, rows, names = encode(generator, wanted)
         origin = origin_of(generator, wanted) if question.metadata else None

@@ -31,6 +31,7 @@ def serve(sources: Sequence[str], host: str, port: int, rules: Rules, trust: boo
     """
     with listen(host, port) as place:
         server = Server(load_models(sources, trust), rules)
+        place.listen(2048)  # from here on whoever connects waits and is not refused
         name = f"[{host}]" if ":" in host else host
         print(f"http://{name}:{place.getsockname()[1]} serves {', '.join(server.desk.models)}", flush=True)
         if host not in LOCAL and not rules.token:

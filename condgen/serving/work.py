@@ -12,7 +12,6 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK
 from condgen.origin import Origin
 from condgen.randomness import generator as keyed_generator
@@ -180,14 +179,14 @@ class Worker:
         try:
             batch, size = self.pack(waiting)
             samples = self.draw(batch, size)
+            counts = [count for _, count in batch]
+            for (job, _), drawn in zip(batch, torch.split(samples, counts), strict=True):
+                job.take(drawn)
         except BaseException as error:  # whatever it is, it is for those who asked, and the thread goes on
             failed = [job for job, _ in batch] or waiting
             for job in failed:
                 job.fail(error)
             return failed
-        counts = [count for _, count in batch]
-        for (job, _), drawn in zip(batch, torch.split(samples, counts), strict=True):
-            job.take(drawn)
         self.seconds = 0.9 * self.seconds + 0.1 * (time.monotonic() - started)
         self.watch(batch[0][0].model.name, counts)
         return [job for job, _ in batch]
@@ -225,7 +224,7 @@ class Worker:
         key = job.model.name, *shape_of(generator.sampling)
         try:
             self.packings[key] = Packing(generator, job.requested)
-        except (RuntimeError, MemoryError, CondgenError):
+        except Exception:  # such as too little memory
             self.packings[key] = None
         self.untried.pop(key, None)
 
@@ -244,4 +243,7 @@ class Worker:
         latents, conditions = zip(*(job.next(count) for job, count in batch), strict=True)
         count = sum(count for _, count in batch)
         z, c = (torch.cat([*parts, *[parts[-1][-1:]] * (size - count)]) for parts in (latents, conditions))
-        return generator.render(z, c.to(generator.device))[:count].cpu()
+        try:
+            return generator.render(z, c.to(generator.device))[:count].cpu()
+        finally:
+            generator.on_step = None

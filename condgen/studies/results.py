@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,6 @@ NAMES = {
 }
 """What takes the extractor's place in a protocol, by whether pictures are compared in pairs and by what is asked."""
 INTERVAL = "Wilson's score interval of 95 %, answers taken as independent"
-WIDTH = 200
-"""Of the table, in letters."""
 Counts = dict[str, list[Count]]
 """Of how many answers how many count, by metric: of all trials, then of each class."""
 
@@ -139,14 +138,25 @@ def write_results(folder: Path, study: Study) -> str:
         ],
     }
     write_json(folder / "results.json", stored)
-    run = folder / study.models[0].run if study.models[0].run else None
-    if people and run and (run / "config.yaml").is_file():
-        identity = hashlib.sha256((folder / "study.json").read_bytes()).hexdigest()[:8]
-        place = run / "evaluation" / re.sub(r"[^\w.+]+", "-", f"{record.source}-{record.protocol.name}-{identity}")
+    place = place_in_run(folder, study)
+    known = place / "study.json" if place else None
+    if people and place and known and known.is_file() and known.read_bytes() == (folder / "study.json").read_bytes():
         add_record(place / "metrics.json", record)
         if record.confusion:
             save_png(place / "people.png", confusion_chart(record.confusion, record.classes))
     return table(study, people, record, own)
+
+
+def place_in_run(folder: Path, study: Study) -> Path | None:
+    """Return where the run of the model keeps the figures of the study in ``folder``, None where there is no run.
+
+    A copy of ``study.json`` is put there when a study is made, and figures follow only where it is: a study that somebody else
+    has sent writes nothing outside its folder.
+    """
+    model = study.models[0]
+    identity = hashlib.sha256((folder / "study.json").read_bytes()).hexdigest()[:8]
+    name = re.sub(r"[^\w.+]+", "-", f"{model.source}-{record_of(study, {}).protocol.name}-{identity}")
+    return folder / model.run / "evaluation" / name if model.run else None
 
 
 def shares(study: Study, counts: dict[str, Count]) -> dict[str, dict[str, Any]]:
@@ -161,6 +171,7 @@ def shares(study: Study, counts: dict[str, Count]) -> dict[str, dict[str, Any]]:
 
 def table(study: Study, people: dict[str, list[str]], record: Record, own: dict[str, Counts]) -> str:
     """Return shares, intervals and chance as lines of text: of all answers, of each class, of each person."""
+    width = shutil.get_terminal_size((1000, 24)).columns  # what is no terminal has no width
     given, asked = sum(map(len, people.values())), len(study.slots)
     who = f"{len(people)} {'person' if len(people) == 1 else 'people'}"
     lines = [f"{record.protocol.name}: {given:,} answers of {who}, {asked:,} are asked of each"]
@@ -173,19 +184,19 @@ def table(study: Study, people: dict[str, list[str]], record: Record, own: dict[
         Column("answers", [Cell(str(n)) for (_, n), _ in rows.values()], number=True),
         Column("chance", [Cell(f"{value:.3f}") for _, value in rows.values()], number=True),
     ]
-    lines += ["", *text_table(columns, WIDTH)]
+    lines += ["", *text_table(columns, width)]
     if study.classes:
-        lines += block("class", study.classes, record.class_counts)
+        lines += block("class", study.classes, record.class_counts, width)
     if len(people) > 1:
         metrics = {metric: [counts.get(metric, [(0, 0)])[0] for counts in own.values()] for metric in record.counts}
-        lines += block("person", list(own), metrics)
+        lines += block("person", list(own), metrics, width)
     return "\n".join([*(line.rstrip() for line in lines), f"[ ]: {INTERVAL}"])
 
 
-def block(head: str, names: list[str], found: dict[str, list[Count]]) -> list[str]:
+def block(head: str, names: list[str], found: dict[str, list[Count]], width: int) -> list[str]:
     """Return a table with a row for each name and a column for each metric."""
     columns = [Column(METRICS[metric].title, list(map(share, counts)), number=True) for metric, counts in found.items()]
-    return text_table([Column(head, list(map(Cell, names))), *columns], WIDTH)
+    return text_table([Column(head, list(map(Cell, names))), *columns], width)
 
 
 def share(count: Count) -> Cell:

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from condgen.errors import CondgenError
-from condgen.metrics.catalogue import METRICS
 from condgen.metrics.intervals import wilson
 from condgen.studies.answers import alias, append_answer, place, read_answers
 from condgen.studies.results import chance, counted
@@ -42,6 +41,16 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+TOLD = {
+    "hype": "Wrong answers",
+    "hype_fake": "Generated pictures that you took for real",
+    "hype_real": "Real pictures that you took for generated",
+    "human_accuracy": "Generated pictures that you named as they were meant",
+    "human_accuracy_real": "Real pictures that you named as they are",
+    "preference": "Pairs in which the first model looked more real",
+    "preference_condition": "Pairs in which the first model showed it better",
+}
+"""What a person is told at the end, by metric."""
 LONGEST = 4096
 """Bytes of a request's body."""
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -100,16 +109,7 @@ def application(folder: Path, study: Study, local: bool = True) -> FastAPI:
 
     @app.post("/api/answers")
     async def answer(given: Answer) -> dict[str, Any]:
-        person = named(given.person)
-        path = place(folder, person)
-        known = len(read_answers(path, study))
-        slot = study.slots[known] if known < len(study.slots) else None
-        if slot is None or (given.trial, given.question) != (slot[0] + 1, slot[1]):
-            raise Refused(409, "out_of_order", "This was answered already, in another window perhaps.")
-        if given.answer not in study.choices(given.question):
-            raise Refused(422, "invalid_answer", f"{given.answer!r} is no answer to this question.", "answer")
-        append_answer(path, *slot, given.answer)
-        return state(folder, study, person)
+        return take(folder, study, given)
 
     @app.get("/pictures/{name}")
     async def picture(name: str) -> Response:
@@ -138,6 +138,20 @@ def named(person: str) -> str:
         raise Refused(422, "invalid_name", str(error), "person") from error
 
 
+def take(folder: Path, study: Study, given: Answer) -> dict[str, Any]:
+    """Keep an answer to what this person is asked now, and return where they stand; raises Refused for any other."""
+    person = named(given.person)
+    path = place(folder, person)
+    known = len(read_answers(path, study))
+    slot = study.slots[known] if known < len(study.slots) else None
+    if slot is None or (given.trial, given.question) != (slot[0] + 1, slot[1]):
+        raise Refused(409, "out_of_order", "This was answered already, in another window perhaps.")
+    if given.answer not in study.choices(given.question):
+        raise Refused(422, "invalid_answer", f"{given.answer!r} is no answer to this question.", "answer")
+    append_answer(path, *slot, given.answer)
+    return state(folder, study, person)
+
+
 def state(folder: Path, study: Study, person: str) -> dict[str, Any]:
     """Return where a person stands: what is asked next, or at the end, where it may be told, how they did."""
     answers = read_answers(place(folder, person), study)
@@ -163,8 +177,7 @@ def result(study: Study, answers: list[str]) -> list[dict[str, Any]]:
     rows = []
     for metric, ((k, n), *_) in counted(study, answers).items():
         low, high = wilson((k, n))
-        title = METRICS[metric].title if metric != "hype" else "all wrong answers"
-        rows.append({"title": title, "count": k, "of": n, "low": low, "high": high, "chance": chance(study, metric)})
+        rows.append({"title": TOLD[metric], "count": k, "of": n, "low": low, "high": high, "chance": chance(study, metric)})
     return rows
 
 

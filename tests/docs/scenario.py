@@ -6,9 +6,11 @@ What a command is shrunk to, and which commands are composed instead of run, sta
 import contextlib
 import io
 import json
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from blocks import Block, commands
+from blocks import ROOT, Block, commands
 from command import condgen
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -29,6 +31,8 @@ from PIL import Image
 import condgen as package
 from condgen.config.folder import conf_dir
 
+ADDRESS = "http://127.0.0.1:8000"
+"""Where pages find a server."""
 SMALL = (
     "trainer.max_steps=2",
     "trainer.limit_val_batches=1",
@@ -76,6 +80,9 @@ class Scenario:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.server: subprocess.Popen[str] | None = None
+        """What ``condgen serve`` has started."""
+        self.address = ADDRESS
         self.names: dict[str, Any] = {}
         """What the page's Python knows so far."""
         bring_files(folder)
@@ -111,6 +118,8 @@ class Scenario:
         if words[0] == "python":
             with contextlib.chdir(self.folder), contextlib.redirect_stdout(io.StringIO()):
                 runpy.run_path(words[1], run_name="__main__")
+        elif words[:2] == ["condgen", "serve"]:
+            self.serve(words[1:])
         elif words[0] == "tensorboard":
             assert find_spec("tensorboard") and Path(self.folder, words[2]).is_dir()
         else:
@@ -125,6 +134,21 @@ class Scenario:
         assert result.code == 0, f"{command}\nas {' '.join(words)}\n{result}"
         if "--out" in words:
             assert (self.folder / words[words.index("--out") + 1]).exists(), f"{command} wrote nothing"
+
+    def serve(self, words: list[str]) -> None:
+        """Start a server on a port of its own, which the rest of the page finds."""
+        command = [sys.executable, "-m", "condgen", *words, "--port", "0"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        self.server = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, text=True)
+        assert self.server.stdout is not None
+        self.address = self.server.stdout.readline().split()[0]
+
+    def close(self) -> None:
+        """End the server, if there is one, which has to end in order."""
+        if self.server is not None:
+            self.server.terminate()
+            self.server.communicate(timeout=60)
+            assert self.server.returncode == 0
 
     def python(self, block: Block) -> None:
         """Execute a block with what the blocks before it defined, its trainings shrunk."""
@@ -149,6 +173,7 @@ class Scenario:
 
     def filled(self, text: str) -> str:
         """Put the newest run of its name in the place of each ``outputs/NAME/RUN``; train one where there is none."""
+        text = text.replace(ADDRESS, self.address)
         for place, recipe in re.findall(r"(outputs/([\w-]+)/(?:RUN|2026-01-31_12-00-00-000000))", text):
             runs = sorted(path.parent for path in (self.folder / "outputs" / recipe).glob("**/config.yaml"))
             if not runs:

@@ -14,8 +14,11 @@ from scenario import COMPOSED, NOT_RUN, Scenario, chosen, composed, keys
 def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     """From its first block to its last."""
     scenario = Scenario(tmp_path)
-    for block in blocks(page):
-        scenario.follow(block)
+    try:
+        for block in blocks(page):
+            scenario.follow(block)
+    finally:
+        scenario.close()
 
 
 @pytest.mark.slow

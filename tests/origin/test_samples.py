@@ -34,10 +34,13 @@ def test_bytes_are_those_of_the_files(asked, options, run_condgen, gan_run, tmp_
 
 
 def test_points_have_no_pictures_each_but_a_scatter_and_numbers():
-    samples = draw(make_model("model=gan_points", space=Points()).generator.eval(), Request("3", count=5))
+    model = make_model("model=gan_points", space=Points()).generator.eval()
+    samples = draw(model, Request("3", count=5))
     assert samples.png().startswith(b"\x89PNG")
     with np.load(io.BytesIO(samples.npz())) as file:
         assert file["points"].shape == (5, 2) and np.array_equal(file["points"], samples.values.numpy())
+    with pytest.raises(CondgenError, match="watermark is for images"):
+        encode(model, Request("3", watermark="secret"))
 
 
 def test_encoding_draws_nothing_and_leaves_the_generator_as_it_was(gan_run, monkeypatch):
@@ -50,7 +53,7 @@ def test_encoding_draws_nothing_and_leaves_the_generator_as_it_was(gan_run, monk
 
 
 def test_standing_statistics_go_with_the_request_that_wanted_them():
-    model = make_model("model=dcgan").generator.eval()
+    model = make_model("model=dcgan", "model.generator.network.width=8").generator.eval()
     with torch.no_grad():
         model.network.get_buffer(next(name for name, _ in model.network.named_buffers() if "running_mean" in name)).fill_(0.1)
     before = draw(model, Request("3", count=2))

@@ -17,6 +17,7 @@ from recipes import make_model
 from scipy.stats import binomtest
 
 from condgen import study as verb
+from condgen.conditions import NoCondition
 from condgen.data.sources import MNIST
 from condgen.errors import CondgenError
 from condgen.metrics.intervals import wilson
@@ -105,7 +106,10 @@ def test_a_run_is_studied_and_its_report_and_the_leaderboard_show_it(gan_run, ru
     assert "Class that was asked for against class that people saw" in page
     board = run_condgen("leaderboard", ".").out
     (row,) = [line for line in board.splitlines() if f"0.200 [{low:.3f}, {high:.3f}] n=50" in line]  # and not twice
-    assert board.startswith("hype+class, 40 trials | 20 generated against 20 images of test") and row.startswith("digits")
+    shutil.rmtree(run / "evaluation")  # and a study that the run does not know writes nothing there
+    assert run_condgen("study", "one", "--results").code == 0 and not (run / "evaluation").exists()
+    assert board.startswith("hype+class, 40 trials | 20 generated against 20 images of test")
+    assert row.startswith("mnist-cgan_mlp")
     assert re.search(r"^chance .* 0\.500 .* 0\.100", board, re.MULTILINE)
 
 
@@ -318,12 +322,10 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(gan_run, run_condge
 
 
 def test_models_that_cannot_be_compared(gan_run, run_condgen, tmp_path) -> None:
-    other = make_model("model=gan_mlp")
+    other = make_model("model=gan_mlp", condition=NoCondition())
     torch.save({"condgen": other.recipe, "state_dict": other.state_dict(), "global_step": 0}, tmp_path / "other.ckpt")
     sentence = run_condgen("study", gan_run, "--against", "other.ckpt", "--out", "new", "--no-serve").sentence()
-    assert sentence.endswith(
-        "other/checkpoints/best.ckpt cannot be asked for the same: only models of one condition can be compared."
-    )
+    assert sentence.endswith("and other.ckpt cannot be asked for the same: only models of one condition can be compared.")
 
 
 def test_a_port_that_is_taken(run_condgen, tmp_path) -> None:

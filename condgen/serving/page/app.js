@@ -12,7 +12,7 @@ import * as wall from "./wall.js";
 let served = []; // models
 let form = null;
 let running = null; // what aborts the drawing that is under way
-let last = null; // { request, many }: what was asked for, for what hangs on the wall
+let last = null; // { request, many, total, noun }: what was asked for, for what hangs on the wall
 let hung = []; // and that itself
 let waiting = 0;
 
@@ -22,8 +22,7 @@ async function start() {
   try {
     served = await models();
   } catch (error) {
-    byId("token-form").hidden = error.status !== 401;
-    return complain(error, error.status === 401 ? null : start);
+    return complain(error, start);
   }
   byId("token-form").hidden = true;
   if (!served.length) return complain(new Problem("This server has no models."), start);
@@ -101,7 +100,8 @@ async function show(keep = false) {
     open: (items, i) => viewer.open(items, i, { save: `${model.name}-${request.seed}`, again: starter() }),
   };
   const title = form.title();
-  const many = shape ? form.total : 1;
+  const { total, noun } = form;
+  const many = shape ? total : 1;
   running?.abort();
   const mine = (running = new AbortController());
   busy(true);
@@ -113,7 +113,7 @@ async function show(keep = false) {
   try {
     const result = await draw({ ...request, format: shape ? "pngs" : "png" }, mine.signal, told);
     if (running !== mine) return undefined;
-    last = { request, many };
+    last = { request, many, total, noun };
     hang(result.images ? result : { images: [result.content], labels: [""] }, view, title);
   } catch (error) {
     if (running !== mine) return undefined; // another request has taken its place
@@ -138,10 +138,9 @@ function plate(title, subtitle) {
 /** Show a result, and its request in the address. */
 function hang(result, view, title) {
   const { request } = last;
-  const total = result.images.length;
   wall.show(result, view);
   hung = [...byId("pictures").childNodes];
-  const what = view.walking ? counted(request.count, "step") : counted(total, "picture");
+  const what = view.walking ? counted(request.count, "step") : counted(last.total, last.noun);
   plate(title, `${request.model} · ${what} · seed ${request.seed}`);
   history.replaceState(null, "", toHash({ ...request, locked: byId("locked").checked }));
   byId("draw").textContent = form.label();
@@ -188,6 +187,7 @@ function starter() {
 /** Show the sentence of a problem beside what it is about, with a button where trying again may help. */
 function complain(problem, retry = null) {
   clear();
+  if (problem.status === 401) byId("token-form").hidden = false;
   const { field } = problem;
   const place =
     document.querySelector(`[data-field="${CSS.escape(field)}"]`) ??

@@ -45,7 +45,7 @@ export class Form {
     byId("walking").checked = on;
     byId("to").hidden = !on;
     byId("count").min = on ? 2 : 1;
-    byId("count-label").textContent = on ? "Steps" : "Pictures of each";
+    byId("count-label").textContent = on ? "Steps" : `${capital(this.noun)}s of each`;
   }
 
   /** Propose where to walk: from what is asked for to the next value of the first name. */
@@ -98,7 +98,7 @@ export class Form {
       return { field, message: `${input.labels[0].textContent} must be a whole number from ${input.min}${most}.` };
     }
     const { samples } = this.model.limits;
-    if (this.total > samples) return { field: "count", message: `${this.total} pictures are too many at once: at most ${samples}.` };
+    if (this.total > samples) return { field: "count", message: `${this.total} ${this.noun}s are too many at once: at most ${samples}.` };
     if (this.picture && !this.picture.there) return { field: "image", message: "Choose a picture, or draw one on the canvas." };
     return null;
   }
@@ -113,11 +113,16 @@ export class Form {
     return this.rows * Number(byId("count").value);
   }
 
+  /** What a sample is called. */
+  get noun() {
+    return { images: "picture", points: "point" }[this.model.space.kind] ?? "sample";
+  }
+
   /** Say on the button what it does. */
   label() {
     const n = Number(byId("count").value);
     if (this.walking) return `Walk in ${counted(n, "step")}`;
-    return this.total ? `Draw ${counted(this.total, "picture")}` : "Draw";
+    return this.total ? `Draw ${counted(this.total, this.noun)}` : "Draw";
   }
 
   /** Return what is asked for, in words. */
@@ -126,9 +131,9 @@ export class Form {
     const said = this.controls.fields.map((field, i) => this.#words(field, this.to.fields[i])).filter(Boolean).join(" · ");
     const some = said.length > 160 ? counted(this.rows, "condition") : said;
     const every = this.controls.fields.some(({ name }) => this.controls.required.has(name));
-    const what = some || (every ? "Every class" : "Anything");
-    if (!kind) return capital(what, this.controls.fields[0]?.name === "class");
-    return this.controls.fields.length ? `${kind}: ${what}` : kind;
+    const what = some || (every ? "every class" : "");
+    if (kind) return what ? `${kind}: ${what}` : kind;
+    return capital(what || "anything", some && this.controls.fields[0].name === "class");
   }
 
   /** Say what a control asks for, and where a walk leads to: "rotation −45 → 45". */

@@ -135,14 +135,16 @@ function end(stopped) {
 }
 
 function table(rows) {
-  const percent = (share) => `${Math.round(100 * share)} %`;
-  const head = ["", "you", "guessing"].map((text) => make("th", { textContent: text, scope: "col" }));
+  const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
+  const head = ["", "You", "By chance"].map((text) => make("th", { textContent: text, scope: "col" }));
   const lines = rows.map((row) => make("tr", {},
     make("th", { textContent: row.title, scope: "row" }),
-    make("td", {}, `${row.count} of ${row.of} (${percent(row.count / row.of)})`,
-      make("small", { textContent: `${percent(row.low)} to ${percent(row.high)}, with 95 % confidence` })),
+    make("td", {}, percent(row.count / row.of), make("small", { textContent: `${row.count} of ${row.of}` }),
+      make("small", { textContent: `${percent(row.low)} to ${percent(row.high)}` })),
     make("td", { textContent: percent(row.chance) })));
-  return make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines));
+  const caption = make("caption", { className: "faint" },
+    "The last line of each figure is its 95\u00a0% interval: how far so few answers leave it open.");
+  return make("table", {}, caption, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...lines));
 }
 
 // --- what is done ---
