@@ -99,7 +99,7 @@ class CSV(RunLogger):
         super().__init__()
         self.path = Path(directory) / "metrics.csv"
         self._columns: list[str] = []
-        self._newest: dict[str, str] = {}  # row, as it stands in the file
+        self._newest: list[dict[str, str]] = []  # rows of the newest step, as they stand in the file
 
     @property
     def name(self) -> str:
@@ -121,7 +121,8 @@ class CSV(RunLogger):
             self._columns = list(rows[0])
             # A row that the kill cut short has no step that could be compared: it goes too.
             kept = [row for row in rows if (row["step"] or "").isdecimal() and int(row["step"]) <= step]
-            self._newest = {name: value for name, value in kept[-1].items() if value} if kept else {}
+            newest = [row for row in kept if row["step"] == kept[-1]["step"]]
+            self._newest = [{name: value for name, value in row.items() if value} for row in newest]
             self._write(kept)
 
     @rank_zero_only
@@ -129,9 +130,9 @@ class CSV(RunLogger):
         """Append a row, under a longer header if it brings a new metric."""
         row: dict[str, Any] = {"step": step, **metrics}
         told = {name: str(value) for name, value in row.items()}
-        if told == self._newest:  # the last evaluation again, of the end or of a run that was killed in it
+        if told in self._newest:  # the last evaluation again, of the end or of a run that was killed in it
             return
-        self._newest = told
+        self._newest = [*(one for one in self._newest if one["step"] == told["step"]), told]
         if not self._columns or not row.keys() <= set(self._columns):
             rows = self._read()
             self._columns = list(dict.fromkeys([*self._columns, *(rows[0] if rows else []), *row]))
