@@ -3,6 +3,7 @@
 (Mitchell et al. 2019; https://huggingface.co/docs/hub/model-cards)
 """
 
+import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +62,7 @@ def usage(card: Mapping[str, Any]) -> str:
     """Show how samples are drawn, in a shell and in Python."""
     image = "image (" in card["condition"]
     said = f" --condition {shlex.quote(card['example'])}" if card["example"] else ""
-    given = [repr(card["example"])] if card["example"] else []
+    given = [json.dumps(card["example"], ensure_ascii=False)] if card["example"] else []
     shell = f"condgen sample .{said}{' --image photo.png' if image else ''} --count 8 --out samples.png"
     call = ", ".join([*given, "count=8", *(['image="photo.png"'] if image else [])])
     return (
