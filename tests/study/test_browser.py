@@ -177,7 +177,7 @@ def test_a_respondent_of_known_error_in_the_browser(driver: Driver, serve: Any, 
         require_sound(driver)
         assert min(contrasts(driver)) >= 4.5
         picture(driver, f"end-{scheme}")
-    assert "25\u00a0%\n5 of 20\n" in driver.find_element(By.ID, "result").text
+    assert "25 %\n5 of 20\n" in driver.find_element(By.ID, "result").text
     lines = stored_answers(tmp_path / "s", "ada")
     assert {i for i, line in enumerate(lines) if line["answer"] != study.right(*study.slots[i])} == wrong
     assert [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []

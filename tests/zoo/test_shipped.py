@@ -60,7 +60,7 @@ def test_the_list_and_the_card(run_condgen):
 def test_an_unknown_name_is_answered_with_near_ones(run_condgen):
     said = run_condgen("sample", "zoo:mnist-bst", "--out", "a.png").sentence()
     assert "did you mean mnist-best" in said
-    with pytest.raises(CondgenError, match="there are"):
+    with pytest.raises(CondgenError, match="No generator ships"):
         shipped_folder("zoo:../zoo/mnist-best/..")
 
 

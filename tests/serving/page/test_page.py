@@ -1,91 +1,19 @@
-"""The server's page in a real browser: drawn with, painted on, broken, heard and looked at."""
+"""The server's page in a real browser: drawn with, painted on, and broken."""
 
 import base64
-import io
 import json
 import shutil
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from browser import CONTRAST, SECONDS, Page, Serving
 from PIL import Image
-from recipes import make_model
-from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
+from serving.page.browser import SECONDS, Page, Serving, a_picture, picture_of
 
-from condgen.conditions import Attributes, Inpaint
-from condgen.spaces import Points
-
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's packages chromium and chromium-driver"),
-]
-FIELDS = {
-    "digit": [str(digit) for digit in range(10)],
-    "rotation": {"low": -45.0, "high": 45.0},
-    "colour": ["red", "green", "blue"],
-}
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --force-device-scale-factor=1 --window-size=1280,900"
-)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Untrained models with classes, attributes, a hole, many steps, and samples that are no pictures."""
-    folder = tmp_path_factory.mktemp("models")
-    made = {
-        "classes": make_model("model=cgan_mlp"),
-        "attributes": make_model(
-            "model=cgan_mlp", "model.options.expects=null", shape=(3, 28, 28), condition=Attributes(FIELDS)
-        ),
-        "inpaint": make_model("model=pix2pix", condition=Inpaint((1, 28, 28))),
-        "slow": make_model("model=flow_matching"),
-        "points": make_model("model=gan_points", space=Points()),
-    }
-    for name, model in made.items():
-        torch.save({"condgen": model.recipe, "state_dict": model.state_dict(), "global_step": 0}, folder / f"{name}.ckpt")
-    return [folder / f"{name}.ckpt" for name in made]
-
-
-@pytest.fixture(scope="module")
-def server(models: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    serving = Serving(models, tmp_path_factory.mktemp("server") / "log.txt")
-    serving.start()
-    yield serving
-    serving.stop()
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture
-def page(driver: webdriver.Chrome, server: Serving) -> Iterator[Page]:
-    """The page, whose console has nothing to say in the end."""
-    page = Page(driver, server.address)
-    page.prefer("light")
-    page.errors()
-    yield page
-    assert page.errors() == []
+pytestmark = pytest.mark.slow
 
 
 def test_a_class_is_chosen_and_eight_pictures_are_seen(page, server):
@@ -192,19 +120,6 @@ def test_a_picture_is_drawn_with_the_keyboard(page):
     assert page.one("#status").get_attribute("aria-live") == "polite"
 
 
-def a_picture(side: int) -> str:
-    """Return a PNG of grey values without a hole, in base64."""
-    file = io.BytesIO()
-    values = np.arange(side * side, dtype=np.uint32).reshape(side, side) * 255 // (side * side)
-    Image.fromarray(values.astype(np.uint8)).save(file, format="PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def picture_of(page: Page) -> np.ndarray:
-    """Return the picture that is sent, (H, W, 4)."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(page.state["image"]))).convert("RGBA"))
-
-
 def hole_of(page: Page) -> np.ndarray:
     """Return where the picture that is sent is unknown, (H, W)."""
     return picture_of(page)[..., 3] == 0
@@ -248,16 +163,6 @@ def test_a_link_restores_everything(page):
     assert (
         page.one("#locked").is_selected() and page.one("input[aria-label='Truncation, exactly']").get_property("value") == "0.7"
     )
-
-
-def test_a_link_cannot_do_harm(page):
-    script = "<img src=x onerror=alert(1)>"
-    page.open(model=script, condition={"class": script}, image="AAAA", count=-3, seed="x", sampling=[1], other="y")
-    assert script in page.complaint() and len(page.shown) == 80  # no class that there is: every one
-    assert page.run("return document.querySelectorAll('img[src=x]').length") == 0
-    bomb = base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (60_000).to_bytes(4) * 2 + bytes(20)).decode()
-    page.open(model="inpaint", image=bomb)  # starts from another model's sample instead
-    assert picture_of(page).shape == (28, 28, 4)
 
 
 def test_a_picture_is_seen_large(page):
@@ -358,85 +263,3 @@ def test_the_server_may_go_and_come_back(page, models, tmp_path):
     finally:
         serving.stop()
     assert all("Failed to load resource" in said for said in page.errors())
-
-
-@pytest.mark.parametrize("model", ["classes", "attributes", "inpaint", "slow"])
-def test_every_control_has_a_name(page, model):
-    start = {"image": a_picture(28)} if model == "inpaint" else {"condition": {FIRST[model]: "3"}}
-    page.open(model=model, **start)
-    if model != "inpaint":
-        page.press("Walk to another", "#ask")
-    page.run("document.querySelectorAll('details').forEach(d => d.open = true); document.getElementById('written').showModal()")
-    named = controls(page)
-    page.run("document.getElementById('written').close()")
-    named += controls(page)
-    page.run("document.querySelector('#pictures button').click()")
-    named += controls(page)
-    assert len(named) > 15 and [role for role, name in named if not name] == []
-    assert page.run("return document.documentElement.lang") == "en"
-    ids = page.run("return [...document.querySelectorAll('[id]')].map(n => n.id)")
-    assert len(ids) == len(set(ids))
-
-
-FIRST = {"classes": "class", "attributes": "digit", "slow": "class"}
-
-
-def controls(page: Page) -> list[tuple[str, str]]:
-    """Return the role and the name of every control, as the browser tells them to a screen reader."""
-    tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    roles = "button checkbox radio slider spinbutton textbox searchbox combobox switch link Canvas application ColorWell"
-    kinds = {*roles.split(), "DisclosureTriangle", "dialog", "form", "radiogroup", "group", "progressbar"}
-    found = [
-        (node["role"]["value"], node.get("name", {}).get("value", ""))
-        for node in tree
-        if not node["ignored"] and node.get("role", {}).get("value") in kinds
-    ]
-    return [(role, name) for role, name in found if name or role != "group"]  # a group of nothing but its parts
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_is_readable(page, theme):
-    page.prefer(theme)
-    for state in ({"model": "attributes"}, {"model": "inpaint", "image": a_picture(28)}):
-        page.open(**state)
-        assert page.run("return document.documentElement.dataset.theme") == theme
-        page.run("document.querySelectorAll('details').forEach(d => d.open = true)")
-        page.one("#count").send_keys("000", Keys.ENTER)
-        page.complaint()
-        time.sleep(0.5)  # until colours have changed
-        seen = page.run(CONTRAST)
-        assert len(seen) > 25 and [one for one in seen if one[1] < 4.5] == []
-
-
-def test_the_theme_is_switched_and_kept(page):
-    page.open()
-    switch = page.one("#theme")
-    background = page.run("return getComputedStyle(document.documentElement).backgroundColor")
-    switch.click()
-    assert switch.get_attribute("aria-pressed") == "true"
-    assert page.run("return getComputedStyle(document.documentElement).backgroundColor") != background
-    page.open()
-    assert page.run("return document.documentElement.dataset.theme") == "dark"
-    page.run("localStorage.clear()")
-
-
-@pytest.mark.parametrize("width", [320, 390])
-def test_a_phone_shows_it_without_scrolling_sideways(page, width):
-    metrics = {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": True}
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        for state in ({}, {"model": "attributes"}, {"model": "inpaint", "image": a_picture(28)}):
-            page.open(**state)
-            page.run("document.querySelectorAll('details').forEach(d => d.open = true)")
-            assert page.run("return document.documentElement.scrollWidth") <= width
-            rows = page.run("return [...document.querySelectorAll('#pictures button')].map(b => b.getBoundingClientRect().top)")
-            assert rows.count(rows[0]) >= 2  # beside each other
-    finally:
-        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_nothing_is_loaded_from_elsewhere_and_no_script_stands_in_the_page(server):
-    with urllib.request.urlopen(server.address) as answer:
-        policy, text = answer.headers["Content-Security-Policy"], answer.read().decode()
-    assert "default-src 'self'" in policy and "unsafe" not in policy
-    assert "http://" not in text and "https://" not in text and " style=" not in text and " onclick=" not in text

@@ -25,29 +25,6 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 SECONDS = 60
 """After which something that does not happen is taken for a fault, on a busy machine too."""
-CONTRAST = """
-const channel = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-const read = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
-const behind = (node) => {
-  for (; node; node = node.parentElement) {
-    const [r, g, b, a] = read(getComputedStyle(node).backgroundColor);
-    if (a > 0) return [r, g, b];
-  }
-  return [255, 255, 255];
-};
-const seen = [];
-const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walk.nextNode()) {
-  const node = walk.currentNode.parentElement, text = walk.currentNode.data.trim();
-  if (!text || !node.checkVisibility() || node.closest("svg, .unseen, noscript, option")) continue;
-  const [front, back] = [light(read(getComputedStyle(node).color)), light(behind(node))];
-  const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
-  seen.push([text.slice(0, 40), Math.round(100 * ratio) / 100]);
-}
-return seen;
-"""
-"""The ratio of contrast of every text that is seen with what is behind it, by WCAG 2.2."""
 
 
 class Page:
@@ -148,7 +125,7 @@ class Serving:
 
     def start(self, *options: str) -> None:
         command = [sys.executable, "-m", "condgen", "serve", *map(str, self.models), "--port", str(self.port), *options]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.log.parent)
         until = time.monotonic() + 4 * SECONDS
@@ -177,3 +154,16 @@ class Serving:
         with urllib.request.urlopen(sent, timeout=SECONDS) as answer:
             content: bytes = answer.read()
             return content
+
+
+def a_picture(side: int) -> str:
+    """Return a PNG of grey values without a hole, in base64."""
+    file = io.BytesIO()
+    values = np.arange(side * side, dtype=np.uint32).reshape(side, side) * 255 // (side * side)
+    Image.fromarray(values.astype(np.uint8)).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def picture_of(page: Page) -> np.ndarray:
+    """Return the picture that is sent, (H, W, 4)."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(page.state["image"]))).convert("RGBA"))
