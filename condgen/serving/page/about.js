@@ -1,8 +1,9 @@
 // What is known of a model: its card, and its figures beside what real images get.
 
-import { h } from "./dom.js";
+import { h, title } from "./dom.js";
 
-const WORDS = { data: "Data", licence: "Licence", family: "Family", condition: "Condition", compute: "Compute", limits: "Limits" };
+const FIRST = ["family", "data", "data_terms", "data_url", "licence", "condition", "space", "parameters", "compute", "limits"];
+const ELSEWHERE = ["name", "figures", "command", "example", "options", "hub", "bits", "bytes"]; // on the page, or for programs
 
 /** Return what is shown of a model of the server's list. */
 export function about(model) {
@@ -30,15 +31,14 @@ function figures(all) {
 
 /** Write a figure with four digits, and no zeros that say nothing. */
 function number(value) {
-  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
+  return String(Number.isInteger(value) ? value : Number(value.toPrecision(4))).replace("-", "−");
 }
 
 function facts(model) {
   const card = { ...model.card, family: model.card?.family ?? model.family };
-  const known = new Set(["name", "figures", "command"]);
-  const text = (value) => (Array.isArray(value) ? value.join(", ") : String(value));
-  const plain = ([name, value]) => !known.has(name) && (Array.isArray(value) || ["string", "number"].includes(typeof value));
-  const rows = Object.entries(card).filter(plain).map(([name, value]) => [WORDS[name] ?? name.replaceAll("_", " "), text(value)]);
+  const text = (value) => (Array.isArray(value) ? value.join(", ") : typeof value === "number" ? value.toLocaleString("en") : value);
+  const names = [...new Set([...FIRST, ...Object.keys(card)])].filter((name) => !ELSEWHERE.includes(name));
+  const rows = names.map((name) => [title(name), text(card[name])]).filter(([, value]) => value && typeof value === "string");
   if (card.command) rows.push(["Trained by", h("code", {}, card.command)]);
   if (model.weights) rows.push(["Weights", h("code", { title: "sha256" }, model.weights)]);
   return h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));

@@ -1,6 +1,6 @@
 // Controls made from a JSON schema: chips for names, a slider and a number for numbers. Each can be left open.
 
-import { freshId, h } from "./dom.js";
+import { freshId, h, title } from "./dom.js";
 
 const MANY = 24; // names beyond which there is a search field
 
@@ -49,10 +49,6 @@ export function rowsOf(condition, schema) {
   if (Array.isArray(condition)) return condition.length;
   const first = Object.values(schema.properties ?? {}).find((part) => part.enum);
   return condition === null && first ? first.enum.length : 1;
-}
-
-function title(name) {
-  return name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
 }
 
 function described(part) {

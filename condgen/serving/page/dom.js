@@ -36,6 +36,11 @@ export function counted(n, one, many = `${one}s`) {
   return `${n} ${n === 1 ? one : many}`;
 }
 
+/** Return the name of a field as a title: "data_terms" as "Data terms". */
+export function title(name) {
+  return name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
+}
+
 /** Have the browser save bytes under a name. */
 export function save(blob, name) {
   const address = URL.createObjectURL(blob);
