@@ -97,7 +97,7 @@ def test_early_stopping_watches_a_figure(run_condgen: Run, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["callbacks.checkpoint.monitor=quality/fid/mnist-cnn/val-9k"], f"not measured during training: {FID}"),
+        (["callbacks.checkpoint.monitor=quality/fid/mnist-cnn/val-9k"], f"not measured during training: take one of {FID}"),
         (["callbacks.evaluation.samples=3"], "at least 100"),
         (["callbacks.evaluation.metrics=[fit]"], "'fit'"),
         (["data.image_size=32"], "takes images of 1x28x28 and the samples are 1x32x32: extractor.resize=bilinear"),

@@ -14,12 +14,12 @@ from condgen.errors import CondgenError
 from condgen.run.exported import ZOO, read_config, shipped, shipped_folder
 
 NAMES = shipped()
-MOST_BYTES = 12_000_000
+MOST_BYTES = 12 * 2**20
 
 
 def test_there_are_some_and_they_are_small():
     assert "mnist-best" in NAMES
-    assert sum(path.stat().st_size for path in ZOO.rglob("*") if path.is_file()) < MOST_BYTES
+    assert sum(path.stat().st_size for path in ZOO.rglob("model.safetensors")) < MOST_BYTES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,9 +40,9 @@ def test_each_card_is_complete(name):
     assert config["weights"]["sha256"] == hashlib.sha256((ZOO / name / "model.safetensors").read_bytes()).hexdigest()
     assert card["name"] == name and config["weights"]["dtype"] == "float16"
     assert card["command"].startswith("condgen train ") and card["compute"]["minutes"] > 0 and card["licence"]
-    assert card["figures"] and all(row["samples"] >= 2000 and row["protocol"] for row in card["figures"])
+    assert any("floor" in row for row in card["figures"]) or any("Nobody has measured it" in limit for limit in card["limits"])
+    assert all(row["samples"] >= 2000 and row["protocol"] for row in card["figures"])
     assert "differ between 32 and 16 bits" in card["half"]
-    assert any("floor" in row for row in card["figures"])
     assert re.findall(r'"(/[^"]*)"', json.dumps(config)) == []  # no path of the machine that made it
 
 
