@@ -5,7 +5,7 @@
 
 ``--runs`` is a folder with a run directory (or a link to one) for each recipe, under the recipe's name. ``--photos`` is an
 archive of images that no model was trained on, such as the test part of CIFAR-10. Recipes that are not there keep the pictures
-that they have.
+that they have, also on the wall.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import condgen
-from condgen.data.sources import ImageArchive
+from condgen.data.sources import MNIST, ImageArchive
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator
 from condgen.spaces import to_float, to_uint8
@@ -32,8 +32,8 @@ Draw = Callable[[Generator, Tensor], Tensor]
 """From a generator and photos (N, 3, 32, 32) in [-1, 1] to rows of samples (rows, columns, C, H, W)."""
 
 
-def digits(generator: Generator, photos: Tensor) -> Tensor:
-    """A column for each digit, four samples of it below each other."""
+def classes(generator: Generator, photos: Tensor) -> Tensor:
+    """A column for each of ten classes, four samples of it below each other."""
     return generator.sample("0-9", count=4, seed=1).unflatten(0, (10, 4)).transpose(0, 1)
 
 
@@ -48,8 +48,13 @@ def attributes(generator: Generator, photos: Tensor) -> Tensor:
 def from_images(generator: Generator, photos: Tensor) -> Tensor:
     """What the model sees of each photo, what it makes of it, and below both the photo."""
     encoded = torch.cat([generator.condition.ask(None, photo) for photo in photos])
-    seen = generator.condition.map(encoded)[:, :3].expand_as(photos)
+    seen = generator.condition.map(encoded)[:, : photos.shape[1]].expand_as(photos)
     return torch.stack([seen, generator.sample(encoded, seed=1), photos])
+
+
+def from_digits(generator: Generator, photos: Tensor) -> Tensor:
+    """The same of digits that no model was trained on."""
+    return from_images(generator, to_float(MNIST().load().test.images[:10]))
 
 
 def styles(generator: Generator, photos: Tensor) -> Tensor:
@@ -86,20 +91,24 @@ def experiment(name: str, draw: Draw, *choices: str) -> Recipe:
 
 
 PHOTOS = "data.source.archive=train.zip"
-# Most are shortened, so that all of them together train within two hours on one core; docs/gallery.md says so.
+# Some are shortened, so that they train within minutes on one core; docs/gallery.md says which.
 RECIPES = [
-    experiment("mnist_quick", digits),
-    experiment("mnist_attributes_gan", attributes, "trainer.max_epochs=3"),
-    experiment("mnist_vae_flow", digits, "trainer.max_epochs=2"),
-    experiment("mnist_cvae_conv", digits, "trainer.max_epochs=6"),
-    experiment("mnist_flow_matching", digits, "trainer.max_epochs=2"),
-    experiment("mnist_glow", digits, "trainer.max_epochs=-1", "trainer.max_steps=300"),
+    experiment("mnist_quick", classes),
+    experiment("mnist_attributes_gan", attributes),
+    experiment("fashion_mnist_quick", classes),
+    experiment("cifar10_quick", classes, PHOTOS),
+    experiment("mnist_vae_flow", classes),
+    experiment("mnist_cvae_conv", classes, "trainer.max_epochs=6"),
+    experiment("mnist_flow_matching", classes),
+    experiment("mnist_glow", classes, "trainer.max_epochs=-1", "trainer.max_steps=300"),
+    experiment("mnist_inpaint", from_digits),
     experiment("cifar10_inpaint", from_images, PHOTOS, "trainer.max_epochs=1"),
     experiment("stylize", styles, PHOTOS, "trainer.max_steps=600"),
     Recipe("ring", points, ("data=ring", "model=gan_points", "data.batch_size=256", "trainer.max_steps=500")),
 ]
 WALL = [
     [("mnist_quick", 4, 10), ("mnist_attributes_gan", 4, 10)],
+    [("cifar10_quick", 4, 10), ("fashion_mnist_quick", 4, 10)],
     [("mnist_vae_flow", 3, 5), ("mnist_flow_matching", 3, 5), ("mnist_glow", 3, 5), ("mnist_cvae_conv", 3, 5)],
     [("cifar10_inpaint", 3, 10), ("stylize", 3, 10)],
 ]
@@ -127,10 +136,18 @@ def main() -> None:
         drawn[recipe.name] = rows = recipe.draw(generator, photos)
         grid = generator.space.grid(rows.flatten(0, 1), rows.shape[1]) if recipe.draw is not points else to_uint8(rows[0, 0])
         save(options.out / f"{recipe.name}.png", grid)
-    if missing := [name for band in WALL for name, _, _ in band if name not in drawn]:
-        print(f"no wall: {', '.join(missing)} are missing")
-        return
+    for name in {name for band in WALL for name, _, _ in band} - drawn.keys():
+        drawn[name] = kept(options.out / f"{name}.png")
     save(options.out / "wall.png", wall(drawn))
+
+
+def kept(picture: Path) -> Tensor:
+    """Return the samples (rows, columns, 3, S, S) of a picture that was drawn before, two pixels apart: S is 28 or 32."""
+    with Image.open(picture) as image:
+        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    side = next(side for side in (28, 32) if all((length - 2) % (side + 2) == 0 for length in pixels.shape[1:]))
+    cut = pixels[:, 2:, 2:].unfold(1, side, side + 2).unfold(2, side, side + 2)  # (3, rows, columns, S, S)
+    return to_float(cut.permute(1, 2, 0, 3, 4))
 
 
 def wall(drawn: dict[str, Tensor]) -> Tensor:
