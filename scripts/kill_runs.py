@@ -136,7 +136,7 @@ BOUNDARIES: dict[str, Callable[[], None]] = {
     "in validation": before(Training, "fixed_rows"),
     "in an evaluation": before(Evaluation, "measure", time_number(0)),
     "while a checkpoint is written": before(os, "fsync", time_number(6)),
-    "right after a checkpoint": after(Checkpoint, "save", time_number(1)),
+    "right after a checkpoint": after(Checkpoint, "save", time_number(0)),
     "right after the plan": after(Planner, "make"),
     "after the last step": before(Checkpoint, "on_train_end"),
     "in the last evaluation": before(Evaluation, "on_train_end"),

@@ -44,6 +44,8 @@ class Drawing(nn.Module):
         super().__init__()
         self.generator = copy.deepcopy(generator).cpu().eval().requires_grad_(False)
         for module in list(self.generator.modules()):
+            if parametrize.is_parametrized(module):  # a copy has the class of the original, which would lose its weights
+                module.__class__ = type(type(module).__name__, type(module).__bases__, dict(vars(type(module))))
             for name in list(getattr(module, "parametrizations", ())):
                 parametrize.remove_parametrizations(module, name)
 

@@ -30,6 +30,7 @@ main()
 
 COMMON = (
     "trainer=cpu",
+    "trainer.precision=32-true",  # in processes of their own, too
     "trainer.limit_train_batches=20",
     "trainer.limit_val_batches=2",
     "trainer.max_epochs=3",
