@@ -63,8 +63,11 @@ class Checkpoint(Callback, LightningCheckpoint):
         self.monitor = self.monitor or pl_module.objective
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The clock of ``every_minutes`` starts."""
+        """Start the clock of ``every_minutes``; write the metrics of a run that was killed right after its checkpoint."""
         super().on_train_start(trainer, pl_module)
+        assert isinstance(pl_module, Training)
+        if trainer.ckpt_path is not None and trainer.is_global_zero and pl_module.latest:
+            write_metrics(trainer, self.best)
         self._saved = trainer.ckpt_path is not None
         self._saved_at = time.monotonic()
 

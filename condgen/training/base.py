@@ -245,11 +245,13 @@ class Training(L.LightningModule, ABC):
         checkpoint["condgen"] = self.recipe
         checkpoint["counts"] = asdict(self.counts)
         checkpoint["validation"] = self.validation
+        checkpoint["latest"] = self.latest
         checkpoint["losses"] = [{name: value.cpu() for name, value in row.items()} for row in self._losses]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from the counts, and let Lightning's loops do so too."""
         self.counts = Counts(**checkpoint["counts"])
+        self.latest = checkpoint.get("latest", {})
         self.validation = checkpoint.get("validation", {})  # condgen 0.1 did not keep them
         self._losses = checkpoint["losses"]
         checkpoint["loops"]["fit_loop"] = self.counts.loops(checkpoint["loops"]["fit_loop"])
