@@ -47,7 +47,7 @@ class Processes(DDPStrategy):
             same = list(group)
             message = torch.cat([tensor.reshape(-1) for tensor in same])
             self.add_up(message)
-            parts = (message / self.world_size).split([tensor.numel() for tensor in same])
+            parts = torch.split(message / self.world_size, [tensor.numel() for tensor in same])
             torch._foreach_copy_(same, [part.view(tensor.shape) for part, tensor in zip(parts, same, strict=True)])
 
     def add_up(self, message: Tensor) -> None:
@@ -96,7 +96,8 @@ class Synchronized(_BatchNorm):
         y = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
-        return y.to(x.dtype)
+        normalized: Tensor = y.to(x.dtype)
+        return normalized
 
     @torch.no_grad()
     def follow(self, mean: Tensor, variance: Tensor) -> None:
@@ -133,13 +134,13 @@ class Sum(torch.autograd.Function):
     """The sum of a tensor over all processes. Each one's loss depends on it, so its gradient is the sum of theirs."""
 
     @staticmethod
-    def forward(ctx: Any, mine: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
         """Return the sum."""
         total = mine.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         """Return the sum of the gradients."""
         return Sum.apply(gradient.contiguous())

@@ -74,7 +74,7 @@ def share(folder: Path) -> None:
     dist.init_process_group("gloo")
     whole = torch.load(folder / "x.pt", weights_only=True)
     model = network()
-    held = [buffer for buffer in model.buffers()]
+    held = list(model.buffers())
     synchronized = SynchronizeBatchNorm().apply(model)
     penalized(synchronized, whole.chunk(2)[dist.get_rank()]).backward()
     tensors = [parameter.grad for parameter in model.parameters()]
