@@ -45,6 +45,7 @@ from condgen.run.recipe import build_training
 from condgen.run.resources import require_weights
 from condgen.run.scaling import scaled
 from condgen.training.base import Training
+from condgen.training.parallel import strategy
 
 Config = dict[str, Any]
 Outcome = float | tuple[float | None, ...] | None
@@ -137,7 +138,8 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")  # on a login node: its advice to use srun
             trainer = L.Trainer(
-                **{key: value for key, value in config["trainer"].items() if key != "profiler"},
+                **{key: value for key, value in config["trainer"].items() if key not in ("profiler", "strategy")},
+                strategy=strategy(config["trainer"].get("strategy", "auto")),
                 default_root_dir=directory,
                 callbacks=[*callbacks, planner, *heartbeat(config, directory, model)],
                 logger=loggers,
@@ -151,10 +153,6 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
     except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
     install(trainer)
-    if config["trainer"].get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
-        raise CondgenError(
-            "trainer.sync_batchnorm=true needs GPUs, torch has no synchronized batch norm on CPUs: leave it out."
-        )
     planner.refuse(trainer)
     return Parts(config, data, model, trainer, finetuned)
 

@@ -3,8 +3,8 @@
     uv run python scripts/measure_scaling.py mnist_quick
     uv run python scripts/measure_scaling.py cifar10_biggan data=mnist data.image_size=32 data.channels=3 extractor=none
 
-A cycle is one update of G with the updates of D that belong to it. It is trained once by one process under Lightning's DDP;
-the bytes are those of the buckets that DDP hands to its communication hook, the same for any number of processes.
+A cycle is one update of G with the updates of D that belong to it. It is trained once by one process as if it were one of
+several; the bytes are those of the messages that it would send, the same for any number of processes.
 """
 
 import argparse
@@ -13,35 +13,25 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
-from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
-from torch.distributed import GradBucket
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from condgen.config.folder import conf_dir
 from condgen.train import assemble, fit
+from condgen.training.parallel import Processes, running_statistics
 
 
-def count(sizes: list[int], bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
-    """Note the bytes of a bucket and send nothing: a communication hook."""
-    sizes.append(bucket.buffer().nbytes)
-    future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
-    future.set_result(bucket.buffer())
-    return future
-
-
-class Counted(DDPStrategy):
-    """What ``trainer=ddp_cpu`` trains by, counting; Lightning itself registers hooks on GPUs only."""
+class Counted(Processes):
+    """What ``trainer=ddp_cpu`` trains by, counting instead of sending."""
 
     def __init__(self, sizes: list[int]):
-        super().__init__(find_unused_parameters=True, process_group_backend="gloo")
+        super().__init__(process_group_backend="gloo")
         self.sizes = sizes
 
-    def configure_ddp(self) -> None:
-        """Register the hook."""
-        super().configure_ddp()
-        self.model.register_comm_hook(self.sizes, count)  # type: ignore[union-attr, operator]
+    def add_up(self, message: torch.Tensor) -> None:
+        """Note the bytes of a message."""
+        self.sizes.append(message.nbytes)
 
 
 def measure(recipe: str, overrides: list[str], batch: int) -> dict[str, float]:
@@ -77,7 +67,8 @@ def measure(recipe: str, overrides: list[str], batch: int) -> dict[str, float]:
     found["updates of D for one of G"] = cycle
     found["FLOP a sample of the batch, whole cycle"] = counter.get_total_flops() / batch
     found["bytes all-reduced in a cycle"] = sum(sent)
-    found["buckets all-reduced in a cycle"] = len(sent)
+    found["of them running statistics of batch norm"] = sum(b.nbytes for b in running_statistics(run.model.generator))
+    found["messages in a cycle"] = len(sent)
     players = {"generator": 1, "discriminator": cycle, "auxiliary": cycle}
     found["bytes if each player sent its own gradients only"] = sum(4 * sizes.get(k, 0) * n for k, n in players.items())
     return found

@@ -23,6 +23,7 @@ from condgen.randomness import mix, shard
 from condgen.spaces import Space
 from condgen.training.counts import Counts
 from condgen.training.options import Options
+from condgen.training.parallel import Processes, running_statistics
 from condgen.training.tally import Losses, finite, loss_means
 
 Batch = tuple[Tensor, Tensor]
@@ -190,6 +191,12 @@ class Training(L.LightningModule, ABC):
             for group in (group for optimizer in self.trainer.optimizers for group in optimizer.param_groups):
                 group["lr"] = factor * group.setdefault("initial_lr", group["lr"])  # kept in the checkpoint
 
+    def average_over_processes(self, parameters: Iterable[nn.Parameter], network: nn.Module | None = None) -> None:
+        """Average gradients over all processes once they are all there, and the running statistics of a network with them."""
+        if isinstance(self.trainer.strategy, Processes):
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            self.trainer.strategy.average([*gradients, *(running_statistics(network) if network else ())])
+
     def clip(self, parameters: Iterable[nn.Parameter]) -> None:
         """Scale the gradients of ``parameters`` down to the largest norm that is allowed."""
         if self.options.gradient_clip is not None:
@@ -303,6 +310,11 @@ class SingleNetwork(Training):
     def configure_optimizers(self) -> Optimizer:
         """Return the one optimizer."""
         return self.make_optimizer(self.trained())
+
+    def on_after_backward(self) -> None:
+        """Average the gradients after the last of the batches that an update accumulates."""
+        if not self.trainer.fit_loop._should_accumulate():
+            self.average_over_processes(self.trained(), self.generator)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Scale the gradients down to the largest norm that is allowed."""

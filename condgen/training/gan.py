@@ -145,6 +145,7 @@ class GAN(Training):
         optimizer.zero_grad()
         self._logits = []
         losses = self.accumulate(self.discriminator_loss, micro_batches)
+        self.average_over_processes(self._d_parameters)
         self.clip(self._d_parameters)
         optimizer.step()
         return losses | self.adapt_augment()
@@ -156,6 +157,7 @@ class GAN(Training):
         require_grad(self._d_parameters, False)  # D's own gradients are not needed: a third of its backward pass saved
         losses = self.accumulate(self.generator_loss, micro_batches)
         require_grad(self._d_parameters, True)
+        self.average_over_processes(self.generator.parameters(), self.generator)
         self.clip(self.generator.parameters())
         optimizer.step()
         self.count_update()

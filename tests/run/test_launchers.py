@@ -61,7 +61,6 @@ def test_slurm_without_as_many_tasks_is_refused(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("+trainer.sync_batchnorm=true", "trainer.sync_batchnorm=true needs GPUs"),
         ("+trainer.num_nodes=2", "trainer.num_nodes=2 needs a launcher on every node"),
         ("run.scale_rates=twice", "run.scale_rates must be none, linear or sqrt, not 'twice'"),
         ("run.scale_rates=linear", "run.scale_rates=linear needs run.scale_from"),

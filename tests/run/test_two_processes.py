@@ -99,8 +99,14 @@ def test_two_processes_train_what_one_trains(model: str, tmp_path: Path) -> None
             "model.discriminator.projection=false",
             "model.discriminator.embedding=null",
         ),
+        (
+            "model=acgan_conv",
+            "model.generator.network.width=8",
+            "model.discriminator.width=8",
+            "++trainer.sync_batchnorm=true",
+        ),
     ],
-    ids=["acgan", "infogan"],
+    ids=["acgan", "infogan", "synchronized-batch-norm"],
 )
 def test_heads_of_the_discriminator_are_trained_and_measured_by_two_processes(model: tuple[str, ...], tmp_path: Path) -> None:
     evaluation = ("callbacks.evaluation.samples=750", "callbacks.evaluation.final=null")  # three blocks: not a multiple of two
