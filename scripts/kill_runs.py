@@ -140,9 +140,7 @@ BOUNDARIES: dict[str, Callable[[], None]] = {
     "while a checkpoint is written": before(os, "fsync", time_number(6)),
     "right after a checkpoint": after(Checkpoint, "save", time_number(0)),
     "right after the plan": after(Planner, "make"),
-    CUT: before(
-        Training, "on_train_epoch_end", lambda model: not model.epoch_over
-    ),
+    CUT: before(Training, "on_train_epoch_end", lambda model: not model.epoch_over),
     "after the last step": before(Checkpoint, "on_train_end"),
     "in the last evaluation": before(Evaluation, "on_train_end"),
 }
