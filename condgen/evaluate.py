@@ -24,9 +24,10 @@ from condgen.metrics.evaluator import FEWEST, Enough, Evaluator
 from condgen.metrics.features import Features
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
-from condgen.resume import changed, stored
+from condgen.resume import changed
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.run.exported import CONFIG, is_exported, read_config
+from condgen.run.stored import run_of, stored_config
 from condgen.spaces import Images
 from condgen.types import Positive, PositiveInt
 
@@ -83,9 +84,8 @@ def evaluate(
                 f"Only images can be evaluated and {checkpoint} makes {type(model.space).__name__.lower()}: "
                 "draw them with condgen sample --out FILE.npz."
             )
-    run = checkpoint.resolve().parent.parent if checkpoint and checkpoint.is_file() else None
-    config = settings(target, known_of(checkpoint, run, trust), overrides)
-    home = (run or Path("outputs")) / "evaluation"
+    config = settings(target, known_of(checkpoint, trust), overrides)
+    home = ((checkpoint and run_of(checkpoint)) or Path("outputs")) / "evaluation"
     require_writable(out or home)
     evaluator = Evaluator(
         build("extractor", config["extractor"]), build("data", config["data"]), config["split"], config["seed"]
@@ -134,12 +134,11 @@ def holds_images(target: Path) -> bool:
     return target.suffix == ".npz" or (target.is_dir() and not (target / "checkpoints").is_dir() and not is_exported(target))
 
 
-def known_of(checkpoint: Path | None, run: Path | None, trust: bool) -> dict[str, Any]:
+def known_of(checkpoint: Path | None, trust: bool) -> dict[str, Any]:
     """Return the nodes ``data`` and ``extractor`` that belong to a model, as far as its run or its exported folder has them."""
-    if run is not None:
-        return stored(run, trust) if (run / "config.yaml").is_file() else {}
-    if checkpoint is None:
-        return {}
+    if checkpoint is None or checkpoint.is_file():
+        run = run_of(checkpoint) if checkpoint else None
+        return stored_config(run, trust) if run else {}
     known = read_config(checkpoint)["evaluation"]
     check_stored(known, checkpoint / CONFIG, trust)
     return dict(known)

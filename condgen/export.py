@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from condgen.config.build import check_stored
-from condgen.config.reading import read_plain
 from condgen.errors import CondgenError
 from condgen.exporting.card import Card, card_of, evaluation_of, figures_of
 from condgen.exporting.folder import write_folder
@@ -13,7 +11,7 @@ from condgen.generators.base import Generator
 from condgen.generators.sampling import OPTIONS
 from condgen.run.checkpoint import find, has_average, read, restore
 from condgen.run.exported import read_config
-from condgen.run.legacy import converted_config
+from condgen.run.stored import run_of, stored_config
 
 ENDINGS = {"folder": "", "onnx": ".onnx", "pt2": ".pt2"}
 """The formats there are, and how the names of their files end."""
@@ -95,23 +93,8 @@ def known_of(path: Path, content: dict[str, Any], generator: Generator, trust: b
         if generator.sampling != config["sampling"]:  # with which the figures were measured
             card["figures"] = []
         return card, config["evaluation"]
-    home = path.resolve().parent.parent
-    run = home if (home / "config.yaml").is_file() else None
-    config = config_of(run, trust) if run else {}
+    run = run_of(path)
+    config = stored_config(run, trust) if run else {}
     step, kind = content["global_step"], "ema" if has_average(content) else "raw"
     figures = figures_of(run, step, kind, generator.sampling) if run else []
     return card_of(generator, config, run, step, figures), evaluation_of(config)
-
-
-def config_of(run: Path, trust: bool) -> dict[str, Any]:
-    """Read the configuration of a run, safely; raises CondgenError."""
-    path = run / "config.yaml"
-    try:
-        config = read_plain(path)
-    except (OSError, ValueError) as error:
-        raise CondgenError(f"{path} could not be read: it is damaged, or holds more than plain values.") from error
-    if not isinstance(config, dict):
-        raise CondgenError(f"{path} is not a configuration of condgen's.")
-    config = converted_config(config)
-    check_stored(config, path, trust)
-    return config

@@ -8,8 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from condgen.config.build import check_stored, plain, sentence
-from condgen.config.reading import read_plain
+from condgen.config.build import plain, sentence
 from condgen.config.renamed import new_name
 from condgen.config.validate import check
 from condgen.errors import CondgenError
@@ -18,6 +17,7 @@ from condgen.run.directory import read_sessions, stored_status
 from condgen.run.legacy import converted_config
 from condgen.run.plan import longer, stored_plan
 from condgen.run.precision import taking
+from condgen.run.stored import stored_config
 from condgen.train import Outcome, train
 from condgen.training.counts import Counts
 
@@ -43,7 +43,7 @@ def resume(directory: Path, overrides: list[str], trust: bool = False, source: s
         CondgenError: no run, a damaged checkpoint, an unknown key, another budget than the planned one, a configuration that
             was changed in the file alone, or one that names foreign code.
     """
-    before = stored(directory, trust)
+    before = stored_config(directory, trust)
     refuse_unsaid(directory, before, overrides)
     config = relocated(changed(before, overrides), before["paths"]["output_dir"], str(directory))
     check(config)
@@ -95,7 +95,7 @@ def go_on(config: dict[str, Any], directory: Path, overrides: list[str]) -> Outc
     Raises:
         CondgenError: the directory's run has other settings.
     """
-    before = stored(directory, trust=True)  # compared, not built
+    before = stored_config(directory, trust=True)  # compared, not built
     config = taking(config, before["trainer"].get("precision"))
     if names := differences(before, config):
         raise CondgenError(
@@ -168,22 +168,6 @@ def differences(one: Any, other: Any, prefix: str = "") -> list[str]:
 def listed(names: list[str]) -> str:
     """Name the first few of ``names``."""
     return ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
-
-
-def stored(directory: Path, trust: bool) -> dict[str, Any]:
-    """Read the configuration of a run, safely."""
-    path = directory / "config.yaml"
-    if not path.is_file():
-        raise CondgenError(f"{directory} is not a run directory: it has no config.yaml.")
-    try:
-        config = read_plain(path)
-    except (OSError, ValueError) as error:
-        raise CondgenError(f"{path} could not be read: it is damaged, or holds more than plain values.") from error
-    if not isinstance(config, dict) or not {"run", "trainer", "data", "model", "loss"} <= config.keys():
-        raise CondgenError(f"{path} is not a configuration of condgen's.")
-    config = converted_config(config)
-    check_stored(config, path, trust)
-    return config
 
 
 def changed(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:

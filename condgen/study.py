@@ -25,8 +25,9 @@ from condgen.evaluate import Sampling, known_of, settings
 from condgen.files import require_writable, write_text
 from condgen.generators.base import Generator
 from condgen.metrics.kept import fingerprint
-from condgen.origin import weights_digest
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
+from condgen.run.stored import run_of
+from condgen.samples import digest_of
 from condgen.spaces import Images, to_uint8
 from condgen.studies.answers import read_people
 from condgen.studies.results import place_in_run, write_results
@@ -103,8 +104,7 @@ def drawn(
 ) -> tuple[Study, dict[str, Tensor]]:
     """Return a new study and its pictures, uint8 (C, H, W) by their names; see `study`."""
     checkpoint = find(target)
-    known = known_of(checkpoint, checkpoint.resolve().parent.parent if checkpoint.is_file() else None, trust)
-    config = settings(target, known, overrides, verb="study", keys=Asking, needed=("data",))
+    config = settings(target, known_of(checkpoint, trust), overrides, verb="study", keys=Asking, needed=("data",))
     paths = [checkpoint] + ([find(against)] if against and str(against) != DATA else [])
     loaded = [contender(path, out, config, trust) for path in paths]
     data: DataModule = build("data", config["data"])
@@ -125,26 +125,19 @@ def drawn(
     return made, pictures
 
 
-def run_of(checkpoint: Path) -> Path | None:
-    """Return the run directory that a checkpoint lies in, None where it lies in none."""
-    run = checkpoint.resolve().parent.parent
-    return run if checkpoint.is_file() and (run / "config.yaml").is_file() else None
-
-
 def contender(path: Path, out: Path, config: dict[str, Any], trust: bool) -> tuple[Generator, Model]:
     """Load a model, sampled as the configuration says, and say which it is."""
     content = read(path)
     model = restore(content, path, trust, config["weights"])
     if not isinstance(model.space, Images):
         raise CondgenError(f"People can judge images and {path} makes {type(model.space).__name__.lower()}.")
-    weights = weights_digest(model.state_dict())
     model.set_sampling(**config["sampling"])
     run = run_of(path)
     return model, Model(
         name=f"{run.parent.name}/{run.name}" if run else path.name if path.is_dir() else path.stem,
         source=path.stem,
         run=os.path.relpath(run, out.resolve()) if run else None,
-        weights=weights,
+        weights=digest_of(model),
         average="ema" if config["weights"] == "ema" and has_average(content) else "raw",
         step=content.get("global_step"),
         sampling=model.sampling,
@@ -236,11 +229,13 @@ def host_study(make: Callable[[], Path], host: str, port: int, say: Callable[[st
     """
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         raise CondgenError('The page needs the extra serve: pip install "condgen[serve]".')
-    from condgen.studies.server import LOCAL, application, listen, serve
+    from condgen.listening import LOCAL, listen
+    from condgen.studies.server import application, serve
 
     with listen(host, port) as place:
         folder = make()
         found = read_study(folder)
+        place.listen()
         read_people(folder, found)  # a line that cannot be is told now
         name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         url = f"http://{name}:{place.getsockname()[1]}"

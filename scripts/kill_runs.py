@@ -2,17 +2,17 @@
 
     uv run python scripts/kill_runs.py --count 100 --seed 0
 
-A run of every family and under every kind of limit is killed at a random moment of its computing or at a named place, and
-resumed; a third is killed again while it resumes. It has to end as one that nobody killed, bit for bit: weights, averages,
-optimizers, counts, losses, metrics. All happens in forks of one process, where nothing runs at an exit.
+A run of every family and under every kind of limit is killed at a random moment of its computing, before a random change of
+its files or at a named place, and resumed; a third is killed again while it resumes. It has to end as one that nobody killed,
+bit for bit: weights, averages, optimizers, counts, losses, metrics. All happens in forks of one process, where nothing runs at
+an exit.
 
-A budget of minutes is planned on a clock that only batches and evaluations move, so that two plans can be equal. What is
-promised: once a plan is made it is kept, and the run ends as the undisturbed one. Killed before that, it plans anew.
+A budget of minutes is planned on a clock that only batches and evaluations move, so that two plans can be equal. Once a plan is
+made it has to be kept. A run that was killed before that plans anew, from its checkpoint: it is then compared with an
+undisturbed one that plans the same at the same update.
 """
 
 import argparse
-import csv
-import json
 import os
 import random
 import resource
@@ -20,22 +20,23 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
+from clockwork import wind
+from same_run import differences, outcome, plan_of
 from warm import forked, warm
 
 from condgen.callbacks import plan
 from condgen.callbacks.checkpoint import Checkpoint
 from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.plan import Planner
+from condgen.files import TEMPORARY
 from condgen.training.base import Training
 
 COMMON = (
@@ -73,8 +74,8 @@ LIMITS = {
     "both": ("trainer.max_epochs=3", "trainer.max_steps=100"),
     "budget": ("run.budget_minutes=0.1", "trainer.limit_train_batches=13"),
 }
-BATCH, EVALUATION = 0.1, 0.2
-"""Seconds that each takes on the clock of a planned run; all else takes none."""
+EVALUATION = 0.2
+"""Seconds that one takes on the clock of a planned run."""
 
 
 # --- where runs are killed ---
@@ -129,6 +130,7 @@ def time_number(number: int) -> Callable[..., bool]:
     return lambda *arguments: next(times) == number
 
 
+CUT = "before the end of a last epoch that is cut short"
 BOUNDARIES: dict[str, Callable[[], None]] = {
     "before the first step": before(Training, "on_train_batch_start"),
     "within an epoch": after(Training, "record", batch(7)),
@@ -138,10 +140,11 @@ BOUNDARIES: dict[str, Callable[[], None]] = {
     "while a checkpoint is written": before(os, "fsync", time_number(6)),
     "right after a checkpoint": after(Checkpoint, "save", time_number(0)),
     "right after the plan": after(Planner, "make"),
+    CUT: before(Training, "on_train_epoch_end", lambda model: not model.epoch_over),
     "after the last step": before(Checkpoint, "on_train_end"),
     "in the last evaluation": before(Evaluation, "on_train_end"),
 }
-MOMENT = "at a random moment"
+MOMENT, CHANGE = "at a random moment", "before a random change of a file"
 
 
 def moment(seconds: float) -> Callable[[], None]:
@@ -153,71 +156,38 @@ def moment(seconds: float) -> Callable[[], None]:
     return install
 
 
-def clock() -> None:
-    """Let only batches and evaluations move the clock that a budget looks at."""
-    seconds = [1000.0]
-    fake = SimpleNamespace(
-        monotonic=lambda: seconds[0], **{name: getattr(time, name) for name in ("time", "localtime", "strftime")}
-    )
-    for name in ("condgen.callbacks.plan", "condgen.jobs", "condgen.train"):
-        import_module(name).__dict__["time"] = fake
-    plan.ENDS = 0.0
-    start, measure = Training.on_train_batch_start, Evaluation.measure
+class Changes:
+    """Says when a run is about to change a file that a resumed one reads, or to put one into its place: there it is killed.
 
-    def slow_start(self: Any, *arguments: Any) -> None:
-        seconds[0] += BATCH
-        start(self, *arguments)
+    Args:
+        number: which change, from 0.
+    """
 
-    def slow_measure(self: Any, *arguments: Any, **options: Any) -> Any:
-        seconds[0] += EVALUATION
-        so_far = self.seconds
-        record = measure(self, *arguments, **options)
-        self.seconds = so_far + EVALUATION
-        return record
+    def __init__(self, number: int):
+        self.left = number
 
-    Training.on_train_batch_start = slow_start  # type: ignore[method-assign]
-    Evaluation.measure = slow_measure  # type: ignore[method-assign]
-    Evaluation.rehearse = lambda self, *arguments: (EVALUATION, EVALUATION)  # type: ignore[method-assign]
+    def __call__(self) -> None:
+        """Watch this process from now on, which nothing can undo."""
+        sys.addaudithook(self.see)
+
+    def see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Look at an event of Python's runtime; pictures and curves decide nothing."""
+        appended = event == "open" and arguments[1] == "a" and str(arguments[0]).endswith(".csv")
+        placed = event == "os.rename" and str(arguments[0]).endswith(TEMPORARY) and not str(arguments[1]).endswith(".png")
+        if appended or placed:
+            if self.left == 0:
+                sigkill()
+            self.left -= 1
 
 
-# --- what has to be the same ---
+def follow(plan_: dict[str, Any]) -> Callable[[], None]:
+    """Return what lets a run under a budget plan as another did, at the same update."""
 
+    def install() -> None:
+        Planner.enough = lambda self, now: self._step == plan_["made_at"]  # type: ignore[method-assign]
+        plan.share_out = lambda *arguments: (plan_["steps"], plan_["every"])
 
-def outcome(directory: Path) -> dict[str, Any]:
-    """Return everything of a run that has to be the same, bit for bit."""
-    checkpoint = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
-    with (directory / "metrics.csv").open() as file:
-        rows = [{k: v for k, v in row.items() if v and not k.startswith("speed/")} for row in csv.DictReader(file)]
-    return {
-        "weights and averages": checkpoint["state_dict"],
-        "optimizers": checkpoint["optimizer_states"],
-        "counts": checkpoint["counts"] | {"global_step": checkpoint["global_step"]},
-        "losses": checkpoint["losses"],
-        "best": {k: v for c in checkpoint["callbacks"].values() for k, v in c.get("best", {}).items()},
-        "plan": checkpoint["callbacks"].get("Planner", {}).get("plan"),
-        "metrics.csv": [row for row in rows if len(row) > 1],
-        "metrics.json": json.loads((directory / "metrics.json").read_text()),
-        "state": json.loads((directory / "status.json").read_text())["state"],
-    }
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal, tensors bit for bit."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
-def differences(whole: Path, run: Path) -> list[str]:
-    """Return what differs between two runs."""
-    expected, found = outcome(whole), outcome(run)
-    return [name for name in expected if not same(expected[name], found[name])]
+    return install
 
 
 # --- killing, resuming, comparing ---
@@ -231,7 +201,7 @@ class Kill:
         family: key of FAMILIES.
         limit: key of LIMITS.
         places: where it was killed, the second time while it resumed.
-        verdict: "equal", "planned anew" where a budget had no plan yet, or else what is wrong.
+        verdict: "equal", or else what is wrong.
     """
 
     family: str
@@ -245,41 +215,43 @@ class Killer:
 
     def __init__(self, root: Path):
         self.root = root
-        self._whole: dict[tuple[str, str], tuple[Path, float]] = {}
+        self._whole: dict[str, tuple[Path, float]] = {}
 
-    def undisturbed(self, family: str, limit: str) -> tuple[Path, float]:
-        """Return a run that nobody killed, trained once, and the seconds that it computed."""
-        if (family, limit) not in self._whole:
-            folder = self.root / f"whole-{family}-{limit}".replace(" ", "-").replace("'", "")
-            status, seconds = self.command(folder, self.training(family, limit), prepared(limit))
+    def undisturbed(self, family: str, limit: str, as_planned: dict[str, Any] | None = None) -> tuple[Path, float]:
+        """Return a run that nobody killed, trained once, and the seconds that it computed; it plans ``as_planned`` if told."""
+        key = f"whole-{family}-{limit}-{'-'.join(map(str, (as_planned or {}).values()))}".replace(" ", "-").replace("'", "")
+        if key not in self._whole:
+            folder = self.root / key
+            prepare = [*prepared(limit), *([follow(as_planned)] if as_planned else [])]
+            status, seconds = self.command(folder, self.training(family, limit), *prepare)
             if status != 0:
                 raise RuntimeError(f"{family} under {limit} does not train: {(folder / 'log').read_text()}")
-            self._whole[family, limit] = folder / "run", seconds
-        return self._whole[family, limit]
+            self._whole[key] = folder / "run", seconds
+        return self._whole[key]
 
     def training(self, family: str, limit: str) -> list[str]:
         """Return the command that trains a family under a limit."""
         return ["train", *COMMON, *FAMILIES[family], *LIMITS[limit], "hydra.run.dir=run"]
 
-    def command(self, folder: Path, words: list[str], before: Callable[[], None]) -> tuple[int, float]:
+    def command(self, folder: Path, words: list[str], *before: Callable[[], None]) -> tuple[int, float]:
         """Run a command to its end; return its status as `os.wait4` does, and the seconds that it computed."""
         folder.mkdir(parents=True, exist_ok=True)
-        _, status, used = os.wait4(forked(words, folder, folder / "log", before), 0)
+        _, status, used = os.wait4(forked(words, folder, folder / "log", lambda: [each() for each in before]), 0)
         return status, used.ru_utime + used.ru_stime
 
     def kill(self, name: str, family: str, limit: str, places: list[str], draw: random.Random) -> Kill:
         """Kill a run at ``places``, one after the other, resume it and compare it."""
-        whole, seconds = self.undisturbed(family, limit)
-        folder, words, hit, planless = self.root / name, self.training(family, limit), [], False
+        _, seconds = self.undisturbed(family, limit)
+        folder, words, hit = self.root / name, self.training(family, limit), []
+        plans: list[dict[str, Any] | None] = []
         for place in places:
-            strike = moment(draw.uniform(0.02, 0.95) * seconds) if place == MOMENT else BOUNDARIES[place]
-            status, _ = self.command(folder, words, lambda strike=strike: (prepared(limit)(), strike()))  # type: ignore[misc]
+            status, _ = self.command(folder, words, *prepared(limit), strike(place, seconds, draw))
             if not os.WIFSIGNALED(status):
                 if status:
                     return Kill(family, limit, [*hit, place], self.complaint(folder))
                 break  # the run ended before, or has no such place
             hit.append(place)
-            planless |= limit == "budget" and not planned(folder / "run")
+            plans.append(planned(folder / "run"))
             words = ["resume", "run"]
             if not (folder / "run" / "config.yaml").exists():  # nothing to go on with yet
                 shutil.rmtree(folder / "run", ignore_errors=True)
@@ -287,23 +259,32 @@ class Killer:
         if not hit:
             shutil.rmtree(folder)
             return Kill(family, limit, [], "not killed")
-        if self.command(folder, words, prepared(limit))[0]:
+        if self.command(folder, words, *prepared(limit))[0]:
             return Kill(family, limit, hit, self.complaint(folder))
-        verdict = self.compared(folder, whole, planless)
-        if verdict in ("equal", "planned anew"):
+        verdict = self.compared(folder, family, limit, plans)
+        if verdict == "equal":
             shutil.rmtree(folder)
         return Kill(family, limit, hit, verdict)
 
-    def compared(self, folder: Path, whole: Path, planless: bool) -> str:
-        """Say how a resumed run compares with the undisturbed one, and what a further resume does."""
-        again, _ = self.command(folder, ["resume", "run"], lambda: None)
+    def compared(self, folder: Path, family: str, limit: str, plans: list[dict[str, Any] | None]) -> str:
+        """Say how a resumed run compares with an undisturbed one, and what a further resume does.
+
+        Args:
+            folder: holds the run.
+            family: of it.
+            limit: of it.
+            plans: the plan that it had each time when it was killed.
+        """
+        again, _ = self.command(folder, ["resume", "run"])
         if again or "is finished" not in (folder / "log").read_text():
             return f"a further resume: {self.complaint(folder)}"
-        different = differences(whole, folder / "run")
-        if planless:
-            found = outcome(folder / "run")
-            kept = found["plan"] is not None and found["counts"]["updates"] == found["plan"]["steps"]
-            return "planned anew" if kept and found["state"] == "done" else "no plan was kept"
+        found = outcome(folder / "run")
+        if any(kept not in (None, found["plan"]) for kept in plans):
+            return "another plan than was made"
+        whole = outcome(self.undisturbed(family, limit)[0])
+        if None in plans and found["plan"] != whole["plan"]:  # it had to plan anew, from where it was
+            whole = outcome(self.undisturbed(family, limit, as_planned=found["plan"])[0])
+        different = differences(whole, found)
         return f"other {', '.join(different)}" if different else "equal"
 
     def complaint(self, folder: Path) -> str:
@@ -311,17 +292,22 @@ class Killer:
         return ((folder / "log").read_text().strip().splitlines() or ["nothing was said"])[-1]
 
 
-def prepared(limit: str) -> Callable[[], None]:
+def strike(place: str, seconds: float, draw: random.Random) -> Callable[[], None]:
+    """Return what kills a run at ``place``; undisturbed it computes for ``seconds``."""
+    if place == MOMENT:
+        return moment(draw.uniform(0.02, 0.95) * seconds)
+    return Changes(draw.randrange(40)) if place == CHANGE else BOUNDARIES[place]
+
+
+def prepared(limit: str) -> list[Callable[[], None]]:
     """Return what a child does before a run under ``limit``."""
-    return clock if limit == "budget" else lambda: None
+    return [lambda: wind(EVALUATION)] if limit == "budget" else []
 
 
-def planned(run: Path) -> bool:
-    """Whether a run has a checkpoint with a plan."""
+def planned(run: Path) -> dict[str, Any] | None:
+    """Return the plan that a run's checkpoint has, if there are both."""
     path = run / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        return False
-    return bool(torch.load(path, weights_only=True)["callbacks"].get("Planner", {}).get("plan"))
+    return plan_of(torch.load(path, weights_only=True)) if path.is_file() else None
 
 
 def kills(root: Path, seed: int, count: int) -> Iterator[Kill]:
@@ -336,7 +322,7 @@ def kills(root: Path, seed: int, count: int) -> Iterator[Kill]:
         number += 1
         draw = random.Random(f"{seed}-{number}")
         family, limit = pairs[done % len(pairs)]
-        places = [draw.choice([MOMENT, draw.choice([*BOUNDARIES])]) for _ in range(draw.choice((1, 1, 2)))]
+        places = [draw.choice([MOMENT, CHANGE, draw.choice([*BOUNDARIES])]) for _ in range(draw.choice((1, 1, 2)))]
         result = killer.kill(f"kill{number}", family, limit, places, draw)
         if result.verdict != "not killed":
             done += 1
@@ -381,7 +367,7 @@ def main() -> None:
             f"{len(results):4} {result.family:14} {result.limit:24} {' + '.join(result.places)}: {result.verdict}", flush=True
         )
     print(table(results))
-    wrong = [one for one in results if one.verdict not in ("equal", "planned anew")]
+    wrong = [one for one in results if one.verdict != "equal"]
     print(f"What is wrong lies in {root}" if wrong else "")
     if not wrong:
         shutil.rmtree(root)

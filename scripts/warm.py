@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -25,6 +26,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 from torch import Tensor
+from tqdm import tqdm
 
 from condgen.data import tables
 from condgen.data.sources.idx import IDX, MNIST
@@ -98,6 +100,7 @@ def once(load: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str], Confi
 def warm(*commands: list[str]) -> None:
     """Import and remember what commands need, by running ``commands`` in this process, in a folder that is removed."""
     share()
+    tqdm.set_lock(threading.RLock())  # its own is one for all forks: one killed while it writes would stop all others for good
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for words in commands:
             output = io.StringIO()

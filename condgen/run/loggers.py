@@ -115,12 +115,11 @@ class CSV(RunLogger):
         """The configuration lies in config.yaml."""
 
     def resume(self, step: int) -> None:
-        """Drop the rows that a killed run wrote after ``step``."""
-        rows = self._read()
-        if rows:
+        """Drop the rows that a killed run wrote after ``step``, and one that the kill cut short."""
+        if rows := self._read():
             self._columns = list(rows[0])
-            # A row that the kill cut short has no step that could be compared: it goes too.
-            kept = [row for row in rows if (row["step"] or "").isdecimal() and int(row["step"]) <= step]
+            whole = rows if self.path.read_bytes().endswith(b"\n") else rows[:-1]
+            kept = [row for row in whole if (row["step"] or "").isdecimal() and int(row["step"]) <= step]
             newest = [row for row in kept if row["step"] == kept[-1]["step"]]
             self._newest = [{name: value for name, value in row.items() if value} for row in newest]
             self._write(kept)

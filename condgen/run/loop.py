@@ -3,12 +3,15 @@
 import lightning as L
 from lightning.pytorch.loops.fit_loop import _FitLoop
 
+from condgen.training.base import Training
+
 
 class FitLoop(_FitLoop):
     """A fit loop that runs the hooks of a run's end although no update is left.
 
     Lightning returns at once where a checkpoint has reached the limits, and a run that was killed in its last evaluation would
-    never have one.
+    never have one. Where ``max_steps`` ended it within an epoch, the checkpoint was written before the end of that epoch, which
+    then comes first: its losses belong into the curves.
     """
 
     def run(self) -> None:
@@ -16,6 +19,9 @@ class FitLoop(_FitLoop):
         self.setup_data()
         if self.skip and self.is_resuming:
             self.on_run_start()
+            model = self.trainer.lightning_module
+            if isinstance(model, Training) and model.counts.batch:
+                self.on_advance_end()
             self.on_run_end()
         else:
             super().run()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from condgen.config.build import check_stored
 from condgen.config.reading import read_plain
 from condgen.errors import CondgenError
 from condgen.run.legacy import converted_config
@@ -50,6 +51,12 @@ class Run:
         return dict(self.seeds)["seed"]
 
 
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the directory of the run that wrote a checkpoint; None for one that lies elsewhere, and for an exported folder."""
+    directory = checkpoint.resolve().parent.parent
+    return directory if checkpoint.is_file() and (directory / "config.yaml").is_file() else None
+
+
 def find_run(path: Path) -> Run | None:
     """Return the run that the file ``path`` belongs to: that of the nearest folder above with a ``config.yaml``.
 
@@ -60,6 +67,30 @@ def find_run(path: Path) -> Run | None:
         if (folder / "config.yaml").is_file():
             return read_run(folder / "config.yaml")
     return None
+
+
+def stored_config(directory: Path, trust: bool) -> dict[str, Any]:
+    """Read the configuration of the run in ``directory``, safely, under today's names.
+
+    Args:
+        directory: the run directory.
+        trust: accept foreign targets.
+
+    Raises:
+        CondgenError: there is no run, or its configuration is damaged or names foreign code.
+    """
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise CondgenError(f"{directory} is not a run directory: it has no config.yaml.")
+    try:
+        config = read_plain(path)
+    except (OSError, ValueError) as error:
+        raise CondgenError(f"{path} could not be read: it is damaged, or holds more than plain values.") from error
+    if not isinstance(config, dict) or not {"run", "trainer", "data", "model", "loss"} <= config.keys():
+        raise CondgenError(f"{path} is not a configuration of condgen's.")
+    config = converted_config(config)
+    check_stored(config, path, trust)
+    return config
 
 
 def read_run(path: Path) -> Run | None:

@@ -1,19 +1,16 @@
 """A server's life: a place to listen, models, and an orderly end."""
 
 import asyncio
-import socket
 import sys
 from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
 
-from condgen.errors import CondgenError
+from condgen.listening import LOCAL, listen
 from condgen.serving.app import Server
 from condgen.serving.gate import Rules
 from condgen.serving.models import load_models
-
-LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 def serve(sources: Sequence[str], host: str, port: int, rules: Rules, trust: bool = False) -> None:
@@ -42,22 +39,6 @@ def serve(sources: Sequence[str], host: str, port: int, rules: Rules, trust: boo
         config = uvicorn.Config(server.gate, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False)
         asyncio.run(Running(config, server).serve(sockets=[place]))
         server.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound; raises CondgenError where that cannot be."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # Named as TCP, or asyncio would not switch Nagle's algorithm off, and each answer would wait 40 ms for its last packet.
-        place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind((host, port))
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CondgenError(
-            f"Port {port} of {host} cannot be listened at ({reason}): choose another --port or --host."
-        ) from None
-    return place
 
 
 class Running(uvicorn.Server):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from condgen.errors import CondgenError
+from condgen.listening import LOCAL
 from condgen.metrics.intervals import wilson
 from condgen.studies.answers import alias, append_answer, place, read_answers
 from condgen.studies.results import chance, counted
@@ -53,7 +54,6 @@ TOLD = {
 """What a person is told at the end, by metric."""
 LONGEST = 4096
 """Bytes of a request's body."""
-LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 class Start(BaseModel):
@@ -218,16 +218,6 @@ def refusal(error: Exception) -> JSONResponse:
         error = Refused(500, "study_damaged", "The study has a defect: whoever runs it finds it in the terminal.")
     assert isinstance(error, Refused)
     return JSONResponse(error.content, error.status)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket at ``host`` and ``port``, 0 for one that is free; raises CondgenError where it cannot be."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CondgenError(f"Nothing can listen at {host}, port {port} ({reason}): choose another --port.") from error
 
 
 def serve(app: FastAPI, place: socket.socket) -> None:

@@ -6,7 +6,6 @@ counted updates, so that a run that was killed goes on to the same bits.
 
 from abc import ABC
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +20,7 @@ from condgen.generators.base import Generator
 from condgen.randomness import generator as keyed_generator
 from condgen.randomness import mix, shard
 from condgen.spaces import Space
+from condgen.training.average import EMA
 from condgen.training.counts import Counts
 from condgen.training.options import Options
 from condgen.training.parallel import Processes, running_statistics
@@ -262,39 +262,6 @@ class Training(L.LightningModule, ABC):
         self.validation = checkpoint.get("validation", {})  # condgen 0.1 did not keep them
         self._losses = checkpoint["losses"]
         checkpoint["loops"]["fit_loop"] = self.counts.loops(checkpoint["loops"]["fit_loop"])
-
-
-class EMA(nn.Module):
-    """A frozen copy of a generator in eval mode whose parameters follow the original's exponential moving average.
-
-    After update number n the weight of the past is min(decay, (1 + n) / (10 + n)), so that the first, random weights are
-    forgotten quickly. Buffers (running statistics) are copied as they are.
-
-    Args:
-        generator: what is averaged.
-        decay: weight of the past in [0, 1); 0 keeps no past at all.
-    """
-
-    def __init__(self, generator: Generator, decay: float):
-        super().__init__()
-        self.average: Generator = deepcopy(generator).eval().requires_grad_(False)
-        self.decay = decay
-        # Listed once: walking through the modules would take as long as the averaging.
-        self._average: list[Tensor] = list(self.average.parameters())
-        self._newest: list[Tensor] = list(generator.parameters())
-        self._buffer_pairs = list(zip(self.average.buffers(), generator.buffers(), strict=True))
-
-    def train(self, mode: bool = True) -> "EMA":
-        """Stay in eval mode, whatever the module around it does."""
-        return self
-
-    @torch.no_grad()
-    def update(self, number: int) -> None:
-        """Take in the generator's weights after its update ``number`` (1, 2, ...)."""
-        decay = min(self.decay, (1 + number) / (10 + number))
-        torch._foreach_lerp_(self._average, self._newest, 1 - decay)
-        for mine, theirs in self._buffer_pairs:
-            mine.copy_(theirs)
 
 
 class SingleNetwork(Training):

@@ -12,7 +12,7 @@ from condgen.conditions import ClassLabel, LearnedEmbedding
 from condgen.generators.base import evaluating
 from condgen.nets.norms import ConditionalBatchNorm
 from condgen.nets.weights import LAYERS, initialize, normalize_spectra
-from condgen.training.base import EMA
+from condgen.training.average import EMA
 
 SMALL = ("model.generator.network.width=16", "model.discriminator.width=16", "model.alternation.discriminator_steps=1")
 PETS = ClassLabel(["frog", "ship", "toad"])

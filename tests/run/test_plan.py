@@ -3,22 +3,18 @@
 import csv
 import json
 import re
-import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from clockwork import BATCH, wind
 from command import Result, condgen
 
 from condgen.callbacks import plan
-from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.interrupt import Interrupt
 from condgen.run.plan import share_out
-from condgen.training.base import Training
 
 FID = "quality/fid/mnist-cnn/val-100"
 COMMON = (
@@ -36,41 +32,14 @@ COMMON = (
     f"callbacks.checkpoint.monitor={FID}",
 )
 BUDGET = (*COMMON, "run.budget_minutes=0.5")
-BATCH, EVALUATION = 0.1, 0.5
-"""Seconds that each takes on the tests' clock; all else takes none."""
+EVALUATION = 0.5
+"""Seconds that one takes on the tests' clock."""
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that only batches and evaluations move: ``[seconds]``."""
-    seconds = [1000.0]
-    shown = {name: getattr(time, name) for name in ("time", "localtime", "strftime")}
-    fake = SimpleNamespace(monotonic=lambda: seconds[0], **shown)
-    monkeypatch.setattr(plan, "time", fake)
-    monkeypatch.setattr(plan, "ENDS", 0.0)
-    monkeypatch.setattr("condgen.jobs.time", fake)
-    monkeypatch.setattr(import_module("condgen.train"), "time", fake)
-    batch_start, measure = Training.on_train_batch_start, Evaluation.measure
-
-    def slow_batch(self: Any, *arguments: Any) -> None:
-        seconds[0] += BATCH
-        batch_start(self, *arguments)
-
-    def slow_measure(self: Any, *arguments: Any, **options: Any) -> Any:
-        seconds[0] += EVALUATION
-        before = self.seconds
-        record = measure(self, *arguments, **options)
-        self.seconds = before + EVALUATION
-        return record
-
-    def rehearse(self: Any, *arguments: Any) -> tuple[float, float]:
-        seconds[0] += EVALUATION
-        return EVALUATION, 0.0
-
-    monkeypatch.setattr(Training, "on_train_batch_start", slow_batch)
-    monkeypatch.setattr(Evaluation, "measure", slow_measure)
-    monkeypatch.setattr(Evaluation, "rehearse", rehearse)
-    return seconds
+    return wind(EVALUATION, monkeypatch.setattr)
 
 
 def checkpoint(run: Path, name: str = "last") -> dict[str, Any]:

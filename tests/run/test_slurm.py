@@ -116,7 +116,7 @@ def test_preempted_and_killed_runs_end_as_an_undisturbed_one(tmp_path: Path) -> 
     assert [run.state for run in read_all(sweep)] == ["done"] * 3
     assert "Resuming" in (preempted / "train.log").read_text() and "Resuming" in (killed / "train.log").read_text()
     whole = outcome(sweep / "0")
-    assert whole["step"] == 3000
+    assert whole["counts"]["step"] == 3000
     assert_same(whole, outcome(preempted))
     assert_same(whole, outcome(killed))
 

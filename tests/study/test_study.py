@@ -20,10 +20,11 @@ from condgen import study as verb
 from condgen.conditions import NoCondition
 from condgen.data.sources import MNIST
 from condgen.errors import CondgenError
+from condgen.listening import listen
 from condgen.metrics.intervals import wilson
 from condgen.metrics.record import read_records
 from condgen.studies.results import write_results
-from condgen.studies.server import HEADERS, PAGE, application, listen
+from condgen.studies.server import HEADERS, PAGE, application
 from condgen.studies.trials import BLOCK, arranged, paired, read_study
 
 # --- statistics ---
@@ -333,6 +334,6 @@ def test_a_port_that_is_taken(run_condgen, tmp_path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         sentence = run_condgen("study", "s", "--port", port).sentence()
-        assert f"port {port}" in sentence and "choose another --port" in sentence
+        assert f"Port {port}" in sentence and "choose another --port" in sentence
     with listen("127.0.0.1", 0) as free:
         assert free.getsockname()[1] > 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from condgen.training.base import EMA
+from condgen.training.average import EMA
 
 
 def network():

@@ -253,7 +253,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert condgen("resume", tmp_path / "cut", cwd=tmp_path).code == 0
     whole = outcome(tmp_path / "whole")
-    assert whole["step"] == 34 and whole["best"]["val/loss"] > 0
+    assert whole["counts"]["step"] == 34 and whole["best"]["val/loss"] > 0
     assert_same(whole, outcome(tmp_path / "cut"))
 
 
