@@ -15,8 +15,9 @@ from serving.api import SLOW, Client, asked, picture, running
 
 from condgen.generators.base import Generator
 from condgen.samples import Request, draw, encode
+from condgen.serving.job import Job
 from condgen.serving.packing import Packing
-from condgen.serving.work import Job, Worker
+from condgen.serving.work import Worker
 
 D = {"model": "digits"}
 
@@ -84,14 +85,14 @@ def test_what_waits_is_drawn_together_without_changing_a_bit(models):
         sampling = {"steps": 2} if i % 2 == 0 else {"truncation": 1.0} if i % 3 == 0 else {}
         condition, to = (None, None) if i % 7 == 0 else (str(i % 10), "4" if i % 11 == 5 else None)
         questions.append((models[model], Request(condition, to, None, (1, 2, 3, 8, 32)[i % 5] + (to is not None), i, sampling)))
-    jobs = [Job(model, request, *encode(model.generator, request), None) for model, request in questions]
+    jobs = [Job(model, request, *encode(model.generator, request), form="json") for model, request in questions]
     with worker.wake:  # nothing is drawn before all wait
         for job in jobs:
             worker.submit(job)
-    drawn = [job.values.result(60) for job in jobs]
+    drawn = [torch.tensor(json.loads(job.answer.result(60))["samples"]) for job in jobs]
     worker.stop()
     for (model, request), values in zip(questions, drawn, strict=True):
-        assert torch.equal(values, draw(model.generator, request, metadata=False).values), request
+        assert torch.equal(values, draw(model.generator, request, metadata=False).values.flatten(1)), request
     assert sum(map(sum, sizes)) == sum(map(len, drawn))
     assert any(len(batch) > 2 for batch in sizes), "nothing was put together"
 
@@ -118,8 +119,10 @@ class Fickle(torch.nn.Module):
 
 @pytest.mark.parametrize("rare", [False, True], ids=["always", "rarely"])
 def test_sizes_that_compute_other_bits_are_found_out(rare, models):
-    packing = Packing(Fickle(models["digits"].generator, rare), torch.zeros(1, dtype=torch.int64))
+    packing = Packing(Fickle(models["digits"].generator, rare), torch.zeros(1, dtype=torch.int64), 1)
     packing.best = 64
+    for size in (1, 3, 8, 15, 16, 32, 64):
+        packing.learn(size)
     assert not packing.free(1) and not packing.free(3) and not packing.free(15)
     assert packing.free(8) == rare and all(packing.free(size) for size in (16, 32, 64))
 
