@@ -151,5 +151,7 @@ class Job:
 
     def fail(self, error: BaseException) -> None:
         """End it without an answer, unless it has ended."""
+        if self.ended:
+            return
         with suppress(InvalidStateError):
             self.answer.set_exception(error)
