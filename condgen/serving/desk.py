@@ -109,16 +109,16 @@ class Desk:
         """Yield the events of a request: ``progress`` and ``preview``, and ``result`` or ``error``."""
         loop, news = asyncio.get_running_loop(), asyncio.Event()
         first: dict[str, Any] = {"done": 0, "total": len(job.requested), "unit": "samples", "id": job.id}
-        now: dict[str, dict[str, Any]] = {}
+        now: dict[tuple[str, int], dict[str, Any]] = {}
 
         def tell(name: str, data: dict[str, Any]) -> None:
-            now[name] = data
+            now[name, data.get("first", 0)] = data  # in the place of what is older and was not sent yet
             with suppress(RuntimeError):  # of a loop that has ended
                 loop.call_soon_threadsafe(news.set)
 
         job.report = lambda done, total, unit: tell("progress", {"done": done, "total": total, "unit": unit, "id": job.id})
         if job.form == "pngs":
-            job.preview = lambda images: tell("preview", {"images": images})
+            job.preview = lambda first, images: tell("preview", {"first": first, "images": images})
         try:
             with self.queued(job):
                 answer = awaited(job)
@@ -131,7 +131,8 @@ class Desk:
                         told.cancel()
                     news.clear()
                     while now:
-                        yield event(*now.popitem())
+                        (name, _), data = now.popitem()
+                        yield event(name, data)
                 content = job.answer.result()
             if job.form in ("png", "npz"):
                 content = json.dumps({"content": base64.b64encode(content).decode()}).encode()

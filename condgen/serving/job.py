@@ -53,10 +53,10 @@ class Job:
         self.model, self.request, self.requested, self.rows, self.names = model, request, requested, rows, names
         self.origin, self.form = origin, form
         self.report: Report = lambda done, total, unit: None
-        self.preview: Callable[[list[str]], None] | None = None
-        """Is shown pictures, PNGs in base64, of the first samples as they are expected to become; None: nobody looks."""
-        self.shown = 0.0
-        """When that was last."""
+        self.preview: Callable[[int, list[str]], None] | None = None
+        """Is shown pictures, PNGs in base64, of samples from a number on, as they are expected to become; None: nobody looks."""
+        self.shown, self.final = 0.0, 0
+        """When that was last, and how many samples have been shown as they are."""
         self.answer: Future[bytes] = Future()
         """The body of the answer."""
         chosen = model.generator.chosen_sampling(**request.sampling)
@@ -111,13 +111,14 @@ class Job:
         if count == len(self.requested):
             self.report(step, steps, "steps")
         else:
-            self.report(self.there() * steps + count * step, len(self.requested) * steps, "steps")
+            self.report(self.there() + count * step // steps, len(self.requested), "samples")
 
     def show(self, expected: Callable[[], Tensor] | None = None) -> None:
-        """Preview the samples that are there, and what the next ones are ``expected`` to become, (B, *shape)."""
+        """Preview the samples that are new, and what the next ones are ``expected`` to become, (B, *shape)."""
         if self.preview is not None and time.monotonic() > self.shown + BETWEEN:
-            self.preview(pictures(torch.cat([*self.drawn, *([expected()] if expected else [])])))
-            self.shown = time.monotonic()
+            samples = torch.cat([*self.drawn, *([expected()] if expected else [])])
+            self.preview(self.final, pictures(samples[self.final :]))
+            self.shown, self.final = time.monotonic(), self.there()
 
     def there(self) -> int:
         """Return the number of samples that are there."""

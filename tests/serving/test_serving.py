@@ -201,7 +201,7 @@ def test_previews_show_what_the_samples_are_expected_to_become(monkeypatch):
     (flow,) = load_models(["zoo:mnist-flow-matching"]).values()
     request = Request("3", count=2, sampling={"steps": 4, "solver": "euler"})
     job, seen, worker = Job(flow, request, *encode(flow.generator, request), form="pngs"), list[list[str]](), Worker()
-    job.preview = seen.append
+    job.preview = lambda first, images: seen.append(images)
     worker.submit(job)
     result = [pixels(image) for image in json.loads(job.answer.result(60))["images"]]
     worker.stop()
