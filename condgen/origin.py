@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Self
 
@@ -115,6 +116,7 @@ class Origin:
         return cls(**found)
 
 
+@cache
 def condgen_version() -> str:
     """Return the version of condgen that runs."""
     return version("condgen")

@@ -171,14 +171,14 @@ def marked(samples: Tensor, request: Request, first: int = 0) -> Tensor:
     return samples if request.watermark is None else mark(samples, request.watermark, first)
 
 
-def origin_of(generator: Generator, request: Request) -> Origin:
-    """Return what the files of an answer say of where they come from."""
+def origin_of(generator: Generator, request: Request, weights: str | None = None) -> Origin:
+    """Return what the files of an answer say of where they come from; ``weights`` is `digest_of` the generator, if known."""
     sampling = {name: OPTIONS[name].kind(value) for name, value in generator.chosen_sampling(**request.sampling).items()}
     card = generator.card or {}
     return Origin(
         version=condgen_version(),
         model=str(card.get("name") or type(generator).__name__.removesuffix("Generator")),
-        weights=digest_of(generator),
+        weights=weights or digest_of(generator),
         condition=None if request.condition is None else written(request.condition),
         to=None if request.to is None else written(request.to),
         image=None if request.image is None else image_digest(request.image),

@@ -145,7 +145,9 @@ def contender(path: Path, out: Path, config: dict[str, Any], trust: bool) -> tup
 
 
 def fitting(models: list[Generator], data: DataModule, config: dict[str, Any], paths: list[Path]) -> tuple[Part, list[str]]:
-    """Return the real images at the models' size, and the names of their classes.
+    """Return the real images at the models' size, and the names of the classes that they and the samples have.
+
+    A sample that starts from an image has the class of this image, though nobody asks for it.
 
     Raises:
         CondgenError: models or data differ in what they make or in what can be asked for, or the question needs classes.
@@ -172,6 +174,8 @@ def fitting(models: list[Generator], data: DataModule, config: dict[str, Any], p
         raise CondgenError(f"question={config['question']} needs data with classes: set question=real.")
     if config["question"] != "real" and others and not first.condition.width:
         raise CondgenError(f"question={config['question']} needs models with a condition in words: set question=real.")
+    if not classes and first.condition.image is not None:
+        classes = data.class_names
     sized = data if data.space.shape == first.space.shape else data.at(first.space.shape[1], first.space.shape[0])
     part: Part = getattr(sized, config["split"])
     return part, classes

@@ -5,7 +5,8 @@
 
 ``--runs`` is a folder with a run directory (or a link to one) for each name; what has no finished run there is trained into it,
 and what already ships with the weights of its run is left as it is, unless ``--again``. Figures are those of the test part,
-with the 16 bits that ship; the card says how far they are from those of 32. ``--samples 0`` measures nothing anew.
+with the 16 bits that ship; the card says how far they are from those of 32. Both are kept in the run, in zoo/16 and zoo/32, and
+taken from there the next time, unless ``--measure``. ``--samples 0`` takes the figures that the run has of itself.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from condgen.exporting.card import rows
 from condgen.exporting.folder import write_folder
 from condgen.generators.base import Generator
 from condgen.metrics.catalogue import METRICS
-from condgen.metrics.record import Record
+from condgen.metrics.record import Record, read_records
 from condgen.randomness import generator as keyed_generator
 from condgen.run.checkpoint import find, has_average, read, restore
 from condgen.run.exported import WEIGHTS, ZOO, read_config
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--again", action="store_true", help="also those that ship already")
     parser.add_argument("--no-train", action="store_true", help="leave out what has no finished run")
     parser.add_argument("--samples", type=int, default=10_000, help="drawn for each measurement; 0: the figures of the runs")
+    parser.add_argument("--measure", action="store_true", help="measure anew what has been measured")
     parser.add_argument("--choices", nargs="*", default=[], help="further choices for trainings, such as run.threads=2")
     parser.add_argument("--out", type=Path, default=ZOO)
     given = parser.parse_args(arguments)
@@ -98,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
         if not finished(run):
             train(run, [*ENTRIES[name].choices, *given.choices])
         if given.again or not (given.out / name).exists():
-            make(run, given.out / name, ENTRIES[name], given.samples)
+            make(run, given.out / name, ENTRIES[name], given.samples, given.measure)
     print(table(given.out))
     if (total := sum(path.stat().st_size for path in given.out.rglob(WEIGHTS))) > MOST_BYTES:
         sys.exit(f"The weights take {total / 2**20:.1f} MiB, more than {MOST_BYTES / 2**20:.0f}: ship smaller generators.")
@@ -122,8 +124,11 @@ def train(run: Path, choices: Sequence[str]) -> None:
     subprocess.run([sys.executable, "-m", "condgen", *verb], check=True)
 
 
-def make(run: Path, out: Path, entry: Entry, samples: int) -> None:
-    """Export a run in 16 bits, measured with them and without; with no ``samples`` its card has the figures of the run."""
+def make(run: Path, out: Path, entry: Entry, samples: int, anew: bool) -> None:
+    """Export a run in 16 bits, measured with them and without.
+
+    With no ``samples``, or without an extractor, its card has the figures of the run.
+    """
     path = find(run)
     content = read(path)
     generator = restore(content, path)
@@ -134,9 +139,10 @@ def make(run: Path, out: Path, entry: Entry, samples: int) -> None:
         narrow = Path(folder) / out.name
         write_folder(narrow, generator, content["condgen"], half=True, card=card, **about)
         card["half"] = pixels_compared(generator, condgen.load(narrow))
-        if samples:
-            wide = condgen.evaluate(run, f"samples={samples}", f"suite=[{','.join(COMPARED_BY)}]")
-            record = condgen.evaluate(narrow, *places(run), f"samples={samples}", out=Path(folder) / "evaluation")
+        if samples and evaluation.get("extractor"):
+            compared = f"suite=[{','.join(COMPARED_BY)}]"
+            wide = measured(run, run / "zoo" / "32", [compared], samples, about["step"], anew)
+            record = measured(narrow, run / "zoo" / "16", places(run), samples, about["step"], anew)
             card |= {"figures": rows(record), "half": f"{figures_compared(wide, record)} {card['half']}"}
         else:
             card["half"] = f"The figures are of the weights in 32 bits. {card['half']}"
@@ -145,6 +151,15 @@ def make(run: Path, out: Path, entry: Entry, samples: int) -> None:
             file.unlink()
     write_folder(out, generator, content["condgen"], half=True, card=card, **about)
     print(f"{out.name}: {card['half']}", flush=True)
+
+
+def measured(target: Path, folder: Path, choices: Sequence[str], samples: int, step: int, anew: bool) -> Record:
+    """Return the figures of a model on test data, those that ``folder`` has of the same weights and as many samples if any."""
+    file = folder / "metrics.json"
+    for record in read_records(file) if file.exists() and not anew else []:
+        if (record.step, record.protocol.generated, record.protocol.reference) == (step, samples, "test"):
+            return record
+    return condgen.evaluate(target, *choices, "split=test", f"samples={samples}", out=folder)
 
 
 def places(run: Path) -> list[str]:

@@ -29,6 +29,7 @@ class Prepared:
     """Everything that is known once the source is loaded."""
 
     condition: Condition
+    class_names: list[str]
     space: Space
     train: Part
     val: Part
@@ -128,6 +129,11 @@ class DataModule(LightningDataModule):
         return self._prepared.condition
 
     @property
+    def class_names(self) -> list[str]:
+        """Names of the classes that images have, also where the condition asks for something else; empty for none."""
+        return self._prepared.class_names
+
+    @property
     def train(self) -> Part:
         """Images to train on."""
         return self._prepared.train
@@ -174,7 +180,7 @@ class DataModule(LightningDataModule):
         space = train.table.space(train.rows)
         if self.augment is not None and len(space.shape) != 3:
             raise CondgenError("data.augment changes images, and these samples are none: set it to null.")
-        return Prepared(condition, space, train, val, test)
+        return Prepared(condition, classes, space, train, val, test)
 
     def _split(self, tables: Tables, relabel: Tensor) -> tuple[Part, Part, Part | None]:
         test: Part | None

@@ -46,8 +46,9 @@ class Generator(nn.Module, ABC):
         """How samples are drawn unless something else is asked for, by sampling option."""
         self.sampling: dict[str, Any] = {}
         """How samples are drawn now, by sampling option; figures name it."""
-        self.on_step: Callable[[int, int], None] | None = None
-        """Called between the steps of a sampler that has some, with how many are done and how many there are."""
+        self.on_step: Callable[[int, int, Callable[[], Tensor]], None] | None = None
+        """Called between the steps of a sampler that has some: how many are done, how many there are, and what returns the
+        samples (B, *shape) that the next ones are expected to lead to."""
         self.card: dict[str, Any] | None = None
         """What is known of it: name, family, data, licence, figures, command, ...; None where it was not exported."""
 

@@ -87,8 +87,12 @@ class FlowMatchingGenerator(Generator):
         def velocity(x: Tensor, t: Time) -> Tensor:
             return self.guided(x, torch.as_tensor(t, device=x.device, dtype=x.dtype).expand(x.shape[0]), condition)
 
+        def on_step(done: int, total: int, x: Tensor) -> None:
+            if self.on_step is not None:  # the end of the straight line from the noise through x
+                self.on_step(done, total, lambda: (z + (x - z) * (total / done)).clamp(-1, 1))
+
         steps, solver = int(self.sampling["steps"]), str(self.sampling["solver"])
-        return integrate(velocity, z, steps, solver, self.on_step).clamp(-1, 1)
+        return integrate(velocity, z, steps, solver, on_step).clamp(-1, 1)
 
     def guided(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Return the velocities that samples follow, at x (B, *shape), t (B,), for encoded conditions (B, ...)."""

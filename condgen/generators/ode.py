@@ -35,17 +35,20 @@ def heun(v: Velocity, x: Tensor, t: Time, h: float) -> Tensor:
 SOLVERS: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun}
 
 
-def integrate(v: Velocity, x: Tensor, steps: int, solver: str, on_step: Callable[[int, int], None] | None = None) -> Tensor:
+def integrate(
+    v: Velocity, x: Tensor, steps: int, solver: str, on_step: Callable[[int, int, Tensor], None] | None = None
+) -> Tensor:
     """Follow v from x (B, ...) at t = 0 to t = 1 in ``steps`` steps of the method that `SOLVERS` has under ``solver``.
 
-    After each step ``on_step`` is called with how many are done and how many there are; what it raises ends the solution.
+    After each step ``on_step`` is called with how many are done, how many there are and where x is now; what it raises ends
+    the solution.
     """
     if torch.compiler.is_exporting():
         return exported(v, x, steps, solver)
     for i in range(steps):
         x = SOLVERS[solver](v, x, i / steps, 1 / steps)
         if on_step is not None:
-            on_step(i + 1, steps)
+            on_step(i + 1, steps, x)
     return x
 
 

@@ -1,31 +1,28 @@
-"""From a question to its answer: queued, waited for, and written in the format that was asked for."""
+"""From a question to its answer: queued and waited for."""
 
 import asyncio
 import base64
 import json
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
-from torch import Tensor
 
 from condgen.errors import CondgenError
-from condgen.samples import Samples, marked
+from condgen.serving.answers import KINDS
 from condgen.serving.gate import Rules
+from condgen.serving.job import Job
 from condgen.serving.messages import Limits, Models, Question
 from condgen.serving.metrics import Metrics
 from condgen.serving.models import Served
 from condgen.serving.questions import prepare
 from condgen.serving.refusals import Gone, Refusal, of_mistake, unforeseen
-from condgen.serving.work import Job, Worker
-
-KINDS = {"png": "image/png", "npz": "application/octet-stream", "pngs": "application/json", "json": "application/json"}
-"""Media types of the formats."""
-T = TypeVar("T")
+from condgen.serving.work import Worker
 
 
 class Desk:
@@ -41,13 +38,13 @@ class Desk:
         limits = Limits(count=rules.count, samples=rules.samples, image_bytes=rules.image_bytes)
         self.listed = Models(models=[model.described(limits) for model in models.values()])
         self.worker = Worker(lambda model, sizes: self.metrics.drawn(model, sizes))
-        self.metrics = Metrics(lambda: len(self.worker), self.worker.patience)
+        self.metrics = Metrics(lambda: len(self.worker), lambda: max(1, math.ceil(self.worker.patience())))
         self.jobs: dict[str, Job] = {}
         """Those that are waited for, by id."""
         self.draining = False
         """Whether the server is about to end and takes no more requests."""
         self.helpers = ThreadPoolExecutor(2, "condgen helper")
-        """Read uploads and write files, so that the loop of events is never kept."""
+        """Read uploads, so that the loop of events is never kept."""
 
     def close(self) -> None:
         """End the threads."""
@@ -65,18 +62,24 @@ class Desk:
         model = self.models.get(question.model)
         if model is None:
             raise Refusal(404, "unknown_model", f"There is no model of this name, only {', '.join(self.models)}.", "model")
-        job = await self.help(prepare, model, question, self.rules)
+        if question.image is None:
+            job = prepare(model, question, self.rules)
+        else:
+            job = await asyncio.get_running_loop().run_in_executor(self.helpers, prepare, model, question, self.rules)
+        self.admit(job)
         about = {"X-Condgen-Id": job.id, "Cache-Control": "no-store"}
         if "text/event-stream" in request.headers.get("accept", ""):
-            return StreamingResponse(self.events(job, question, request), media_type="text/event-stream", headers=about)
+            return StreamingResponse(self.events(job, request), media_type="text/event-stream", headers=about)
         with self.queued(job):
             await self.wait(job, request, {awaited(job)})
-            content = await self.help(written, job, question)
-        return Response(content, media_type=KINDS[question.format], headers=about)
+        return Response(job.answer.result(), media_type=KINDS[job.form], headers=about)
 
-    async def help(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run what takes its time in a helper."""
-        return await asyncio.get_running_loop().run_in_executor(self.helpers, function, *arguments)
+    def admit(self, job: Job) -> None:
+        """Raise Refusal for a job behind which so much waits already that its time would be over before its turn."""
+        if len(self.worker) and (seconds := self.worker.patience(job)) > self.rules.timeout:
+            self.metrics.full.inc()
+            said = f"With what waits already this would take about {seconds:.0f} s, and may take {self.rules.timeout:g}: "
+            raise Refusal(429, "queue_full", f"{said}try again later, or ask for fewer.", retry=self.metrics.patience())
 
     @contextmanager
     def queued(self, job: Job) -> Iterator[None]:
@@ -96,38 +99,42 @@ class Desk:
         await asyncio.wait({*things, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
             raise Gone
-        if job.values.done():
-            job.values.result()
+        if job.answer.done():
+            job.answer.result()
         elif time.monotonic() >= request.scope["deadline"]:
             said = f"The samples took longer than {self.rules.timeout:g} s: ask for fewer, or for fewer steps."
             raise Refusal(504, "time_limit", said)
 
-    async def events(self, job: Job, question: Question, request: Request) -> AsyncIterator[bytes]:
-        """Yield the events of a request: ``progress``, and ``result`` or ``error``."""
+    async def events(self, job: Job, request: Request) -> AsyncIterator[bytes]:
+        """Yield the events of a request: ``progress`` and ``preview``, and ``result`` or ``error``."""
         loop, news = asyncio.get_running_loop(), asyncio.Event()
-        now: dict[str, Any] = {"done": 0, "total": len(job.requested), "unit": "samples", "id": job.id}
+        first: dict[str, Any] = {"done": 0, "total": len(job.requested), "unit": "samples", "id": job.id}
+        now: dict[tuple[str, int], dict[str, Any]] = {}
 
-        def report(done: int, total: int, unit: str) -> None:
-            now.update(done=done, total=total, unit=unit)
+        def tell(name: str, data: dict[str, Any]) -> None:
+            now[name, data.get("first", 0)] = data  # in the place of what is older and was not sent yet
             with suppress(RuntimeError):  # of a loop that has ended
                 loop.call_soon_threadsafe(news.set)
 
-        job.report = report
+        job.report = lambda done, total, unit: tell("progress", {"done": done, "total": total, "unit": unit, "id": job.id})
+        if job.form == "pngs":
+            job.preview = lambda first, images: tell("preview", {"first": first, "images": images})
         try:
             with self.queued(job):
-                values = awaited(job)
-                yield event("progress", now)
-                while not values.done():
+                answer = awaited(job)
+                yield event("progress", first)
+                while not answer.done():
                     told = asyncio.ensure_future(news.wait())
                     try:
-                        await self.wait(job, request, {values, told})
+                        await self.wait(job, request, {answer, told})
                     finally:
                         told.cancel()
-                    if news.is_set():
-                        news.clear()
-                        yield event("progress", now)
-                content = await self.help(written, job, question)
-            if question.format in ("png", "npz"):
+                    news.clear()
+                    while now:
+                        (name, _), data = now.popitem()
+                        yield event(name, data)
+                content = job.answer.result()
+            if job.form in ("png", "npz"):
                 content = json.dumps({"content": base64.b64encode(content).decode()}).encode()
             yield b"event: result\ndata: " + content + b"\n\n"
         except Gone:
@@ -136,11 +143,11 @@ class Desk:
             yield event("error", refusal_of(error).body())
 
 
-def awaited(job: Job) -> "asyncio.Future[Tensor]":
-    """Return the samples of a job as a future of the loop of events; an exception in it need not be looked at."""
-    values = asyncio.wrap_future(job.values)
-    values.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return values
+def awaited(job: Job) -> "asyncio.Future[bytes]":
+    """Return the answer of a job as a future of the loop of events; an exception in it need not be looked at."""
+    answer = asyncio.wrap_future(job.answer)
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return answer
 
 
 def refusal_of(error: Exception) -> Refusal:
@@ -153,19 +160,3 @@ def refusal_of(error: Exception) -> Refusal:
 def event(name: str, data: Mapping[str, Any]) -> bytes:
     """Return a server-sent event."""
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
-
-
-def written(job: Job, question: Question) -> bytes:
-    """Return the body of an answer."""
-    values = marked(job.values.result(), job.request)
-    samples = Samples(job.model.generator, job.requested, values, job.names, job.rows, job.origin)
-    if question.format == "png":
-        return samples.png()
-    if question.format == "npz":
-        return samples.npz()
-    answer: dict[str, Any] = {"id": job.id, "seed": question.seed, "labels": job.names}
-    if question.format == "pngs":
-        answer |= {"images": [base64.b64encode(picture).decode() for picture in samples.pngs()]}
-    else:
-        answer |= {"shape": list(values.shape[1:]), "samples": values.flatten(1).tolist()}
-    return json.dumps(answer).encode()

@@ -150,7 +150,8 @@ class Gate:
             nonlocal size
             left = scope.get("deadline", time.monotonic() + self.rules.timeout) - time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), left)
+                async with asyncio.timeout(left):
+                    message = await receive()
             except TimeoutError:
                 raise Refusal(408, "slow_body", f"The request did not arrive within {self.rules.timeout:g} s.") from None
             size += len(message.get("body", b""))

@@ -35,6 +35,11 @@ class Served:
         schema["properties"].pop("standing", None)
         return schema
 
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the weights, which nothing changes while they are served."""
+        return digest_of(self.generator)
+
     def described(self, limits: Limits) -> Model:
         """Return what the API says of it."""
         generator, card = self.generator, self.generator.card
@@ -47,7 +52,7 @@ class Served:
             limits=limits,
             card=card,
             figures=list((card or {}).get("figures") or []),
-            weights=digest_of(generator),
+            weights=self.weights,
         )
 
 

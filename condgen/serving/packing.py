@@ -8,11 +8,13 @@ good part of all outputs: where thousands agree, it is the same.
 One thing shows more rarely. Functions such as tanh are computed for 32 numbers at a time, and what is left at the end of a
 tensor, or of a thread's share of it, by other code, which differs in about one number of a hundred. So sizes that leave such a
 rest are tried with many more inputs, or not put together.
+
+Some kernels also divide a sum among the threads that they have. So whether fewer threads compute the same is tried, too.
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -28,7 +30,11 @@ LONG = 0.25
 """Seconds of one decoding after which larger sizes are not tried: they would only keep others waiting."""
 PATIENCE = 3.0
 """Seconds that may be spent on one size."""
-NEAR = 1.15
+TIMES = 5
+"""Decodings of which the shortest counts."""
+BESIDE = 5e-4
+"""Seconds that a batch costs beside its decoding."""
+NEAR = 1.1
 """The smallest size is chosen whose time for a sample is within this factor of the shortest."""
 VECTOR, GRAIN = 32, 32768
 """Numbers that torch computes at a time, and those from which on it divides them among threads."""
@@ -40,78 +46,112 @@ class Packing:
     """The sizes of batches in which a generator, with its sampling options as they are set now, computes the same bits.
 
     Args:
-        generator: whose samples are meant.
+        generator: whose samples are meant; its options must not change later.
         like: encoded conditions (N, ...), of which shape and type are taken where conditions cannot be drawn.
+        share: threads that a batch has when others are drawn beside it; those of this thread are what ``condgen sample`` has.
     """
 
-    def __init__(self, generator: Generator, like: Tensor):
+    def __init__(self, generator: Generator, like: Tensor, share: int):
         stream = keyed_generator(0, "packing")
         count = SIZES[-1]
-        self.generator = generator
+        self.generator, self.share = generator, share
         self.z = generator.latents(count, stream)
         try:
             self.conditions = generator.condition.draw(count, stream)
         except CondgenError:  # images, of which any will do
             self.conditions = torch.rand(count, *like.shape[1:], generator=stream, dtype=like.dtype) * 2 - 1
-        self.known: dict[int, bool] = {}
-        """Whether a number of samples computes the same as the largest size."""
+        self.known: dict[int, tuple[bool, bool]] = {}
+        """What `learn` has found of a number of samples: whether they are `free`, and whether they are `lone`."""
         with trying(generator):
-            seconds = self.time_sizes()
+            with threads(share):
+                seconds = self.time_sizes()
             largest = max(seconds)
             self.reference = torch.cat([self.decode(i, largest) for i in range(0, count, largest)])
-            self.sizes = [size for size in seconds if self.agrees(size)]
+            whole = [size for size in seconds if self.tried(size)]
+            with threads(share):
+                shared = [size for size in whole if self.tried(size)]
+        self.divided = len(shared) > 1
+        """Whether batches may have a share of the threads; else they are drawn alone, with all."""
+        self.sizes = shared if self.divided else whole
         shortest = min((seconds[size] / size for size in self.sizes), default=0.0)
         self.best = next((size for size in self.sizes if seconds[size] / size <= NEAR * shortest), 1)
+        """The size that is fastest for many samples."""
 
     def time_sizes(self) -> dict[int, float]:
         """Return the seconds of a decoding for each of the sizes, up to the first that takes long."""
         seconds: dict[int, float] = {}
         for size in SIZES:
             self.decode(0, size)  # the first one of a shape also chooses its kernels
-            seconds[size] = min(self.time(size) for _ in range(3))  # others may use the processors, too
+            seconds[size] = min(self.time(size) for _ in range(TIMES))
             if seconds[size] > LONG:
                 break
         return seconds
 
     def time(self, size: int) -> float:
-        """Return the seconds of a decoding."""
-        started = time.perf_counter()
+        """Return the seconds of a decoding, with what a batch costs beside it; what else the processor does is left out."""
+        started = time.thread_time()
         self.decode(0, size)
-        return time.perf_counter() - started
+        return time.thread_time() - started + BESIDE
+
+    def learn(self, count: int) -> None:
+        """Try out ``count`` samples, unless they are known."""
+        if self.knows(count):
+            return
+        with trying(self.generator):
+            useful = len(self.sizes) > 1 and (count <= self.best or count in self.sizes)  # else nothing would be gained
+            free = useful and (count in self.sizes or self.tried(count))
+            self.known[count] = free, free or self.same_with_fewer_threads(count)
+
+    def knows(self, count: int) -> bool:
+        """Whether it is known how ``count`` samples may be drawn."""
+        return count in self.known
 
     def free(self, count: int) -> bool:
-        """Whether ``count`` samples have the same bits alone as in any batch of one of the ``sizes``."""
-        if len(self.sizes) < 2 or (count > self.best and count not in self.sizes):
-            return False  # nothing would be gained
-        with trying(self.generator):
-            return self.agrees(count)
+        """Whether ``count`` samples, which are known, have the same bits alone as in any batch of one of the ``sizes``."""
+        return count in self.known and self.known[count][0]
+
+    def lone(self, count: int) -> bool:
+        """Whether ``count`` samples, which are known and not `free`, have the same bits with a share of the threads."""
+        return self.known[count][1]
 
     def size_for(self, count: int) -> int:
         """Return the smallest of the sizes that has room for ``count`` samples."""
         return min(size for size in self.sizes if size >= count)
 
-    def agrees(self, count: int) -> bool:
-        """Whether batches of ``count`` compute what batches of the largest size compute; tried once."""
-        if count not in self.known:
-            self.known[count] = count <= len(self.reference) and self.tried(count)
-        return self.known[count]
-
     def tried(self, count: int) -> bool:
-        """Try batches of ``count`` at several places among the random inputs, and compare all numbers."""
+        """Try batches of ``count`` at several places among the random inputs, and compare all numbers with the reference."""
+        if count > len(self.reference):
+            return False
+        return self.compared(count, lambda start: self.reference[start : start + count])
+
+    def same_with_fewer_threads(self, count: int) -> bool:
+        """Try batches of ``count``, and compare all numbers with those that a share of the threads computes."""
+        if count > len(self.reference):
+            return False
+
+        def shared(start: int) -> Tensor:
+            with threads(self.share):
+                return self.decode(start, count)
+
+        return self.compared(count, shared)
+
+    def compared(self, count: int, expected: Callable[[int], Tensor]) -> bool:
+        """Whether batches of ``count`` from several places are as ``expected`` there."""
         last = len(self.reference) - count
         numbers = count * math.prod(self.generator.space.shape)
-        rest = numbers % (VECTOR * min(torch.get_num_threads(), math.ceil(numbers / GRAIN)))
-        starts = range(0, last + 1, 1 if rest else count)
-        if rest:
-            enough = math.ceil(RARE / min(rest, VECTOR))
+        divided = (min(n, math.ceil(numbers / GRAIN)) for n in (torch.get_num_threads(), self.share))
+        rests = [rest for n in divided if (rest := numbers % (VECTOR * n))]
+        starts = range(0, last + 1, 1 if rests else count)
+        if rests:
+            enough = math.ceil(RARE / min(*rests, VECTOR))
             if len(starts) < enough:
                 return False
             starts = starts[:enough]
-        started = time.perf_counter()
+        started = time.thread_time()
         for done, start in enumerate(starts, 1):
-            if not torch.equal(self.decode(start, count), self.reference[start : start + count]):
+            if not torch.equal(self.decode(start, count), expected(start)):
                 return False
-            spent = time.perf_counter() - started
+            spent = time.thread_time() - started
             if spent > PATIENCE / 6 and spent / done * len(starts) > PATIENCE:
                 return False
         return True
@@ -124,8 +164,19 @@ class Packing:
 
 
 def shape_of(sampling: dict[str, object]) -> tuple[str, ...]:
-    """Return what of the sampling options decides the shapes in a decoding, whatever values somebody asks for."""
-    return tuple(name for name in ("guidance",) if name in sampling)
+    """Return what of the chosen sampling options decides the shapes in a decoding, whatever values somebody asks for."""
+    return ("guidance",) if sampling.get("guidance", 1) != 1 else ()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

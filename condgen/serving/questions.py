@@ -16,10 +16,10 @@ from condgen.generators.sampling import check_option
 from condgen.images import BROKEN, Picture, picture_as_sample
 from condgen.samples import Request, encode, origin_of
 from condgen.serving.gate import Rules
+from condgen.serving.job import Job
 from condgen.serving.messages import Question
 from condgen.serving.models import Served
 from condgen.serving.refusals import Refusal, of_mistake
-from condgen.serving.work import Job
 from condgen.spaces import Images, Space
 
 MEGAPIXELS = 16
@@ -51,8 +51,8 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     wanted = Request(question.condition, question.to, image, question.count, question.seed, sampling, key)
     with blaming("condition" if question.to is None else "to"):
         requested, rows, names = encode(generator, wanted)
-        origin = origin_of(generator, wanted) if question.metadata else None
-    return Job(model, wanted, requested, rows, names, origin)
+        origin = origin_of(generator, wanted, model.weights) if question.metadata else None
+    return Job(model, wanted, requested, rows, names, origin, question.format)
 
 
 @contextmanager

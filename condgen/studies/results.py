@@ -27,6 +27,7 @@ NAMES = {
 }
 """What takes the extractor's place in a protocol, by whether pictures are compared in pairs and by what is asked."""
 INTERVAL = "Wilson's score interval of 95 %, answers taken as independent"
+UNCLASSED = "No rows for classes: pictures of this model are not of any."
 Counts = dict[str, list[Count]]
 """Of how many answers how many count, by metric: of all trials, then of each class."""
 
@@ -127,6 +128,7 @@ def write_results(folder: Path, study: Study) -> str:
     stored = {
         "quality": [as_stored(record)] if people else [],
         "interval": INTERVAL,
+        "note": "" if study.classes else UNCLASSED,
         "shares": shares(study, record.counts),
         "classes": [
             {"class": name, "shares": shares(study, {m: found[i] for m, found in record.class_counts.items()})}
@@ -187,6 +189,8 @@ def table(study: Study, people: dict[str, list[str]], record: Record, own: dict[
     lines += ["", *text_table(columns, width)]
     if study.classes:
         lines += block("class", study.classes, record.class_counts, width)
+    else:
+        lines += [UNCLASSED]
     if len(people) > 1:
         metrics = {metric: [counts.get(metric, [(0, 0)])[0] for counts in own.values()] for metric in record.counts}
         lines += block("person", list(own), metrics, width)

@@ -5,18 +5,22 @@ import base64
 import io
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from serving.api import SLOW, Client, asked, picture, running
 
 from condgen.generators.base import Generator
 from condgen.samples import Request, draw, encode
+from condgen.serving.job import Job
+from condgen.serving.models import load_models
 from condgen.serving.packing import Packing
-from condgen.serving.work import Job, Worker
+from condgen.serving.work import Batch, Trial, Worker
 
 D = {"model": "digits"}
 
@@ -74,7 +78,16 @@ def test_models_say_what_they_can_be_asked_for(server):
     assert {"200", "422", "429", "504"} <= responses.keys() and "image/png" in responses["200"]["content"]
 
 
-def test_what_waits_is_drawn_together_without_changing_a_bit(models):
+@pytest.fixture(params=[1, 2], ids=["one-thread", "two-threads"])
+def threads(request) -> Iterator[int]:
+    """So many threads to compute with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_what_waits_is_drawn_together_without_changing_a_bit(threads, models):
     """Requests of many sizes, conditions, seeds and options, for two models, that all wait when the first is drawn."""
     sizes: list[list[int]] = []
     worker = Worker(lambda model, batch: sizes.append(batch))
@@ -84,16 +97,42 @@ def test_what_waits_is_drawn_together_without_changing_a_bit(models):
         sampling = {"steps": 2} if i % 2 == 0 else {"truncation": 1.0} if i % 3 == 0 else {}
         condition, to = (None, None) if i % 7 == 0 else (str(i % 10), "4" if i % 11 == 5 else None)
         questions.append((models[model], Request(condition, to, None, (1, 2, 3, 8, 32)[i % 5] + (to is not None), i, sampling)))
-    jobs = [Job(model, request, *encode(model.generator, request), None) for model, request in questions]
+    jobs = [Job(model, request, *encode(model.generator, request), form="json") for model, request in questions]
     with worker.wake:  # nothing is drawn before all wait
         for job in jobs:
             worker.submit(job)
-    drawn = [job.values.result(60) for job in jobs]
+    assert worker.hands == threads
+    drawn = [torch.tensor(json.loads(job.answer.result(60))["samples"]) for job in jobs]
     worker.stop()
     for (model, request), values in zip(questions, drawn, strict=True):
-        assert torch.equal(values, draw(model.generator, request, metadata=False).values), request
+        assert torch.equal(values, draw(model.generator, request, metadata=False).values.flatten(1)), request
     assert sum(map(sum, sizes)) == sum(map(len, drawn))
     assert any(len(batch) > 2 for batch in sizes), "nothing was put together"
+
+
+def test_a_batch_has_the_whole_processor_unless_others_wait(models):
+    """Which batches two threads would draw, without drawing them."""
+    worker = Worker()
+    worker.stop()
+    worker.hands, worker.processors, points = 2, 2, models["points"]
+    jobs = [
+        Job(points, Request(str(i), count=64, seed=i), *encode(points.generator, Request(str(i), count=64))) for i in range(3)
+    ]
+    worker.jobs.extend(jobs[:1])
+    assert worker.choose() == Batch([(jobs[0], 64)], 64, alone=True)  # of whose like nothing is known
+    worker.jobs.extend(jobs)
+    assert worker.choose() == Trial(jobs[0], 64)
+    packing = worker.packings[jobs[0].kind] = Packing(points.generator, jobs[0].requested, 1)
+    packing.known, packing.sizes, packing.best, packing.divided = {64: (True, True)}, [16, 32], 32, True
+    assert worker.choose() == Batch([(jobs[0], 32)], 32, alone=False)
+    worker.jobs.popleft()
+    assert worker.choose() == Batch([(jobs[2], 32)], 32, alone=True)  # the last one
+    worker.jobs.append(jobs[2])
+    worker.busy = 1
+    assert worker.choose() == Batch([(jobs[2], 32)], 32, alone=False)
+    worker.jobs.append(jobs[2])
+    packing.divided = False  # fewer threads compute other bits
+    assert worker.choose() == Batch([(jobs[2], 32)], 32, alone=True)
 
 
 class Fickle(torch.nn.Module):
@@ -118,8 +157,10 @@ class Fickle(torch.nn.Module):
 
 @pytest.mark.parametrize("rare", [False, True], ids=["always", "rarely"])
 def test_sizes_that_compute_other_bits_are_found_out(rare, models):
-    packing = Packing(Fickle(models["digits"].generator, rare), torch.zeros(1, dtype=torch.int64))
+    packing = Packing(Fickle(models["digits"].generator, rare), torch.zeros(1, dtype=torch.int64), 1)
     packing.best = 64
+    for size in (1, 3, 8, 15, 16, 32, 64):
+        packing.learn(size)
     assert not packing.free(1) and not packing.free(3) and not packing.free(15)
     assert packing.free(8) == rare and all(packing.free(size) for size in (16, 32, 64))
 
@@ -153,6 +194,29 @@ def test_progress_is_streamed_and_a_request_can_be_cancelled(models):
             assert time.monotonic() - started < 5
 
         run(visit)
+
+
+def test_previews_show_what_the_samples_are_expected_to_become(monkeypatch):
+    monkeypatch.setattr("condgen.serving.job.BETWEEN", 0.0)
+    (flow,) = load_models(["zoo:mnist-flow-matching"]).values()
+    request = Request("3", count=2, sampling={"steps": 4, "solver": "euler"})
+    job, seen, worker = Job(flow, request, *encode(flow.generator, request), form="pngs"), list[list[str]](), Worker()
+    job.preview = lambda first, images: seen.append(images)
+    worker.submit(job)
+    result = [pixels(image) for image in json.loads(job.answer.result(60))["images"]]
+    worker.stop()
+    gaps = [sum(int(abs(pixels(image) - there).sum()) for image, there in zip(shown, result, strict=True)) for shown in seen]
+    assert len(gaps) == 4 and gaps[0] > gaps[1] > gaps[2] > gaps[3] == 0
+    with running({"flow": flow}) as (_, run):
+        for form in ("pngs", "npz"):
+            question = {"model": "flow", "condition": "3", "format": form}
+            told = asked(run, question, headers={"Accept": "text/event-stream"}).text
+            assert ("event: preview" in told) is (form == "pngs")
+
+
+def pixels(image: str) -> Any:
+    """Decode a PNG in base64."""
+    return np.array(Image.open(io.BytesIO(base64.b64decode(image)))).astype(int)
 
 
 def test_a_client_that_leaves_ends_its_work(models):
@@ -197,6 +261,25 @@ def test_a_full_queue_and_a_time_limit_are_told(models):
             page = (await client.get("/metrics")).text
             assert 'condgen_requests_total{method="POST",path="/v1/samples",status="429"} 2.0' in page
             assert "condgen_queue_length" in page and "condgen_refused_full_total 2.0" in page
+
+        run(visit)
+
+
+def test_what_could_not_be_answered_in_time_is_refused_at_once(models):
+    with running(models, timeout=30) as (server, run):
+        worker = server.desk.worker
+
+        async def visit(client: Client) -> None:
+            slow = asyncio.create_task(client.post("/v1/samples", json=SLOW))
+            while not server.desk.jobs:
+                await asyncio.sleep(0.01)
+            (job,) = server.desk.jobs.values()
+            worker.paces = {job.pace: 20 / job.work}  # what there is takes 20 s, and as much again is too much
+            answer = await client.post("/v1/samples", json=SLOW)
+            assert answer.status_code == 429 and 10 < int(answer.headers["Retry-After"]) <= 20, answer.text
+            assert "about" in answer.json()["error"]["message"]
+            assert (await client.post("/v1/samples", json=SLOW | {"count": 1})).status_code == 200
+            slow.cancel()
 
         run(visit)
 

@@ -148,6 +148,26 @@ def test_two_models_are_compared(gan_run, vae_run, run_condgen, tmp_path) -> Non
     assert record.protocol.name == f"2afc+condition/{name}-n20" and record.protocol.data == study.models[1].weights
 
 
+def test_samples_that_start_from_images_are_counted_by_the_classes_of_these(run_condgen, tmp_path) -> None:
+    command = ("study", "zoo:mnist-inpaint", "trials=40", "--out", "s", "--no-serve")
+    assert run_condgen(*command).code == 0
+    study = read_study(tmp_path / "s")
+    assert study.classes == list("0123456789") and sorted(trial.label for trial in study.trials) == sorted([*range(10)] * 4)
+    respond(client_of(tmp_path / "s", study), study, {i for i, trial in enumerate(study.trials) if trial.label == 3}, "ada")
+    write_results(tmp_path / "s", study)
+    found = json.loads((tmp_path / "s" / "results.json").read_text())
+    assert [row["shares"]["hype"]["share"] for row in found["classes"]] == [float(digit == 3) for digit in range(10)]
+    sentence = run_condgen("study", "zoo:mnist-inpaint", "question=condition", "--out", "t", "--no-serve").sentence()
+    assert "set question=real" in sentence
+
+
+def test_a_study_without_classes_says_why_it_has_no_rows_for_them(tmp_path) -> None:
+    study = put_study(tmp_path / "s", classes=[])
+    respond(client_of(tmp_path / "s", study), study, {0}, "ada")
+    assert "No rows for classes" in write_results(tmp_path / "s", study)
+    assert json.loads((tmp_path / "s" / "results.json").read_text())["note"].startswith("No rows for classes")
+
+
 # --- the page and what it asks ---
 
 

@@ -14,6 +14,7 @@ let form = null;
 let running = null; // what aborts the drawing that is under way
 let last = null; // { request, many, total, noun }: what was asked for, for what hangs on the wall
 let hung = []; // and that itself
+let said = []; // and what the plate says of it
 let waiting = 0;
 
 /** Ask for the models, and show the one that the address names. */
@@ -69,7 +70,7 @@ async function borrow() {
 /** Show a wall on which nothing hangs yet. */
 function empty() {
   running?.abort();
-  [last, hung] = [null, []];
+  [last, hung, said] = [null, [], []];
   plate(form.title(), form.model.name);
   byId("pictures").replaceChildren(h("p", { class: "hint" }, form.mistake().message));
 }
@@ -105,11 +106,18 @@ async function show(keep = false) {
   running?.abort();
   const mine = (running = new AbortController());
   busy(true);
-  if (last?.request.model !== request.model || last.many !== many) wall.expect(shape, many);
-  if (last?.request.model !== request.model) {
-    [last, hung] = [null, []];
-    plate(title, request.model);
-  }
+  const expect = () => wall.expect(shape, many, view.walking ? many : view.count);
+  if (last?.request.model !== request.model) [last, hung, said] = [null, [], []];
+  if (last?.many !== many) expect();
+  plate(title, request.model);
+  const told = (event, data) => {
+    if (running !== mine) return;
+    if (event === "progress") progress(data);
+    if (event === "preview" && !view.walking) {
+      if (!wall.expecting()) expect(); // what hangs there is kept as it is
+      wall.preview(data.images, data.first);
+    }
+  };
   try {
     const result = await draw({ ...request, format: shape ? "pngs" : "png" }, mine.signal, told);
     if (running !== mine) return undefined;
@@ -118,6 +126,7 @@ async function show(keep = false) {
   } catch (error) {
     if (running !== mine) return undefined; // another request has taken its place
     byId("pictures").replaceChildren(...hung); // what was there is still there
+    if (said.length) plate(...said);
     if (error.name === "AbortError") say("Cancelled.");
     else complain(error, () => show(true));
   } finally {
@@ -141,16 +150,15 @@ function hang(result, view, title) {
   wall.show(result, view);
   hung = [...byId("pictures").childNodes];
   const what = view.walking ? counted(request.count, "step") : counted(last.total, last.noun);
-  plate(title, `${request.model} · ${what} · seed ${request.seed}`);
+  said = [title, `${request.model} · ${what} · seed ${request.seed}`];
+  plate(...said);
   history.replaceState(null, "", toHash({ ...request, locked: byId("locked").checked }));
   byId("draw").textContent = form.label();
   say(heard(result));
 }
 
-/** Hear of the drawing on its way. */
-function told(event, data) {
-  if (event === "preview") wall.preview(data.images);
-  if (event !== "progress") return;
+/** Show how far the drawing is. */
+function progress(data) {
   const bar = byId("bar");
   bar.max = data.total;
   bar.value = data.done;

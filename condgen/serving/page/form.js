@@ -45,7 +45,8 @@ export class Form {
     byId("walking").checked = on;
     byId("to").hidden = !on;
     byId("count").min = on ? 2 : 1;
-    byId("count-label").textContent = on ? "Steps" : `${capital(this.noun)}s of each`;
+    const each = this.controls.fields.length ? " of each" : "";
+    byId("count-label").textContent = on ? "Steps" : `${capital(this.noun)}s${each}`;
   }
 
   /** Propose where to walk: from what is asked for to the next value of the first name. */

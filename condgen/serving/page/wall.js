@@ -30,8 +30,14 @@ function size([, height, width], total, stage = false) {
   return [Math.round(width * scale), Math.round(height * scale)];
 }
 
+const measured = new WeakMap(); // lists, and what `sized` was told of them
+addEventListener("resize", () => {
+  for (const node of byId("pictures").querySelectorAll(".grid, .started")) sized(node, ...measured.get(node));
+});
+
 /** Give a list its measures: so many columns as there is room for, or fewer, so that the last row is not much shorter. */
 function sized(node, shape, total, stage) {
+  measured.set(node, [shape, total, stage]);
   if (shape) {
     const [width, height] = size(shape, total, stage);
     const room = Math.max(1, Math.floor((byId("pictures").clientWidth + GAP) / (width + GAP)));
@@ -44,19 +50,22 @@ function sized(node, shape, total, stage) {
   return node;
 }
 
-/** Show that pictures are on their way: empty frames, which `preview` fills. */
-export function expect(shape, total) {
-  const frames = Array.from({ length: Math.min(total, 64) }, () => h("li", {}, h("span", { class: "frame waiting" })));
-  byId("pictures").replaceChildren(sized(h("ul", { class: "grid", "aria-hidden": "true" }, ...frames), shape, total));
+/** Show that pictures are on their way: empty frames, in rows of `count` where there are several, which `preview` fills. */
+export function expect(shape, total, count = total) {
+  const frames = (n) => Array.from({ length: n }, () => h("li", {}, h("span", { class: "frame waiting" })));
+  const list = (n) => sized(h("ul", { class: "grid", "aria-hidden": "true" }, ...frames(n)), shape, total);
+  const rows = count > 1 && total > count ? Array.from({ length: total / count }, () => h("div", { class: "group" }, h("h2", {}, "\u00a0"), list(count))) : [list(total)];
+  byId("pictures").replaceChildren(...rows);
 }
 
-/** Show pictures (base64 of PNGs) before they are done. */
-export function preview(images) {
-  const frames = byId("pictures").querySelectorAll(".frame");
-  images.forEach((image, i) => {
-    if (frames[i]) frames[i].replaceChildren(h("img", { src: address(image), alt: "" }));
-  });
+/** Show pictures (base64 of PNGs) from number `first` on before they are done, in the frames of `expect`. */
+export function preview(images, first) {
+  const frames = byId("pictures").querySelectorAll(".waiting");
+  images.forEach((image, i) => frames[first + i]?.replaceChildren(h("img", { src: address(image), alt: "" })));
 }
+
+/** Return whether there are frames for previews. */
+export const expecting = () => byId("pictures").querySelector(".waiting") !== null;
 
 const address = (image) => `data:image/png;base64,${image}`;
 
@@ -75,6 +84,7 @@ export function show(result, { shape, count, walking, start, open }) {
   const rows = [];
   for (let i = 0; i < items.length; i += count) rows.push(items.slice(i, i + count));
   const place = byId("pictures");
+  place.classList.toggle("calm", place.querySelector(".waiting img") !== null); // they have been seen coming
   if (walking) place.replaceChildren(...stage(rows, shape, (row, i) => open(row, i)));
   else if (count === 1) place.replaceChildren(grid(items, result.labels, shape, items.length, (i) => open(items, i)));
   else {

@@ -213,9 +213,11 @@ def test_a_slow_sampler_says_how_far_it_is_and_can_be_cancelled(page):
     page.one("#count").send_keys(Keys.BACKSPACE, "64", Keys.ENTER)
     page.until(lambda: page.one("#progress label").text.startswith("Step "))
     assert page.one("#progress label").text.endswith(" of 200")
+    page.until(lambda: page.run("return document.querySelectorAll('#pictures .waiting img').length") == 64)  # as they come
     page.one("#cancel").click()
     page.until(lambda: not page.busy)
     assert page.one("#status").get_property("textContent") == "Cancelled." and page.driver.current_url == address
+    assert page.shown == before and "1 picture" in page.one("#subtitle").text
     page.open(model="slow", condition={"class": "3"}, count=1, sampling={"steps": 1})  # and the server is free
     assert page.shown == before
 

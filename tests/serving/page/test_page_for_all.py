@@ -95,6 +95,17 @@ def test_the_theme_is_switched_and_kept(page):
     page.run("localStorage.clear()")
 
 
+def test_a_phone_that_is_turned_has_its_pictures_beside_each_other(page):
+    page.open()
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        places = "return [...document.querySelectorAll('#pictures button')].map(b => b.getBoundingClientRect().top)"
+        page.until(lambda: (tops := page.run(places)).count(tops[0]) == 2)
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 @pytest.mark.parametrize("width", [320, 390])
 def test_a_phone_shows_it_without_scrolling_sideways(page, width):
     metrics = {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": True}

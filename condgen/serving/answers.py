@@ -1,0 +1,37 @@
+"""The bodies of answers, in the formats that can be asked for."""
+
+import base64
+import json
+from typing import Any
+
+from torch import Tensor
+
+from condgen.samples import Samples, pngs
+from condgen.serving.messages import Format
+
+KINDS: dict[Format, str] = {
+    "png": "image/png",
+    "npz": "application/octet-stream",
+    "pngs": "application/json",
+    "json": "application/json",
+}
+"""Media types of the formats."""
+
+
+def written(samples: Samples, form: Format, about: dict[str, Any]) -> bytes:
+    """Return the body of an answer: a file of samples, or JSON of them and what else is told ``about`` them."""
+    if form == "png":
+        return samples.png()
+    if form == "npz":
+        return samples.npz()
+    answer = about | {"labels": samples.names}
+    if form == "pngs":
+        answer |= {"images": [base64.b64encode(picture).decode() for picture in samples.pngs()]}
+    else:
+        answer |= {"shape": list(samples.values.shape[1:]), "samples": samples.values.flatten(1).tolist()}
+    return json.dumps(answer).encode()
+
+
+def pictures(values: Tensor) -> list[str]:
+    """Return images (B, C, H, W) as PNGs in base64 that do not say where they come from: they are no result."""
+    return [base64.b64encode(picture).decode() for picture in pngs(iter([values]), None)]
