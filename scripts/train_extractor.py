@@ -103,6 +103,7 @@ def main(name: str, overrides: list[str]) -> None:
         "classes": condition.classes,
         **({"fields": condition.config()["fields"]} if attributes else {}),
         "data": f"{job.data}: {len(data.train):,} training images (split_seed {data.split_seed}), {len(data.test):,} of test",
+        **({"licence": about.licence, "terms": about.terms} if (about := getattr(data.source, "about", None)) else {}),
         **({} if job.overrides else {"learned": learned(data)}),
         **scores,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
