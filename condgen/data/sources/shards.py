@@ -77,9 +77,9 @@ class Shards:
         """Refuse a cache that would have to fetch the same shards again and again."""
         if not self.store.remote:
             return
-        fewest, largest = (min(shard.images for shard in index.shards), max(shard.bytes for shard in index.shards))
+        most, largest = (max(shard.images for shard in index.shards), max(shard.bytes for shard in index.shards))
         total = sum(shard.bytes for shard in index.shards)
-        needed = total if self.buffer is None else min(total, 2 * (math.ceil(self.buffer / fewest) + 1) * largest)
+        needed = total if self.buffer is None else min(total, 2 * (math.ceil(self.buffer / most) + 2) * largest)
         if needed > self.store.limit:
             how = "shuffles all images at once" if self.buffer is None else f"needs {needed / 1e9:.1f} GB at a time"
             raise CondgenError(
