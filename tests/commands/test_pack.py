@@ -1,4 +1,4 @@
-"""``condgen pack``: every source, the same bytes whoever writes them and however often they are stopped, and what it refuses."""
+"""``condgen pack``: every source, the same bytes whoever writes them and however often it is stopped, and what it refuses."""
 
 import os
 import shutil
