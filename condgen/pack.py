@@ -70,21 +70,27 @@ def pack(source: str, overrides: Sequence[str], out: Path, shard_images: int = 4
     }
     with begun(out, plan) as lock:
         left = [job for job in tqdm(todo, "looking at shards", leave=False, delay=2, disable=None) if not is_whole(out, job)]
-        try:
+        with telling(out, todo):
             write(out, left, tables, default_workers() if workers is None else workers, lock)
-        except (KeyboardInterrupt, CondgenError) as error:
-            done = (
-                f"{sum(mark(out, job).exists() for job in todo)} of {len(todo)} shards are finished, the same command goes on"
-            )
-            if isinstance(error, KeyboardInterrupt):
-                print(f"{done}.", flush=True)
-                raise
-            raise CondgenError(f"{str(error).rstrip('.')}; {done}.") from error
-        index = finish(out, todo, tables, source)
+            index = finish(out, todo, tables, source)
         for job in todo:
             mark(out, job).unlink()
         (out / PLAN).unlink()
     return summary(index, out)
+
+
+@contextmanager
+def telling(out: Path, todo: Sequence[Job]) -> Iterator[None]:
+    """Say how much is finished where writing ends early."""
+    try:
+        yield
+    except (KeyboardInterrupt, CondgenError) as error:
+        count = sum(mark(out, job).exists() for job in todo)
+        done = f"{count} of {len(todo)} shards are finished, the same command goes on"
+        if isinstance(error, KeyboardInterrupt):
+            print(f"{done}.", flush=True)
+            raise
+        raise CondgenError(f"{str(error).rstrip('.')}; {done}.") from error
 
 
 def settings(source: str, overrides: Sequence[str]) -> tuple[dict[str, Any] | None, Decoding]:

@@ -149,6 +149,10 @@ class BatchLoader:
     def _share(self, rows: Tensor) -> Tensor:
         return rows if self.world == 1 else rows.tensor_split(self.world)[self.rank]
 
+    def close(self) -> None:
+        """End the workers; they start again if they are needed."""
+        self.__dict__.pop("_prefetched", None)
+
     # To Lightning these two say that the loader resumes exactly. It does, without a state: `position` is the trainer's own.
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the position comes from the trainer's counters."""

@@ -110,6 +110,7 @@ class DataModule(LightningDataModule):
         self.split_seed = split_seed
         self.seed = seed
         self._placed: dict[tuple[Table, torch.device], Tensor] = {}
+        self._loaders: list[BatchLoader] = []
         if not isinstance(self.split, int) and abs(sum(self.split) - 1) > 1e-6:
             raise CondgenError(f"data.split={self.split} must be a number of images, or fractions [train,val,test] of sum 1.")
 
@@ -119,7 +120,7 @@ class DataModule(LightningDataModule):
             return self
         other = copy(self)
         other.decoding = Decoding(size, channels, self.decoding.memory_share)
-        other._placed = {}
+        other._placed, other._loaders = {}, []
         other.__dict__.pop("_prepared", None)
         return other
 
@@ -239,10 +240,16 @@ class DataModule(LightningDataModule):
         u = torch.rand(len(part), condition.draws, generator=generator(self.split_seed, "condition"))[rows]
         return condition.complete(encoded, floating(part.table.images[places]), u)
 
+    def teardown(self, stage: str | None = None) -> None:
+        """End the workers of all loaders."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
+
     def _loader(self, part: Part, **options: Any) -> BatchLoader:
         trainer = self.trainer
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
-        return BatchLoader(
+        loader = BatchLoader(
             self._place(part.table, device),
             self._conditions(part.table),
             self.batch_size,
@@ -256,6 +263,9 @@ class DataModule(LightningDataModule):
             prefetch=self.prefetch,
             **options,
         )
+        if not isinstance(part.table.images, Tensor):
+            self._loaders.append(loader)
+        return loader
 
     def _conditions(self, table: Table) -> Tensor | Callable[[Tensor], Tensor]:
         """Return the encoded conditions; of a set that would not fit into memory what encodes them."""

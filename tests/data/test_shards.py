@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import multiprocessing
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -129,11 +130,18 @@ def test_batches_are_those_of_memory(pets, whole, workers):
 
 
 def test_an_epoch_that_is_left_does_not_disturb_the_next(whole):
-    loader = module(Shards(whole), workers=1).train_dataloader()
+    before = set(multiprocessing.active_children())
+    data = module(Shards(whole), workers=1)
+    loader = data.train_dataloader()
     expected = list(loader)
     for _ in range(2):
         next(iter(loader))
-    assert same(list(loader), expected)
+    workers = set(multiprocessing.active_children()) - before
+    assert same(list(loader), expected) and len(workers) == 1
+    data.teardown()
+    assert not any(worker.is_alive() for worker in workers)
+    assert same(list(loader), expected)  # and they start again
+    loader.close()
 
 
 @pytest.mark.parametrize("buffer", [None, 16])
@@ -338,6 +346,28 @@ def test_an_address_that_is_down_or_wrong_is_told(packed, address):
     refused(Shards(address), address, "cannot be reached", "503", "goes on when it can")
     refused(Shards("http://127.0.0.1:9/none"), "http://127.0.0.1:9/none", "cannot be reached")
     refused(Shards("nowhere://a/b"), "nowhere://a/b", "cannot be opened", "condgen[shards]")
+
+
+@pytest.mark.slow
+def test_batches_from_s3_are_those_of_the_folder(whole, monkeypatch):
+    pytest.importorskip("s3fs", reason="no s3fs: pip install 'condgen[shards]'")
+    moto = pytest.importorskip("moto.server", reason="no moto to stand for S3: pip install 'moto[server]'")
+    import s3fs
+
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:{1}".format(*server.get_host_and_port()))
+    files = s3fs.S3FileSystem()
+    files.mkdir("bucket")
+    files.put(str(whole), "bucket/set", recursive=True)
+    near, far = (module(Shards(path, buffer=16), workers=2) for path in (whole, "s3://bucket/set"))
+    assert same(list(far.train_dataloader()), list(near.train_dataloader()))
+    assert same(list(far.val_dataloader()), list(near.val_dataloader()))
+    refused(Shards("s3://bucket/none"), "s3://bucket/none", "holds no index.json")
+    server.stop()
 
 
 def test_unused_places_stay_none(whole):
