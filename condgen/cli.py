@@ -162,6 +162,26 @@ def export(
 
 
 @app.command()
+def pack(
+    source: Annotated[
+        str, typer.Argument(help="A data set of conf/data, such as mnist; or a folder of images, a .zip or an .npz.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="How it is read: data.source.KEY=VALUE, data.image_size=64, data.channels=3.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A new folder, or that of a packing that was stopped, which goes on.")] = ...,  # type: ignore[assignment]
+    shard_images: Annotated[int, typer.Option(min=1, help="Images in each shard.")] = 4096,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that write shards.", show_default="one a processor")
+    ] = None,
+) -> None:
+    """Write a data set as tar files with an index, for sets larger than memory or disk: condgen train data=shards."""
+    from condgen.pack import pack as write
+
+    typer.echo(write(source, overrides or [], out, shard_images, workers))
+
+
+@app.command()
 def zoo(name: Annotated[str | None, typer.Argument(help="One of them, to see its card.")] = None) -> None:
     """List the trained models that ship with condgen."""
     from condgen.zoo import card_text, listing

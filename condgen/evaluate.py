@@ -254,4 +254,4 @@ def read_folder(path: Path, classes: list[str]) -> tuple[Tensor, Tensor]:
         raise CondgenError(
             f"{path}: the data have no class {unknown[0]!r}; sub-folders must be named {', '.join(classes[:12])}."
         )
-    return tables.train.images, torch.tensor([classes.index(name) for name in tables.classes])[tables.train.labels]
+    return tables.train.images[:], torch.tensor([classes.index(name) for name in tables.classes])[tables.train.labels]

@@ -33,6 +33,24 @@ class Space(Protocol):
         ...
 
 
+class Rows(Protocol):
+    """Samples (N, *shape) of which some can be had at a time: a tensor, or images that are decoded when they are asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, *shape)."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples are."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor:
+        """Return the samples of ``rows``."""
+        ...
+
+
 class Images:
     """Images as float32 (B, C, H, W) in [-1, 1].
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from condgen.data import cache
 from condgen.data.tables import Decoding
+from condgen.data.undecoded import Pictures, Undecoded
 from condgen.errors import CondgenError
 from condgen.images import Picture, decode
 
@@ -16,8 +17,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 CHUNK = 256
 
 
-def decode_all(stem: str, identity: object, pictures: Sequence[Picture], decoding: Decoding) -> Tensor:
-    """Decode all pictures to one uint8 tensor (N, C, H, W), or take it from the cache.
+def decode_all(stem: str, identity: object, pictures: Sequence[Picture], decoding: Decoding) -> Tensor | Undecoded:
+    """Decode all pictures to one uint8 tensor (N, C, H, W), or take it from the cache; or leave all that for later.
 
     Args:
         stem: readable start of the cache file's name.
@@ -29,6 +30,8 @@ def decode_all(stem: str, identity: object, pictures: Sequence[Picture], decodin
         CondgenError: a picture is damaged, or differs from the first one in size or colour.
     """
     size, channels = decoding.image_size, decoding.channels
+    if decoding.later:
+        return Pictures(pictures, size, channels)
     first = decode(pictures[0], size, channels)
 
     def span(pixels: cache.Pixels, start: int) -> None:

@@ -1,6 +1,7 @@
-"""Batches gathered whole from tensors in memory: no workers, no per-sample Python, no stored random state."""
+"""Batches gathered whole from tensors in memory, or decoded by workers: no stored random state."""
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from condgen.augment.images import Augmentation
 from condgen.conditions import Condition, NoCondition
+from condgen.data.prefetch import Prefetch
+from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import floating
@@ -25,8 +28,10 @@ class BatchLoader:
     that share a batch, yield what one undisturbed process would have.
 
     Args:
-        images: uint8 (N, C, H, W), or points, float32 (N, 2); in memory, mapped from a file, or on the accelerator already.
-        conditions: encoded conditions (N, ...), row by row those of ``images``, as far as they do not depend on these.
+        images: uint8 (N, C, H, W), or points, float32 (N, 2); in memory, mapped from a file, or on the accelerator already; or
+            images that ``workers`` decode.
+        conditions: encoded conditions (N, ...), row by row those of ``images``, as far as they do not depend on these; or what
+            encodes those of rows (B,).
         batch_size: images in a batch, summed over all processes.
         condition: completes them, where it makes an image of each sample.
         rows: int64 (M,), the rows of ``images`` to use; None: all.
@@ -40,12 +45,14 @@ class BatchLoader:
             by at most one; a last one may be empty, so that all processes make the same number of steps.
         world: number of processes.
         position: asked at the first `next` of an iteration: the epoch, and the batch in it to start at.
+        workers: processes that decode images which are not in memory; 0: this one.
+        prefetch: batches that each of them is ahead.
     """
 
     def __init__(
         self,
-        images: Tensor,
-        conditions: Tensor,
+        images: Tensor | Undecoded,
+        conditions: Tensor | Callable[[Tensor], Tensor],
         batch_size: int,
         *,
         condition: Condition | None = None,
@@ -59,11 +66,13 @@ class BatchLoader:
         rank: int = 0,
         world: int = 1,
         position: Callable[[], tuple[int, int]] = start,
+        workers: int = 0,
+        prefetch: int = 4,
     ):
         if drop_last and batch_size % world:
             raise CondgenError(f"data.batch_size={batch_size} must be a multiple of the number of processes, {world}.")
         self.images = images
-        self.conditions = conditions.to(images.device)
+        self.conditions = conditions.to(images.device) if isinstance(conditions, Tensor) else conditions
         self.condition = condition or NoCondition()
         self.rows = torch.arange(len(images)) if rows is None else rows
         self.batch_size = batch_size
@@ -76,6 +85,7 @@ class BatchLoader:
         self.rank = rank
         self.world = world
         self.position = position
+        self.workers, self.prefetch = workers, prefetch
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch, the same for every process."""
@@ -84,26 +94,52 @@ class BatchLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, first = self.position()
         order = self._order(epoch).to(self.images.device)
-        for batch in range(first, len(self)):
-            index = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            mine = self._share(index)
-            x = floating(self.images.index_select(0, mine).to(self.device, non_blocking=True))
+        for batch, (mine, images) in enumerate(self._gathered(order, first), first):
+            size = min(self.batch_size, len(order) - batch * self.batch_size)
+            x = floating(images.to(self.device, non_blocking=True))
             if self.augment is not None:
-                x = self.augment(x, self._uniform(len(index), self.augment.draws, "augment", epoch, batch))
-            condition = self.conditions.index_select(0, mine).to(self.device, non_blocking=True)
+                x = self.augment(x, self._uniform(size, self.augment.draws, "augment", epoch, batch))
+            condition = self._encoded(mine).to(self.device, non_blocking=True)
             if self.vicinity:
                 stream = generator(self.seed, "vicinity", epoch, batch)
-                noise = self._share(torch.randn(len(index), self.condition.width, generator=stream))
+                noise = self._share(torch.randn(size, self.condition.width, generator=stream))
                 condition = self.condition.near(condition, self.vicinity * noise.to(self.device, non_blocking=True))
             if self.condition.map_shape is not None:
-                u = self._uniform(len(index), self.condition.draws, "condition", epoch, batch)
+                u = self._uniform(size, self.condition.draws, "condition", epoch, batch)
                 condition = self.condition.complete(condition, x, u)
             yield x, condition
+
+    def _gathered(self, order: Tensor, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield for each batch from the ``first`` one this process's rows and their images."""
+        if isinstance(self.images, Tensor):
+            for batch in range(first, len(self)):
+                mine = self._rows(order, batch)
+                yield mine, self.images.index_select(0, mine)
+            return
+        lead = self.images.lead(self.batch_size)
+        pairs = ((self._rows(order, batch), self._rows(order, batch + lead)) for batch in range(first, len(self)))
+        rows = (self._rows(order, batch) for batch in range(first, len(self)))
+        yield from zip(rows, self._prefetched(pairs), strict=True)
+
+    @cached_property
+    def _prefetched(self) -> Prefetch:
+        assert isinstance(self.images, Undecoded)
+        return Prefetch(self.images, self.workers, self.prefetch, pin=self.device.type == "cuda")
+
+    def _rows(self, order: Tensor, batch: int) -> Tensor:
+        """Return this process's rows of a batch, none beyond the last one."""
+        return self._share(order[batch * self.batch_size : (batch + 1) * self.batch_size])
+
+    def _encoded(self, rows: Tensor) -> Tensor:
+        return self.conditions.index_select(0, rows) if isinstance(self.conditions, Tensor) else self.conditions(rows)
 
     def _order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return self.rows
-        return self.rows[torch.randperm(len(self.rows), generator=generator(self.seed, "order", epoch))]
+        stream = generator(self.seed, "order", epoch)
+        if isinstance(self.images, Undecoded):
+            return self.images.order(self.rows, stream)
+        return self.rows[torch.randperm(len(self.rows), generator=stream)]
 
     def _uniform(self, count: int, draws: int, purpose: str, epoch: int, batch: int) -> Tensor:
         """Draw the numbers of the whole batch and keep this process's, so that processes do not change them."""
@@ -112,6 +148,10 @@ class BatchLoader:
 
     def _share(self, rows: Tensor) -> Tensor:
         return rows if self.world == 1 else rows.tensor_split(self.world)[self.rank]
+
+    def close(self) -> None:
+        """End the workers; they start again if they are needed."""
+        self.__dict__.pop("_prefetched", None)
 
     # To Lightning these two say that the loader resumes exactly. It does, without a state: `position` is the trainer's own.
     def state_dict(self) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from condgen.conditions.base import of_data
 from condgen.data.loader import BatchLoader
 from condgen.data.prepare import choose, class_labels, pool
 from condgen.data.split import cut, require_every_class, thin
-from condgen.data.tables import Decoding, Part, Source, Table, Tables
+from condgen.data.tables import Decoding, Part, Source, Table, Tables, usable
+from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import Space, floating
-from condgen.types import BelowOne, Name, PositiveInt, PositiveShare, Says, Share
+from condgen.types import BelowOne, Count, Name, PositiveInt, PositiveShare, Says, Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,8 @@ class DataModule(LightningDataModule):
         drop_last: leave out an incomplete last training batch.
         on_device: keep the uint8 images on the accelerator; "auto": if they take at most a quarter of its free memory.
         memory_share: share of physical memory above which images are mapped from the cache folder instead of loaded.
+        workers: processes that decode images which are not in memory; 0: the one that trains.
+        prefetch: batches that each of them is ahead.
         split_seed: decides the split, the imbalance and nothing else: runs with different seeds share their parts.
         seed: decides order and augmentation.
 
@@ -87,6 +90,8 @@ class DataModule(LightningDataModule):
         drop_last: bool = True,
         on_device: bool | Literal["auto"] = "auto",
         memory_share: Share = 0.25,
+        workers: Count = 1,
+        prefetch: PositiveInt = 4,
         split_seed: int = 0,
         seed: int = 0,
     ):
@@ -102,9 +107,11 @@ class DataModule(LightningDataModule):
         self.vicinity = vicinity
         self.drop_last = drop_last
         self.on_device = on_device
+        self.workers, self.prefetch = workers, prefetch
         self.split_seed = split_seed
         self.seed = seed
         self._placed: dict[tuple[Table, torch.device], Tensor] = {}
+        self._loaders: list[BatchLoader] = []
         if not isinstance(self.split, int) and abs(sum(self.split) - 1) > 1e-6:
             raise CondgenError(f"data.split={self.split} must be a number of images, or fractions [train,val,test] of sum 1.")
 
@@ -114,7 +121,7 @@ class DataModule(LightningDataModule):
             return self
         other = copy(self)
         other.decoding = Decoding(size, channels, self.decoding.memory_share)
-        other._placed = {}
+        other._placed, other._loaders = {}, []
         other.__dict__.pop("_prepared", None)
         return other
 
@@ -177,6 +184,7 @@ class DataModule(LightningDataModule):
                 require_every_class(part.labels, classes, title)
         kept = class_labels(classes, self.imbalance.items(), "data.imbalance")
         train = Part(train.table, train.rows[thin(train.labels, kept, (self.split_seed, "imbalance"))])
+        train, val, test = usable(train), usable(val), test and usable(test)
         if self.drop_last and len(train) < self.batch_size:
             raise CondgenError(
                 f"data.batch_size={self.batch_size} is more than the {len(train)} training images: "
@@ -243,12 +251,18 @@ class DataModule(LightningDataModule):
         u = torch.rand(len(part), condition.draws, generator=generator(self.split_seed, "condition"))[rows]
         return condition.complete(encoded, floating(part.table.images[places]), u)
 
+    def teardown(self, stage: str | None = None) -> None:
+        """End the workers of all loaders."""
+        for loader in self._loaders:
+            loader.close()
+        self._loaders.clear()
+
     def _loader(self, part: Part, **options: Any) -> BatchLoader:
         trainer = self.trainer
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
-        return BatchLoader(
+        loader = BatchLoader(
             self._place(part.table, device),
-            self.condition.from_data(part.table.labels, part.table.values),
+            self._conditions(part.table),
             self.batch_size,
             condition=self.condition,
             rows=part.rows,
@@ -256,11 +270,25 @@ class DataModule(LightningDataModule):
             device=device,
             rank=trainer.global_rank if trainer else 0,
             world=trainer.world_size if trainer else 1,
+            workers=self.workers,
+            prefetch=self.prefetch,
             **options,
         )
+        if not isinstance(part.table.images, Tensor):
+            self._loaders.append(loader)
+        return loader
 
-    def _place(self, table: Table, device: torch.device) -> Tensor:
+    def _conditions(self, table: Table) -> Tensor | Callable[[Tensor], Tensor]:
+        """Return the encoded conditions; of a set that would not fit into memory what encodes them."""
+        labels, values = table.labels, table.values
+        if isinstance(table.images, Tensor):
+            return self.condition.from_data(labels, values)
+        return lambda rows: self.condition.from_data(labels[rows], None if values is None else values[rows])
+
+    def _place(self, table: Table, device: torch.device) -> Tensor | Undecoded:
         """Return the images, moved to the device once if they are to live there."""
+        if not isinstance(table.images, Tensor):
+            return table.images
         wanted = self.on_device
         if wanted == "auto":
             wanted = device.type == "cuda" and table.images.nbytes <= torch.cuda.mem_get_info(device)[0] / 4

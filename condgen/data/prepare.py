@@ -11,6 +11,7 @@ from torch import Tensor
 from condgen.data import cache
 from condgen.data.pixels import chunks
 from condgen.data.tables import Decoding, Table
+from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
 from condgen.images import recolour, resize
 
@@ -68,7 +69,10 @@ def pool(tables: Sequence[Table], relabel: Tensor, decoding: Decoding) -> Table:
     kept = torch.cat([some[some >= 0] for some in labels])
     known = [table.values[mine] for table, mine in zip(tables, rows, strict=True) if table.values is not None]
     values = torch.cat(known) if known else None
+    if undecoded := [table.images for table in tables if isinstance(table.images, Undecoded)]:
+        return Table(undecoded[0].pooled(undecoded, rows), kept, values)
     first = tables[0].images
+    assert isinstance(first, Tensor)
     if first.dtype != torch.uint8:  # points: few bytes, and nothing to convert
         return Table(torch.cat([table.images[mine] for table, mine in zip(tables, rows, strict=True)]), kept, values)
     shape = (len(kept), *_convert(first[:1], decoding).shape[1:])

@@ -1,5 +1,6 @@
 """What a source hands over: whole tensors of images, or of points, and labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from condgen.conditions.fields import Field
 from condgen.data.pixels import statistics
+from condgen.data.undecoded import Undecoded
 from condgen.spaces import Images, Points, Space
 
 
@@ -16,20 +18,25 @@ class Table:
     """Labelled images, or points in their place.
 
     Attributes:
-        images: uint8 (N, C, H, W), 0..255, in memory or mapped from a file; points are float32 (N, 2) in [-1, 1].
+        images: uint8 (N, C, H, W), 0..255, in memory or mapped from a file, or decoded when they are asked for; points are
+            float32 (N, 2) in [-1, 1].
         labels: int64 (N,), 0..K-1; zeros where the set has no classes.
         values: float32 (N, F), of the set's attributes; None where it has none.
+        captions: a text for each image; None where there are none.
     """
 
-    images: Tensor
+    images: Tensor | Undecoded
     labels: Tensor
     values: Tensor | None = None
+    captions: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def space(self, rows: Tensor) -> Space:
         """Return what the samples are; of images with mean and deviation over ``rows`` (M,)."""
+        if isinstance(self.images, Undecoded):
+            return Images(self.images.shape[1:], *self.images.statistics(rows))
         if self.images.dtype == torch.uint8:
             return Images(self.images.shape[1:], *statistics(self.images, rows))
         return Points()
@@ -60,11 +67,13 @@ class Decoding:
         image_size: side in pixels to which each image is cropped and resized; None leaves all as they are.
         channels: 1 (grey) or 3 (colour); None leaves all as they are.
         memory_share: share of the machine's memory above which a table stays mapped from the cache folder.
+        later: leave image files undecoded until their pixels are asked for; sizes and colours may then differ.
     """
 
     image_size: int | None = None
     channels: int | None = None
     memory_share: float = 0.25
+    later: bool = False
 
 
 AS_IS = Decoding()
@@ -107,3 +116,9 @@ class Part:
     def values(self) -> Tensor | None:
         """Values of the attributes, float32 (N, F); None where there are none."""
         return None if self.table.values is None else self.table.values[self.rows]
+
+
+def usable(part: Part) -> Part:
+    """Leave out the images of a part that are known to be lost: which part an image belongs to does not depend on it."""
+    images = part.table.images
+    return part if isinstance(images, Tensor) else Part(part.table, images.usable(part.rows))

@@ -21,8 +21,12 @@ log = logging.getLogger("condgen")
 def fingerprint(part: Part) -> str:
     """Hash images, labels and attributes of ``part``, 24 hexadecimal digits."""
     digest = hashlib.blake2b(str(tuple(part.table.images.shape[1:])).encode(), digest_size=12)
-    for rows in chunks(part.rows, part.table.images):
-        digest.update(part.table.images[rows].numpy().tobytes())
+    images = part.table.images
+    if not isinstance(images, Tensor) and (known := images.digest(part.rows)):
+        digest.update(known.encode())
+    else:
+        for rows in chunks(part.rows, images):
+            digest.update(images[rows].numpy().tobytes())
     digest.update(part.labels.numpy().tobytes())
     if part.values is not None:
         digest.update(part.values.numpy().tobytes())

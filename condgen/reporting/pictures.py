@@ -12,7 +12,7 @@ from torch import Tensor
 
 from condgen.generators.base import BLOCK, Generator, evaluating
 from condgen.randomness import generator
-from condgen.spaces import Space, floating
+from condgen.spaces import Rows, Space, floating
 
 NEIGHBOURS = 3
 """Training images that are shown for each generated sample."""
@@ -94,7 +94,7 @@ def along(model: Generator, conditions: Tensor, seed: int) -> Tensor:
 def neighbours(
     generated: Tensor,
     generated_features: Tensor,
-    train: Tensor,
+    train: Rows,
     train_features: Tensor,
     space: Space,
     columns: int = 4,

@@ -11,6 +11,7 @@ import numpy as np
 from data.pictures import noise, png
 
 from condgen.data.sources.idx import FILES
+from condgen.pack import pack
 
 
 def write_zip(path: Path, side: int, channels: int, classes: int, each: int) -> Path:
@@ -55,6 +56,12 @@ def write_table(root: Path) -> Path:
     return root
 
 
+def write_shards(root: Path) -> Path:
+    """Write grey images of 28x28 in tar files."""
+    pack(str(write_folder(root.with_name("source"))), [], root, shard_images=8, workers=0)
+    return root
+
+
 TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "archive": lambda root: [f"data.source.path={write_zip(root / 'a.zip', 32, 1, 2, 12)}"],
     "cifar10": lambda root: [f"data.source.archive={write_zip(root / 'c10.zip', 32, 3, 10, 4)}", "data.split=[0.5,0.25,0.25]"],
@@ -67,6 +74,7 @@ TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "mnist": lambda root: ["data.classes=[3,7]"],  # fewer images to resize where a model wants them larger
     "mnist_attributes": lambda root: ["data.source.samples=400", "data.split=40"],
     "ring": lambda root: ["data.source.samples=400"],
+    "shards": lambda root: [f"data.source.path={write_shards(root / 'shards')}"],
     "table": lambda root: [f"data.source.path={write_table(root / 'table')}"],
 }
 SHAPES = {
@@ -78,5 +86,6 @@ SHAPES = {
     "mnist": (1, 28, 28),
     "mnist_attributes": (3, 28, 28),
     "ring": (2,),
+    "shards": (1, 28, 28),
     "table": (1, 28, 28),
 }

@@ -204,7 +204,7 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
         "archive": lambda: make_zip("a.zip", [torch.zeros(4, 4).byte().numpy()] * 18, [0, 1] * 9),
     }
     overrides = [f"data.source.path={files[name]()}", "data.batch_size=4"] if name in files else []
-    overrides += ["data.source.path=faces"] * (name == "table")
+    overrides += ["data.source.path=faces"] * (name in ("shards", "table"))
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "data").symlink_to(CONF)
     for group in ("extractor", "condition"):

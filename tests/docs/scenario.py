@@ -58,6 +58,7 @@ COMPOSED = {
     r"trainer=ddp_cpu": "it starts processes, which tests/run/test_two_processes.py does",
     r"hydra/launcher=slurm": "it needs Slurm, which tests/run/test_slurm.py has",
     r"hydra/launcher=joblib|hparams_search=|hydra/sweeper=": "a search measures many models, which tests/sweeps does",
+    r"data\.source\.path=\w+://": "it needs a server, which tests/data/test_shards.py starts",
     r"run\.budget_minutes": "it takes its minutes, which tests/run/test_plan.py does",
 }
 """Commands that are composed (``--cfg job``) instead of run, by a pattern, with the reason."""

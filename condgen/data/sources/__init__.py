@@ -6,6 +6,7 @@ from condgen.data.sources.folder import ImageFolder
 from condgen.data.sources.idx import IDX, MNIST, FashionMNIST
 from condgen.data.sources.mnist_attributes import MNISTAttributes
 from condgen.data.sources.ring import Ring
+from condgen.data.sources.shards import Shards
 from condgen.data.sources.table import ImageTable
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "ImageTable",
     "MNISTAttributes",
     "Ring",
+    "Shards",
 ]

@@ -1,9 +1,10 @@
 """Zips of images in the layout of StyleGAN's and EDM's dataset tools (https://github.com/NVlabs/edm, dataset_tool.py)."""
 
 import json
+import os
 import zipfile
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class ImageArchive:
         """Load both zips; raises CondgenError naming the zip, and the image in it, that is broken."""
         train, classes = _load(self.path, self.classes, decoding)
         test = _load(self.test, classes, decoding)[0] if self.test else None
-        if test is not None and test.images.shape[1:] != train.images.shape[1:]:
+        if test is not None and not decoding.later and test.images.shape[1:] != train.images.shape[1:]:
             raise CondgenError(
                 f"{self.test} holds images of shape {tuple(test.images.shape[1:])} where {self.path} has "
                 f"{tuple(train.images.shape[1:])}: set data.image_size and data.channels to make them alike."
@@ -55,10 +56,23 @@ def _load(path: Path, classes: list[str], decoding: Decoding) -> tuple[Table, li
             if not names:
                 raise CondgenError(f"{path} holds no images ({', '.join(SUFFIXES)}).")
             labels, classes = _labels(path, _index(path, archive), names, classes)
-            pictures = [Picture(f"{path}/{name}", partial(archive.read, name)) for name in names]
+            if decoding.later:  # read when this archive is closed, maybe in another process
+                pictures = [Picture(f"{path}/{name}", partial(_read, path, name)) for name in names]
+            else:
+                pictures = [Picture(f"{path}/{name}", partial(archive.read, name)) for name in names]
             return Table(decode_all(path.stem, cache.stamp(path), pictures, decoding), labels), classes
     except (OSError, zipfile.BadZipFile) as error:
         raise CondgenError(f"{path} is not a readable zip, it is corrupt or truncated ({error}).") from None
+
+
+def _read(path: Path, name: str) -> bytes:
+    return _opened(path, os.getpid()).read(name)
+
+
+@lru_cache(2)
+def _opened(path: Path, process: int) -> zipfile.ZipFile:
+    """Open a zip once for each process: those that were forked would move each other's place in the file."""
+    return zipfile.ZipFile(path)
 
 
 def _index(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class ImageFolder:
         if differing := set(classes) ^ set(_subfolders(self.path / "test")):
             raise CondgenError(f"{self.path}: train and test must have the same classes, but {min(differing)} is in one only.")
         test = _table(self.path / "test", classes, decoding)
-        if test.images.shape[1:] != train.images.shape[1:]:
+        if not decoding.later and test.images.shape[1:] != train.images.shape[1:]:
             raise CondgenError(
                 f"{self.path}: the images in test and train differ, {tuple(test.images.shape[1:])} and "
                 f"{tuple(train.images.shape[1:])}: set data.image_size and data.channels to make them alike."

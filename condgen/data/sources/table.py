@@ -41,6 +41,7 @@ class ImageTable:
             None: all but that of file names.
         image: the column of file names, within the folder.
         label: the column that is also the class; where there is no such column there are no classes.
+        caption: a column of texts, which are no attributes: ``condgen pack`` takes them along.
         outside: let the table name images by absolute paths and through ``..``, wherever they lie.
     """
 
@@ -51,12 +52,13 @@ class ImageTable:
         columns: Sequence[Name] | Mapping[Name, Kind | None] | None = None,
         image: str = "file",
         label: str = "class",
+        caption: str | None = None,
         outside: bool = False,
     ):
         self.path = Path(path)
         self.file = self.path / file if (self.path / file).is_file() else Path(file)
         self.columns = dict.fromkeys(columns) if isinstance(columns, Sequence) else columns
-        self.image, self.label, self.outside = image, label, outside
+        self.image, self.label, self.caption, self.outside = image, label, caption, outside
 
     def load(self, decoding: Decoding = AS_IS) -> Tables:
         """Load all images; raises CondgenError naming file, row and column of what is wrong."""
@@ -67,7 +69,7 @@ class ImageTable:
             raise CondgenError(f"{self.file} has no rows: it needs one for each image.")
         files = [self._picture(row, name) for row, name in self._cells(rows, self.image).items()]
         known = next(iter(rows.values()))
-        names = self.columns if self.columns is not None else [name for name in known if name != self.image]
+        names = self.columns if self.columns is not None else [name for name in known if name not in (self.image, self.caption)]
         fields, columns = [], []
         for name in names:
             field, values = self._attribute(str(name), self._cells(rows, str(name)))
@@ -79,7 +81,8 @@ class ImageTable:
             classes, labels = list(field.values), values.long()
         identity = [cache.stamp(file) for file in files]
         images = decode_all(self.path.resolve().name, identity, [Picture(str(f), f.read_bytes) for f in files], decoding)
-        return Tables(Table(images, labels, torch.stack(columns, dim=1) if columns else None), None, classes, fields)
+        captions = list(self._cells(rows, self.caption).values()) if self.caption else None
+        return Tables(Table(images, labels, torch.stack(columns, dim=1) if columns else None, captions), None, classes, fields)
 
     def _cells(self, rows: Rows, name: str) -> dict[str, str]:
         """Return the cells of a column by their rows."""

@@ -1,0 +1,104 @@
+"""Images decoded by other processes, some batches ahead of the training step."""
+
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from condgen.data.undecoded import Undecoded
+from condgen.errors import CondgenError
+
+Rows = NDArray[np.int64]
+
+
+class Prefetch:
+    """Decodes batches in worker processes; they come in the order in which they are asked for, whoever decoded them.
+
+    Args:
+        images: what to decode.
+        workers: processes; 0: this one.
+        batches: how many each of them is ahead.
+        pin: put batches where an accelerator fetches them faster.
+    """
+
+    def __init__(self, images: Undecoded, workers: int, batches: int, pin: bool = False):
+        self.asked = Asked()
+        self.loader: DataLoader[Any] = DataLoader(
+            Decoding(images),
+            batch_size=None,
+            sampler=self.asked,
+            num_workers=workers,
+            collate_fn=as_it_is,
+            pin_memory=pin,
+            worker_init_fn=leave_signals,
+            prefetch_factor=batches if workers else None,
+            persistent_workers=workers > 0,
+            multiprocessing_context="fork" if workers else None,  # the index is shared, and nothing is imported again
+            generator=torch.Generator(),  # else it would draw from the global one
+        )
+
+    def __call__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+        """Yield the images of ``batches``, each as rows (B,) and rows that will be asked for later on.
+
+        Raises:
+            CondgenError: an image is missing or corrupt, or a worker was killed.
+        """
+        self.asked.batches = ((rows.numpy(), later.numpy()) for rows, later in batches)
+        try:
+            for found in self.loader:
+                if isinstance(found, CondgenError):
+                    raise found
+                yield found
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise CondgenError(
+                "A process that decodes images was killed, maybe for want of memory: try fewer data.workers, or a smaller "
+                "data.prefetch; condgen resume goes on."
+            ) from error
+
+
+class Asked(torch.utils.data.Sampler[tuple[Rows, Rows]]):
+    """The batches of the epoch at hand, for a loader that outlives it."""
+
+    def __init__(self) -> None:
+        self.batches: Iterator[tuple[Rows, Rows]] = iter(())
+
+    def __iter__(self) -> Iterator[tuple[Rows, Rows]]:
+        return self.batches
+
+
+class Decoding(Dataset[Any]):
+    """Runs in the workers.
+
+    Args:
+        images: what to decode.
+    """
+
+    def __init__(self, images: Undecoded):
+        self.images = images
+
+    def __getitem__(self, asked: tuple[Rows, Rows]) -> Tensor | CondgenError:
+        """Return a batch; an error is handed over, since raised it would lose its sentence on the way."""
+        rows, later = (torch.from_numpy(some) for some in asked)
+        try:
+            self.images.ahead(later)
+            return self.images.batch(rows)
+        except CondgenError as error:
+            return error
+
+
+def as_it_is(batch: Any) -> Any:
+    """Leave a batch alone."""
+    return batch
+
+
+def leave_signals(worker: int) -> None:
+    """Leave it to the training process what a signal to all processes means."""
+    for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_IGN)
