@@ -265,6 +265,10 @@ def told(error: Exception) -> str | None:
     if isinstance(error, typer.exceptions.TyperException):
         text = error.format_message() if hasattr(error, "format_message") else ""
         command = getattr(getattr(error, "ctx", None), "command_path", "condgen")
+        for kind, word in (("integer", "whole number"), ("number", "number")):  # pydantic's words
+            text = re.sub(
+                rf"Input should be a valid {kind}, unable to parse string as an? {kind}", f"it must be a {word}", text
+            )
         return f"{text.rstrip('.').replace(chr(10), ' ')}; {command} --help says what there is." if text else None
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
