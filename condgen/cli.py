@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,14 +37,12 @@ def train(context: typer.Context) -> None:
 def resume(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as trainer.max_epochs=40.")] = None,
-    source: Annotated[str, typer.Option("--from", help="The checkpoint to go on from: last or best.")] = "last",
+    source: Annotated[Literal["last", "best"], typer.Option("--from", help="The checkpoint to go on from.")] = "last",
     trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
 ) -> None:
     """Go on with a run that was stopped, killed or is to be longer."""
     from condgen.resume import resume as go_on
 
-    if source not in ("last", "best"):
-        raise CondgenError(f"--from must be last or best, not {source}.")
     message = go_on(run.resolve(), overrides or [], trust, source)
     if message:
         typer.echo(message)
@@ -283,8 +281,12 @@ def told(error: Exception) -> str | None:
     if isinstance(error, CondgenError):
         return str(error)
     if isinstance(error, typer.exceptions.TyperException):
-        text = error.format_message() if hasattr(error, "format_message") else ""
+        text = (error.format_message() if hasattr(error, "format_message") else "").replace("Value error, ", "")
         command = getattr(getattr(error, "ctx", None), "command_path", "condgen")
+        for kind, word in (("integer", "whole number"), ("number", "number")):  # pydantic's words
+            text = re.sub(
+                rf"Input should be a valid {kind}, unable to parse string as an? {kind}", f"it must be a {word}", text
+            )
         return f"{text.rstrip('.').replace(chr(10), ' ')}; {command} --help says what there is." if text else None
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:

@@ -82,7 +82,10 @@ def decode(picture: Picture, size: int | None = None, channels: int | None = Non
     except RuntimeError as error:  # of zipfile
         raise CondgenError(f"{picture.name} cannot be read: {str(error).rstrip('.')}.") from None
     except BROKEN as error:
-        raise CondgenError(f"{picture.name} is not a readable image, it is corrupt or truncated ({error}).") from None
+        reason = getattr(error, "strerror", None) or error
+        raise CondgenError(
+            f"{picture.name} is not a readable image, it is corrupt or truncated ({reason}): put a whole copy there, or none."
+        ) from None
     if mode[0] in "IF":
         raise CondgenError(f"{picture.name} has more than 8 bits a channel (mode {mode}): convert it to 8 bits.")
     planes = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)

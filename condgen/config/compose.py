@@ -8,14 +8,14 @@ from typing import Any, cast
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config.build import sentence
 from condgen.config.folder import choices, conf_dir, groups
 from condgen.config.renamed import CHOICES, new_name
-from condgen.config.sentences import close
+from condgen.config.sentences import close, shown
 from condgen.errors import CondgenError
 
 RECIPE = "experiment=mnist_quick"
@@ -119,9 +119,13 @@ def explain(error: Exception, arguments: Sequence[str] = (), name: str = "train"
         return f"Unknown key {key!r}: condgen train --cfg job shows all keys{close(key, known)}; +{key}=... would add it."
     if match := re.search(r"An item is already at '([^']+)'", text):
         return f"{match[1]} is there already: write it without the +."
+    if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
+        key, value = match.groups()
+        return f"{key}={value} names several values: write {key}=[{value}] for a list, '{key}=\"{value}\"' for a text."
+    said = shown(error.override) if isinstance(error, OverrideParseException) else f"The command line ({sentence(error)[:-1]})"
     return (
-        f"The command line was not understood ({sentence(error)[:-1]}): write GROUP=CHOICE or KEY=VALUE, and a VALUE with "
-        "letters other than these in quotes, 'KEY=\"VALUE\"'."
+        f"{said} was not understood: write GROUP=CHOICE or KEY=VALUE, and a VALUE with other characters than letters, digits "
+        "and -./: in quotes, 'KEY=\"VALUE\"'."
     )
 
 

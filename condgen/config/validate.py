@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, reduce
 from operator import or_
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints, is_typeddict
 
 import yaml
@@ -22,8 +22,16 @@ from condgen.config.renamed import new_name
 from condgen.config.sentences import article, close, describe, shown
 from condgen.errors import CondgenError
 
-HYDRAS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
-"""Keys of a node that are Hydra's own."""
+HYDRAS = {
+    "_target_": Any,
+    "_partial_": bool,
+    "_args_": Sequence[Any],
+    "_recursive_": bool,
+    "_convert_": Literal["none", "partial", "object", "all"],
+}
+"""Keys of a node that are Hydra's own, and what they are."""
+PLAIN = (int, float, str, bool, NoneType)
+"""What is written as it is and never made by a ``_target_``."""
 NEEDED = ("data", "model", "loss")
 """Without these there is nothing to train."""
 REFERRING = (*NEEDED, "callbacks", "logger")
@@ -85,6 +93,8 @@ def check_node(key: str, node: Any, expected: Any = Any) -> None:
     """
     if isinstance(node, dict) and "_target_" in node:
         target = located(key, node["_target_"])
+        for name in HYDRAS.keys() & node.keys():
+            check_value(dotted(key, name), node[name], HYDRAS[name])
         check_product(key, target, bool(node.get("_partial_")), expected)
         check_arguments(key, target, {str(name): value for name, value in node.items() if name not in HYDRAS})
     elif is_typeddict(expected):
@@ -119,6 +129,8 @@ def check_product(key: str, target: Callable[..., Any], partial: bool, expected:
     """Check that what the class ``target`` makes, or would make when it is called (``partial``), is of an expected class."""
     wanted = list(alternatives(expected))
     calls = [part for part in wanted if get_origin(part) is Callable]
+    if all(part in PLAIN for part in wanted):
+        raise CondgenError(f"{key} must be {describe(expected)}, not an object: leave out its _target_.")
     if not isinstance(target, type) or any(part in (Any, Callable) or is_protocol(part) for part in wanted):
         return
     if partial and not calls:

@@ -123,6 +123,12 @@ def whole(**changes):
             {"part": {"_target_": PART, "_partial_": True}},
             "x.part must be an object of a Part, {_target_: ...} or null: leave out",
         ),
+        (
+            {"size": {"_target_": "os.getpid"}},
+            "x.size must be a whole number of at least 1, not an object: leave out",
+        ),
+        ({"part": {"_target_": PART, "_partial_": "abc"}}, "x.part._partial_ must be true or false, not 'abc'."),
+        ({"part": {"_target_": PART, "_convert_": 1}}, "x.part._convert_ must be none, partial, object or all, not 1."),
         ({"make": {"_target_": PART}}, "x.make must be an object of a Part, {_target_: ...}"),
         (
             {"make": {"_target_": WHOLE, "_partial_": True}},

@@ -62,7 +62,7 @@ def _load(path: Path, classes: list[str], decoding: Decoding) -> tuple[Table, li
                 pictures = [Picture(f"{path}/{name}", partial(archive.read, name)) for name in names]
             return Table(decode_all(path.stem, cache.stamp(path), pictures, decoding), labels), classes
     except (OSError, zipfile.BadZipFile) as error:
-        raise CondgenError(f"{path} is not a readable zip, it is corrupt or truncated ({error}).") from None
+        raise CondgenError(f"{path} is not a readable zip, it is corrupt or truncated ({error}): take a whole copy.") from None
 
 
 def _read(path: Path, name: str) -> bytes:

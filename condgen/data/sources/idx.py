@@ -62,7 +62,7 @@ class IDX:
         except FileNotFoundError:
             raise CondgenError(f"{file} is missing: the folder must hold {', '.join(f'{f}.gz' for f in FILES)}.") from None
         except (OSError, EOFError, zlib.error) as error:
-            raise CondgenError(f"{file} cannot be read, it is corrupt or truncated ({error}).") from None
+            raise CondgenError(f"{file} cannot be read, it is corrupt or truncated ({error}): take a whole copy.") from None
         if name in self.md5 and (found := hashlib.md5(data, usedforsecurity=False).hexdigest()) != self.md5[name]:
             raise CondgenError(f"{file} is not the published file: its content has the MD5 {found}, not {self.md5[name]}.")
         header = 4 + 4 * dimensions
