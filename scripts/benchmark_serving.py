@@ -4,10 +4,9 @@
 
 For each model: seconds from the start of the process to its first sample; latency of one image for one client, beside the
 generator's own time; images a second with 1, 8 and 64 clients, as a ratio to the bare loop at its best batch, and that for a
-second of the server's processor time, which a busy machine disturbs less (with OMP_NUM_THREADS=1 it is right even there,
-since then no threads wait for each other); and the bare loop with `torch.compile` and
-onnxruntime. The clients are raw sockets in one process, whose share of the processors is told: it
-competes with the server for them.
+second of the server's processor time, which a busy machine disturbs less (least with OMP_NUM_THREADS=1, since then no threads
+wait for each other); and the bare loop with `torch.compile` and onnxruntime. The clients are raw sockets in one process, whose
+share of the processors is told: it competes with the server for them.
 """
 
 import argparse

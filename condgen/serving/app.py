@@ -36,7 +36,7 @@ WRONG = {
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The samples: as a stream of events where `Accept: text/event-stream` asks for it, with the events "
-        "`progress`, and `result` or `error`.",
+        "`progress` and `preview`, and `result` or `error`.",
         "content": {
             "image/png": {"schema": {"type": "string", "format": "binary"}},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},

@@ -44,7 +44,7 @@ class Desk:
         self.draining = False
         """Whether the server is about to end and takes no more requests."""
         self.helpers = ThreadPoolExecutor(2, "condgen helper")
-        """Read uploads, so that the loop of events is never kept."""
+        """Read uploads and long conditions, so that the loop of events is never kept."""
 
     def close(self) -> None:
         """End the threads."""
@@ -62,7 +62,7 @@ class Desk:
         model = self.models.get(question.model)
         if model is None:
             raise Refusal(404, "unknown_model", f"There is no model of this name, only {', '.join(self.models)}.", "model")
-        if question.image is None:
+        if model.quick and question.image is None:
             job = prepare(model, question, self.rules)
         else:
             job = await asyncio.get_running_loop().run_in_executor(self.helpers, prepare, model, question, self.rules)

@@ -54,7 +54,7 @@ class Job:
         self.origin, self.form = origin, form
         self.report: Report = lambda done, total, unit: None
         self.preview: Callable[[int, list[str]], None] | None = None
-        """Is shown pictures, PNGs in base64, of samples from a number on, as they are expected to become; None: nobody looks."""
+        """Is shown pictures, PNGs in base64, of samples from a number on, as they are expected to become; None: none are."""
         self.shown, self.final = 0.0, 0
         """When that was last, and how many samples have been shown as they are."""
         self.answer: Future[bytes] = Future()

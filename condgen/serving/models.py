@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from condgen.conditions import ClassLabel, NoCondition
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator
 from condgen.run.checkpoint import load
@@ -34,6 +35,11 @@ class Served:
         schema = self.generator.sampling_schema()
         schema["properties"].pop("standing", None)
         return schema
+
+    @property
+    def quick(self) -> bool:
+        """Whether conditions are encoded at once: classes are, while ranges of numbers become many and images are decoded."""
+        return isinstance(self.generator.condition, ClassLabel | NoCondition)
 
     @cached_property
     def weights(self) -> str:
