@@ -38,6 +38,10 @@ METRICS = {
     "diversity": Metric("diversity", "one", "Mean distance within a class over that of real images, mean over the classes."),
     "diversity_worst": Metric("least diversity", "higher", "Diversity of the class where it is least."),
     "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
+    "sfid": Metric("sFID", "lower", "FID of spatial features of an early layer: where things are, and texture.", ".2f"),
+    "swd": Metric("SWD", "lower", "Sliced Wasserstein distance of patches, in thousandths, mean over the levels.", ".1f"),
+    "swd_fine": Metric("SWD, fine", "lower", "The same of what the full resolution adds: edges, grain.", ".1f"),
+    "swd_coarse": Metric("SWD, coarse", "lower", "The same of the coarsest level: shapes and colours.", ".1f"),
     "l1": Metric("L1", "lower", "Mean absolute difference, in 0..1, from the real image that the condition is of.", ".4f"),
     "ssim": Metric("SSIM", "higher", "Structural similarity to the real image that the condition is of; 1 for that image."),
     "attribute_accuracy": Metric(
@@ -68,8 +72,12 @@ LIKELIHOODS = ("elbo", "iwae", "log_likelihood", "bits_per_dim")
 """Those that a model itself says of real images; what of, and from how many draws, stands in the protocol."""
 JUDGED = ("hype", "hype_fake", "hype_real", "human_accuracy", "human_accuracy_real", "preference", "preference_condition")
 """Those that people's answers are counted into, by ``condgen study``."""
-ELSEWHERE = ("cas", "l1", "ssim")
-"""What is not computed from features: ``cas`` trains a network, the others compare pixels."""
+SWD = ("swd", "swd_fine", "swd_coarse")
+"""Those of patches, by no network."""
+TEXTURE = ("sfid", *SWD)
+"""Those that look at more of an image than its last features, see `condgen.metrics.texture`."""
+ELSEWHERE = ("cas", "l1", "ssim", *TEXTURE)
+"""What is not computed from features: ``cas`` trains a network, the others compare pixels or look at texture."""
 
 
 def chosen(metrics: Sequence[str] | str) -> list[str]:

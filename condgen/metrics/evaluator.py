@@ -26,6 +26,7 @@ from condgen.metrics.paired import baselines, paired_figures
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, floors, measure
+from condgen.metrics.texture import Texture
 from condgen.randomness import generator
 from condgen.spaces import Images, floating, to_uint8
 
@@ -124,6 +125,7 @@ class Evaluator:
 
     def floors(self, count: int, metrics: Sequence[str]) -> dict[str, float]:
         """Return ``metrics`` of ``count`` training images, mean of five draws: what a perfect generator would reach."""
+        texture = self.texture.floors(metrics, self.data.train, self.original.train, count)
         metrics = [name for name in metrics if name not in ELSEWHERE]
 
         def compute() -> dict[str, Tensor]:
@@ -132,7 +134,13 @@ class Evaluator:
             return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
         identity = self.fingerprint, self._train_fingerprint, count, self.seed, tuple(metrics)
-        return {name: float(value) for name, value in self._cached("floors", *identity, compute=compute).items()}
+        found = self._cached("floors", *identity, compute=compute)
+        return {name: float(value) for name, value in found.items()} | texture
+
+    @cached_property
+    def texture(self) -> Texture:
+        """What measures the texture of samples."""
+        return Texture(self.extractor, self.part, getattr(self.original, self.split), self.seed)
 
     # --- the generated ones ---
 
@@ -220,7 +228,7 @@ class Evaluator:
         """
         train, known = self.prepare(metrics)
         measured = measure(generated, self.reference, metrics=metrics, train=train, seed=self.seed, known=known)
-        figures = measured.figures
+        figures = measured.figures | self.texture.figures(metrics, images)
         lows = self.floors(len(generated), list(figures)) if with_floors else {}
         attributes = self.reader.table(generated)
         figures |= {name: value for name, value in self.reader.figures(attributes).items() if name in metrics}
