@@ -6,8 +6,8 @@
     uv run python scripts/judge_figures.py cifar10 data.source.archive=PATH/train.zip
 
 1,000 validation images, which no extractor has seen, are damaged in known ways at four strengths each and measured against the
-test images. What has been measured lies in ``outputs/judging/NAME.json``: stopped, the same command goes on there; ``tables`` in
-the place of a name only writes the tables and the charts into the documentation, from all that has been measured.
+test images. What has been measured lies in ``outputs/judging/NAME.json``: stopped, the same command goes on there; ``tables``
+in the place of a name only writes the tables and the charts into the documentation, from all that has been measured.
 """
 
 import json

@@ -1,1 +1,2 @@
-def write(out): pass
+def write(out):
+    pass

@@ -33,7 +33,7 @@ from condgen.nets.probed import Probed
 from condgen.spaces import to_float
 
 NAME, SEED = "cifar10-rotation", 0
-WIDTHS = (64, 128, 256)
+WIDTHS = (32, 128, 128)
 """Of the network that learns; the first two blocks ship."""
 RECIPE = Recipe(epochs=2, batch_size=512, rate=1.0, smoothing=0.1)
 """An epoch shows every image in all four positions."""
