@@ -37,9 +37,9 @@ DRAWS = 4
 MIXTURES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Shares of real pictures among those of the end of a training."""
 OUT, SNAPSHOTS = Path("outputs/judging"), Path("outputs/snapshots")
-FIRST = ["fid", "sfid", "swd", "swd_fine", "swd_coarse", "kid", "is", "precision", "recall", "density", "coverage"]
+FIRST = ["fid", "sfid", "swd", "swd_fine", "swd_coarse", "is", "precision", "recall", "density", "coverage"]
 FIRST += ["label_accuracy", "intra_fid", "diversity", "nearest"]
-SECOND = ["fid", "sfid", "kid", "precision", "recall", "density", "coverage", "label_accuracy", "intra_fid"]
+SECOND = ["fid", "sfid", "precision", "recall", "density", "coverage", "label_accuracy", "intra_fid"]
 EXTRACTORS = {"mnist": {"mnist-cnn": FIRST}, "cifar10": {"cifar10-resnet": FIRST, "cifar10-rotation": SECOND}}
 
 
