@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 from scipy.stats import spearmanr
 
@@ -130,6 +131,9 @@ def draw(found: Figures, path: Path) -> None:
             label = DRAWN[metric] if metric == "swd" else f"{DRAWN[metric]}, {extractor}"
             axes.plot(range(len(y)), np.array(y) / y[0], color=colour, marker="o", markersize=3, label=label)
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 0.5), max(high, 12))  # a figure that hardly moves shall look like it
         axes.set_title(damage, fontsize=9)
         axes.set_xticks(range(5), ["none", *(f"{strength:g}" for strength in STRENGTHS[damage])], fontsize=7)
         axes.tick_params(axis="y", labelsize=7)
