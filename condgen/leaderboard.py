@@ -19,9 +19,8 @@ from condgen.run.stored import Run, find_run
 from condgen.studies.trials import read_study
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "one": " → 1"}
-FLOOR = "floor (training images)"
 NONE = "-"
-LEGEND = "Mean ± sample standard deviation over seeds; floor: real training images in the place of generated ones; {best}."
+LEGEND = "Mean ± sample standard deviation over seeds; floor: real images in the place of generated ones; {best}."
 
 
 def leaderboard(folder: Path, out: Path | None = None, sort: str | None = None) -> str:
@@ -122,6 +121,7 @@ def csv_lines(row: Row, metrics: Sequence[str]) -> list[dict[str, object]]:
             "std": figure.spread,
             "n": figure.count,
             "floor": records[0].floors.get(metric),
+            "floor_of": records[0].floors_of if metric in records[0].floors else None,
             **protocol,
             "seeds": " ".join(row.seeds),
             "steps": " ".join(str(record.step) for record in records if record.step is not None),
@@ -177,7 +177,8 @@ def references(section: Section) -> dict[str, Bounds]:
     """Return what stands below the rows, by its name: floors, and what trivial answers reach."""
     name = "{}" if section.protocol.trials is not None else "baseline ({})"
     trivial = {name.format(one): found for one, found in section.baselines.items()}
-    return ({FLOOR: section.floors} if section.floors else {}) | trivial
+    floor = f"floor ({' or '.join(section.floors_of)})"
+    return ({floor: section.floors} if section.floors else {}) | trivial
 
 
 def numbers(section: Section, metric: str) -> Column:

@@ -145,7 +145,8 @@ def measurement(record: Record) -> list[str]:
     stamp = {"measured": record.source, "step": record.step, **record.protocol.stamp()}
     parts = [definitions({key: value for key, value in stamp.items() if value not in (None, "")})]
     if record.floors:
-        parts.append("<p>The floor is that of as many training images: what a perfect generator would reach.</p>")
+        kind = f"{record.floors_of} in the place of samples"
+        parts.append(f"<p>The floor is that of {text(kind)}: what a perfect generator would reach.</p>")
     judged = record.people is not None
     beside = ({} if judged else {"Floor": record.floors}) | record.baselines
     if judged:

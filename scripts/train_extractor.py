@@ -2,6 +2,7 @@
 
     uv run python scripts/train_extractor.py mnist-cnn
     uv run python scripts/train_extractor.py mnist-attributes
+    uv run python scripts/train_extractor.py fashion-cnn
     uv run python scripts/train_extractor.py cifar10-resnet data.source.archive=PATH/train.zip
 
 Trained on the train part: the validation images stay unseen, the test images are looked at once, at the end. Stopped or
@@ -53,6 +54,7 @@ JOBS = {
     "mnist-attributes": Job(
         "mnist_attributes", (32, 64, 128), Recipe(epochs=16, rate=0.5), (Crop(1),), ("data.source.unseen=[]",), numbers=0.5
     ),
+    "fashion-cnn": Job("fashion_mnist", (48, 96, 192), Recipe(epochs=30), (Flip(), Crop(2))),
     "cifar10-resnet": Job("cifar10", (64, 256, 256), Recipe(epochs=24), (Flip(), Crop(2, reflect=True))),
 }
 
@@ -101,6 +103,8 @@ def main(name: str, overrides: list[str]) -> None:
         "classes": condition.classes,
         **({"fields": condition.config()["fields"]} if attributes else {}),
         "data": f"{job.data}: {len(data.train):,} training images (split_seed {data.split_seed}), {len(data.test):,} of test",
+        **({"licence": about.licence, "terms": about.terms} if (about := getattr(data.source, "about", None)) else {}),
+        **({} if job.overrides else {"learned": learned(data)}),
         **scores,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "recipe": asdict(job.recipe) | {"augment": [type(one).__name__ for one in job.augment], "seed": SEED},
@@ -111,6 +115,11 @@ def main(name: str, overrides: list[str]) -> None:
     (SHIPPED / f"{name}.safetensors").write_bytes(weights)
     (SHIPPED / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(scores), f"{len(weights) / 1e6:.2f} MB in {SHIPPED}")
+
+
+def learned(data: Any) -> dict[str, Any]:
+    """Return what says which validation images it has not seen, see `condgen.metrics.extractors.Extractor`."""
+    return {"source": type(data.source).__name__, "split": data.split, "split_seed": data.split_seed}
 
 
 def errors(attributes: Attributes, network: Classifier, part: Part) -> dict[str, float]:

@@ -144,6 +144,11 @@ class DataModule(LightningDataModule):
             raise CondgenError("data.split leaves no test part: give fractions with one, such as data.split=[0.7,0.15,0.15].")
         return self._prepared.test
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there are images for the final figures."""
+        return self._prepared.test is not None
+
     def prepare(self) -> None:
         """Load and split everything, once; raises CondgenError if the source or an argument does not allow it."""
         _ = self._prepared

@@ -5,7 +5,7 @@ A card is a plain dict, part of an exported ``config.json``:
     name, family, space                         what it draws
     condition, example, options                 what it can be asked for, and by which sampling options
     data, data_url, data_terms, hub, licence    what it learned from, and under which terms it is passed on
-    figures                                     [{metric, name, value, floor, baselines, protocol, samples}]
+    figures                                     [{metric, name, value, floor, floor_of, baselines, protocol, samples}]
     command, compute, seed                      the training: {updates, minutes, device, precision}
     limits                                      sentences
     parameters, bytes, bits                     of the weights
@@ -164,9 +164,9 @@ def rows(record: Record) -> list[Figure]:
     for metric, value in record.figures.items():
         if not math.isfinite(value):
             continue
-        row = {"metric": metric, "name": METRICS[metric].title, "value": rounded(value)}
+        row: Figure = {"metric": metric, "name": METRICS[metric].title, "value": rounded(value)}
         if math.isfinite(floor := record.floors.get(metric, math.nan)):
-            row["floor"] = rounded(floor)
+            row |= {"floor": rounded(floor), "floor_of": record.floors_of}
         if baselines := {name: rounded(known[metric]) for name, known in record.baselines.items() if metric in known}:
             row["baselines"] = baselines
         found.append(row | {"protocol": record.protocol.name, "samples": record.protocol.generated})

@@ -112,11 +112,9 @@ def figures(card: Mapping[str, Any]) -> str:
         ]
         count = f"{found[0]['samples']:,} samples"
         parts.append("\n".join([f"Protocol `{protocol}`, {count}:", "", *markdown_table(texts)]))
-    floors = (
-        "The column of real images is what training images get in the place of samples: what a perfect generator would reach."
-    )
-    floored = any("floor" in row for row in card["figures"])
-    return "\n\n".join([*parts, *([floors] if floored else []), *([card["half"]] if "half" in card else [])])
+    kinds = " or ".join(dict.fromkeys(row.get("floor_of", "training images") for row in card["figures"] if "floor" in row))
+    floors = f"The column of real images is what {kinds} get in the place of samples: what a perfect generator would reach."
+    return "\n\n".join([*parts, *([floors] if kinds else []), *([card["half"]] if "half" in card else [])])
 
 
 def cell(value: float | None, row: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from condgen.errors import CondgenError
 
@@ -16,29 +16,36 @@ class Metric:
         better: "higher", "lower", or "one" for figures that are 1 for real images.
         meaning: one sentence.
         format: of the number, as for `format`.
+        bias: what its expectation depends on beside the distributions, see `condgen.metrics.floors`: the number of samples, or
+            of both sides, in whose inverse it is linear; the logarithm of that of samples; the ratio of both; or nothing.
     """
 
     title: str
     better: Literal["higher", "lower", "one"]
     meaning: str
     format: str = ".3f"
+    bias: Literal["none", "samples", "samples and real", "logarithm", "ratio"] = "none"
 
 
+BOTH: Final = "samples and real"
 METRICS = {
-    "fid": Metric("FID", "lower", "Fréchet distance of the features of generated and real images.", ".2f"),
-    "intra_fid": Metric("intra-class FID", "lower", "FID within a class, mean over the classes.", ".2f"),
-    "intra_fid_worst": Metric("worst intra-class FID", "lower", "FID within the class where it is highest.", ".2f"),
-    "is": Metric("IS", "higher", "Inception score: how sure and how varied the extractor's classes are.", ".2f"),
+    "fid": Metric("FID", "lower", "Fréchet distance of the features of generated and real images.", ".2f", BOTH),
+    "intra_fid": Metric("intra-class FID", "lower", "FID within a class, mean over the classes.", ".2f", BOTH),
+    "intra_fid_worst": Metric("worst intra-class FID", "lower", "FID within the class where it is highest.", ".2f", BOTH),
+    "is": Metric("IS", "higher", "Inception score: how sure and how varied the extractor's classes are.", ".2f", "samples"),
     "kid": Metric("KID", "lower", "Kernel distance of the features; unbiased, so 0 for equal distributions.", ".5f"),
     "precision": Metric("precision", "higher", "Share of generated images that lie among real ones."),
-    "recall": Metric("recall", "higher", "Share of real images that lie among generated ones."),
+    "recall": Metric("recall", "higher", "Share of real images that lie among generated ones.", bias="logarithm"),
     "density": Metric("density", "higher", "How deep among real images generated ones lie; 1 for real images."),
-    "coverage": Metric("coverage", "higher", "Share of real images that have a generated one near by."),
+    "coverage": Metric("coverage", "higher", "Share of real images that have a generated one near by.", bias="ratio"),
     "label_accuracy": Metric("label accuracy", "higher", "Share of images that show the class that was asked for."),
     "diversity": Metric("diversity", "one", "Mean distance within a class over that of real images, mean over the classes."),
     "diversity_worst": Metric("least diversity", "higher", "Diversity of the class where it is least."),
     "nearest": Metric("nearest", "one", "Median distance to a training image over that of unseen real images; copies: 0."),
-    "sfid": Metric("sFID", "lower", "FID of spatial features of an early layer: where things are, and texture.", ".2f"),
+    "authenticity": Metric(
+        "authenticity", "higher", "Share of images that are no copies of training images; read it beside that of real images."
+    ),
+    "sfid": Metric("sFID", "lower", "FID of spatial features of an early layer: where things are, and texture.", ".2f", BOTH),
     "swd": Metric("SWD", "lower", "Sliced Wasserstein distance of patches, in thousandths, mean over the levels.", ".1f"),
     "swd_fine": Metric("SWD, fine", "lower", "The same of what the full resolution adds: edges, grain.", ".1f"),
     "swd_coarse": Metric("SWD, coarse", "lower", "The same of the coarsest level: shapes and colours.", ".1f"),
@@ -52,7 +59,11 @@ METRICS = {
     ),
     "attribute_error": Metric("attribute error", "lower", "Mean absolute error of numbers, as a share of their range."),
     "attribute_error_unseen": Metric("error of unseen", "lower", "The same of combinations that no training image has."),
-    "cas": Metric("CAS", "higher", "Accuracy on real images of a classifier that was trained on generated ones."),
+    "cas": Metric(
+        "CAS",
+        "higher",
+        "Accuracy on real images of a classifier that was trained on generated ones; floor: on training images.",
+    ),
     "elbo": Metric("ELBO", "higher", "Lower bound of the mean log-likelihood of real images in nats.", ".2f"),
     "iwae": Metric("IWAE bound", "higher", "The same from importance samples, which make it tighter.", ".2f"),
     "log_likelihood": Metric("log-likelihood", "higher", "Mean log-likelihood of real images in nats.", ".2f"),
@@ -72,6 +83,8 @@ LIKELIHOODS = ("elbo", "iwae", "log_likelihood", "bits_per_dim")
 """Those that a model itself says of real images; what of, and from how many draws, stands in the protocol."""
 JUDGED = ("hype", "hype_fake", "hype_real", "human_accuracy", "human_accuracy_real", "preference", "preference_condition")
 """Those that people's answers are counted into, by ``condgen study``."""
+LOOKING_AT_TRAIN = {"nearest", "authenticity"}
+"""Those that compare with the training images, of which there are many."""
 SWD = ("swd", "swd_fine", "swd_coarse")
 """Those of patches, by no network."""
 TEXTURE = ("sfid", *SWD)

@@ -18,14 +18,15 @@ from condgen.generators.base import BLOCK, Generator, evaluating
 from condgen.images import recolour, resize
 from condgen.metrics.attributes import AttributeReader, with_real
 from condgen.metrics.cas import classification_accuracy_score
-from condgen.metrics.catalogue import ELSEWHERE
+from condgen.metrics.catalogue import ELSEWHERE, LOOKING_AT_TRAIN
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
+from condgen.metrics.floors import floors, unseen_part
 from condgen.metrics.kept import cached, fingerprint
 from condgen.metrics.paired import baselines, paired_figures
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
-from condgen.metrics.suite import Known, floors, measure
+from condgen.metrics.suite import Known, measure
 from condgen.metrics.texture import Texture
 from condgen.randomness import generator
 from condgen.spaces import Images, floating, to_uint8
@@ -45,6 +46,9 @@ class Evaluator:
         split: "val" or "test".
         seed: decides the samples' noise and every subset that is drawn.
 
+    Attributes:
+        floors_of: the real images that floors are of, in words.
+
     Raises:
         CondgenError: the data are no images, the extractor does not know their classes or colours, or there is no such split.
     """
@@ -58,6 +62,7 @@ class Evaluator:
         self.original = data  # of the model's size
         self.data = data if fits else data.at(extractor.shape[1], extractor.shape[0])
         self.part: Part = getattr(self.data, split)
+        self._unseen, self.floors_of = unseen_part(extractor, self.data, split)
         _, outputs = extractor(self.part.table.images[self.part.rows[:1]])
         self.recognizes = extractor.recognizes(self.data.condition.classes, extractor.class_logits(outputs).shape[1])
         self.reader = AttributeReader(extractor.attributes, self.data.condition, self.data.train.values)
@@ -121,19 +126,25 @@ class Evaluator:
 
     def prepare(self, metrics: Sequence[str]) -> tuple[Features | None, Known]:
         """Return what ``metrics`` need of the training images (None: nothing) and of the reference; slow the first time."""
-        return (self.train, self._known_with_train) if "nearest" in metrics else (None, self._known)
+        return (self.train, self._known_with_train) if LOOKING_AT_TRAIN & {*metrics} else (None, self._known)
+
+    @cached_property
+    def unseen(self) -> Features | None:
+        """Features of real images that neither the reference nor the extractor has seen, see `unseen_part`."""
+        return None if self._unseen is None else self._real(self._unseen, fingerprint(self._unseen))
 
     def floors(self, count: int, metrics: Sequence[str]) -> dict[str, float]:
-        """Return ``metrics`` of ``count`` training images, mean of five draws: what a perfect generator would reach."""
-        texture = self.texture.floors(metrics, self.data.train, self.original.train, count)
+        """Return ``metrics`` of ``count`` real images that nothing has seen: what a perfect generator would reach."""
+        texture = self.texture.floors(metrics, self._unseen, self._unseen_original, count)
         metrics = [name for name in metrics if name not in ELSEWHERE]
 
         def compute() -> dict[str, Tensor]:
-            known = self._known_with_train if "nearest" in metrics else self._known
-            found = floors(self.train, self.reference, count, metrics=metrics, seed=self.seed, known=known)
+            train, known = self.prepare(metrics)
+            found = floors(self.unseen, self.reference, count, metrics=metrics, train=train, seed=self.seed, known=known)
             return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
-        identity = self.fingerprint, self._train_fingerprint, count, self.seed, tuple(metrics)
+        identity: tuple[object, ...] = self.fingerprint, self._unseen and fingerprint(self._unseen), count, self.seed, *metrics
+        identity += (self._train_fingerprint,) if LOOKING_AT_TRAIN & {*metrics} else ()
         found = self._cached("floors", *identity, compute=compute)
         return {name: float(value) for name, value in found.items()} | texture
 
@@ -141,6 +152,11 @@ class Evaluator:
     def texture(self) -> Texture:
         """What measures the texture of samples."""
         return Texture(self.extractor, self.part, getattr(self.original, self.split), self.seed)
+
+    @property
+    def _unseen_original(self) -> Part | None:
+        """The unseen images at the samples' size."""
+        return None if self._unseen is None else self.original.val if self._unseen is self.data.val else self.original.test
 
     # --- the generated ones ---
 
@@ -218,7 +234,7 @@ class Evaluator:
             images: uint8 (N, C, H, W), as they were generated.
             generated: their features.
             metrics: names in `condgen.metrics.catalogue.METRICS`.
-            with_floors: also measure training images.
+            with_floors: also measure real images that nothing has seen.
             weights: see `Protocol`.
             sampling: how the model was sampled, where otherwise than in training, and the protocol of its likelihoods.
             likelihood: figures from `likelihood`.
@@ -232,8 +248,8 @@ class Evaluator:
         lows = self.floors(len(generated), list(figures)) if with_floors else {}
         attributes = self.reader.table(generated)
         figures |= {name: value for name, value in self.reader.figures(attributes).items() if name in metrics}
-        if attributes and with_floors:  # of the reference: its images the recognizer has not seen, nor their combinations lack
-            real = self.reader.table(self.reference)
+        if attributes and with_floors:  # of images that the recognizer has not seen, and that lack no combination
+            real = self.reader.table(self.unseen or self.reference)
             lows |= {name: value for name, value in self.reader.figures(real).items() if name in figures}
             attributes = with_real(attributes, real)
         if "cas" in metrics and generated.labels is not None:
@@ -270,6 +286,7 @@ class Evaluator:
             step,
             baselines=trivial,
             attributes=attributes,
+            floors_of=self.floors_of if lows else "",
         )
 
     def baselines(self, start: ImageCondition, generated: Features, metrics: Sequence[str]) -> dict[str, dict[str, float]]:

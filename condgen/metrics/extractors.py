@@ -50,6 +50,8 @@ class Extractor(nn.Module):
 
     own_resize = "none"
     """What a network that takes any size does to its images."""
+    learned: Mapping[str, Any] | None = None
+    """The data that it learned from, ``source``, ``split`` and ``split_seed``, whose validation part it has not seen."""
 
     def __init__(
         self,
@@ -124,6 +126,10 @@ class Extractor(nn.Module):
         columns = class_columns(self.attributes.fields, self.classes or ()) if self.attributes else None
         return outputs if columns is None else outputs[:, columns]
 
+    def spares_validation(self, data: Mapping[str, Any]) -> bool:
+        """Whether it is known not to have seen the validation part of ``data``, described as `learned` is."""
+        return self.learned is not None and self.learned == data
+
     def resizing(self, shape: Sequence[int], what: str) -> str:
         """Return what is done to images of ``shape`` (C, H, W), in words for the protocol.
 
@@ -182,6 +188,7 @@ class Shipped(Extractor):
         if sha256 != card["sha256"]:
             raise CondgenError(f"The weights of {name} are not those that their card describes: install condgen anew.")
         super().__init__(name, network, sha256, card["shape"], card["classes"], resize, antialias, card.get("fields"))
+        self.learned = card.get("learned")
 
 
 class Custom(Extractor):
@@ -227,6 +234,10 @@ class Inception(Extractor):
     def __init__(self, weights: str | None = None):
         network = InceptionNetwork(weights)
         super().__init__("inception", network, network.sha256, (3,), ())
+
+    def spares_validation(self, data: Mapping[str, Any]) -> bool:
+        """Learned from ImageNet, it has seen no image of other data."""
+        return True
 
 
 class InceptionNetwork(nn.Module):

@@ -60,23 +60,25 @@ def enlarge(x: Tensor) -> Tensor:
     return low_pass(wide, 4.0)
 
 
-def descriptors(images: Tensor, seed: int) -> list[Tensor]:
+def descriptors(images: Tensor, seed: int, rows: Tensor | None = None) -> list[Tensor]:
     """Return the normalized patches (P, C * 49) of each level of uint8 ``images`` (N, C, H, H).
 
     Args:
         images: each gives as many patches as the others, up to one.
         seed: decides their places.
+        rows: (M,), those of ``images`` that are meant; None: all. They are read a few at a time.
     """
     sides, channels = levels(images.shape[-1]), images.shape[1]
-    owner = torch.arange(PATCHES) * len(images) // PATCHES  # the image of each patch, rising
-    if len(images) > PATCHES:
-        owner = torch.randperm(len(images), generator=generator(seed, "patched images"))[:PATCHES].sort().values
+    rows = torch.arange(len(images)) if rows is None else rows
+    owner = torch.arange(PATCHES) * len(rows) // PATCHES  # the image of each patch, rising
+    if len(rows) > PATCHES:
+        owner = torch.randperm(len(rows), generator=generator(seed, "patched images"))[:PATCHES].sort().values
     corners = [torch.randint(side - SIDE + 1, (len(owner), 2), generator=generator(seed, "patches", side)) for side in sides]
     found: list[list[Tensor]] = [[] for _ in sides]
-    bounds = torch.searchsorted(owner, torch.arange(0, len(images) + BLOCK, BLOCK)).tolist()
-    for block, start in enumerate(range(0, len(images), BLOCK)):
+    bounds = torch.searchsorted(owner, torch.arange(0, len(rows) + BLOCK, BLOCK)).tolist()
+    for block, start in enumerate(range(0, len(rows), BLOCK)):
         own = slice(bounds[block], bounds[block + 1])
-        some = images[start : start + BLOCK].float() / 127.5 - 1
+        some = images[rows[start : start + BLOCK]].float() / 127.5 - 1
         for level, image in enumerate(pyramid(some)):
             found[level].append(cut_out(image, owner[own] - start, corners[level][own]))
     return [normalize(torch.cat(patches), channels) for patches in found]

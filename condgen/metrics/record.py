@@ -19,7 +19,7 @@ class Record:
     Attributes:
         protocol: how it was made.
         figures: each metric's value, e.g. ``{"fid": 3.1, "label_accuracy": 0.98}``; see `condgen.metrics.catalogue.METRICS`.
-        floors: the same metrics between training images and the reference: what a perfect generator would reach.
+        floors: the same metrics of real images in the place of samples: what a perfect generator would reach.
         per_class: metrics of single classes, e.g. ``{"label_accuracy": [0.99, ...]}``, one value a class.
         classes: names of the K classes; empty where there are none.
         confusion: counts, (K, K + 1) rows: asked-for class by recognized class, the last column any other; None where
@@ -32,6 +32,8 @@ class Record:
         counts: of figures that are shares of people's answers, of how many answers how many, from which their intervals follow.
         class_counts: the same of single classes.
         people: who answered, None where people were not asked.
+        floors_of: the real images that floors are of, see `condgen.metrics.floors`. Before condgen told, they were training
+            images, which the extractor had seen as well.
     """
 
     protocol: Protocol
@@ -47,6 +49,7 @@ class Record:
     counts: dict[str, Count] = field(default_factory=dict)
     class_counts: dict[str, list[Count]] = field(default_factory=dict)
     people: int | None = None
+    floors_of: str = "training images"
 
     def named(self) -> dict[str, float]:
         """Return the figures under their full names: ``quality/fid/mnist-cnn/val-5k``."""
@@ -82,10 +85,13 @@ def add_record(path: Path, record: Record) -> None:
 
 def joined(old: Record, new: Record) -> Record:
     """Return ``new`` with what only ``old`` has."""
+    if new.floors and old.floors_of != new.floors_of:  # never floors of two kinds in one column
+        old = replace(old, floors={})
     figures = {name: getattr(old, name) | getattr(new, name) for name in ("figures", "floors", "per_class", "attributes")}
+    kind = new.floors_of if new.floors else old.floors_of
     names = dict.fromkeys([*old.baselines, *new.baselines])
     baselines = {name: old.baselines.get(name, {}) | new.baselines.get(name, {}) for name in names}
-    return replace(new, **figures, baselines=baselines, confusion=new.confusion or old.confusion)
+    return replace(new, **figures, baselines=baselines, confusion=new.confusion or old.confusion, floors_of=kind)
 
 
 def read_records(path: Path) -> list[Record]:

@@ -12,20 +12,8 @@ from condgen.metrics.record import Record
 from condgen.run.stored import Run, label
 
 COLUMNS = ["fid", "intra_fid", "intra_fid_worst", "label_accuracy", "precision", "recall", "density", "coverage"]
-COLUMNS += [
-    "sfid",
-    "swd",
-    "swd_fine",
-    "swd_coarse",
-    "is",
-    "kid",
-    "diversity",
-    "diversity_worst",
-    "nearest",
-    "cas",
-    "l1",
-    "ssim",
-]
+COLUMNS += ["sfid", "swd", "swd_fine", "swd_coarse", "is", "kid", "diversity", "diversity_worst", "nearest", "authenticity"]
+COLUMNS += ["cas", "l1", "ssim"]
 """The order of the metrics; others follow."""
 
 
@@ -112,6 +100,7 @@ class Section:
         rows: the best first.
         metrics: those that a row has, in the order of the columns.
         floors: what a perfect generator would reach, by metric: the lowest and the highest that a record names.
+        floors_of: the kinds of real images that these are of.
         baselines: what trivial answers reach, by their names, likewise.
     """
 
@@ -119,6 +108,7 @@ class Section:
     rows: list[Row]
     metrics: list[str]
     floors: Bounds
+    floors_of: list[str]
     baselines: dict[str, Bounds]
 
     @property
@@ -177,7 +167,8 @@ def section(rows: list[Row], metric: str) -> Section:
     trivial = sorted({name for record in records for name in record.baselines})
     baselines = {name: bounds([record.baselines.get(name, {}) for record in records], metrics) for name in trivial}
     best_first = sorted(rows, key=lambda row: (badness(metric, row.figure(metric)), row.name, str(row.protocol)))
-    return Section(rows[0].protocol.measurement, best_first, metrics, floors, baselines)
+    kinds = sorted({record.floors_of for record in records if record.floors})
+    return Section(rows[0].protocol.measurement, best_first, metrics, floors, kinds, baselines)
 
 
 def bounds(named: Sequence[dict[str, float]], metrics: Sequence[str]) -> Bounds:

@@ -1,7 +1,7 @@
 """The suite: all figures of a set of generated images, from features that were extracted once.
 
-What depends on the reference alone is computed once, as `Known`; `measure` compares generated images with it, and `floors`
-compares real training images with it: what a perfect generator would reach.
+What depends on the reference alone is computed once, as `Known`, and `measure` compares generated images with it. What a
+perfect generator would reach, `condgen.metrics.floors` says.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from condgen.data.split import apportion
 from condgen.errors import CondgenError
-from condgen.metrics.catalogue import require_metrics
+from condgen.metrics.authenticity import authenticity
+from condgen.metrics.catalogue import LOOKING_AT_TRAIN, require_metrics
 from condgen.metrics.distances import Gaussian, frechet, gaussian, inception_score, kid, warn_of_few
 from condgen.metrics.features import Features
 from condgen.metrics.manifold import DENSITY_NEIGHBOUR, Manifold, manifold, nearest, radii, spreads
@@ -104,7 +104,7 @@ def measure(
         generated: images with the classes that were asked for.
         reference: real images of the same extractor.
         metrics: names from `METRICS`.
-        train: the images that the generator learned from, for ``nearest``.
+        train: the images that the generator learned from, for ``nearest`` and ``authenticity``.
         seed: decides the subsets of KID and the splits of the inception score.
         known: `Known.of` the reference, if it was computed before.
 
@@ -125,9 +125,8 @@ def measure(
         figures["diversity_worst"] = extreme(per_class["diversity"], worst_is_highest=False)
     if confusion is not None:
         figures["label_accuracy"] = int(confusion.diagonal().sum()) / len(generated)
-    if "nearest" in chosen and train is not None:
-        unseen = typical_nearest(reference, train) if known.unseen.isnan() else known.unseen
-        figures["nearest"] = float(typical_nearest(generated, train) / unseen)
+    if chosen & LOOKING_AT_TRAIN and train is not None:
+        figures |= copying_figures(generated, reference, train, known)
     return Measurement(
         {name: figures[name] for name in metrics if name in figures},
         {name: values.tolist() for name, values in per_class.items()},
@@ -178,48 +177,25 @@ def class_figures(
     return per_class, confusion
 
 
-def floors(
-    train: Features,
-    reference: Features,
-    count: int,
-    *,
-    metrics: Sequence[str],
-    seed: int = 0,
-    draws: int = 5,
-    known: Known | None = None,
-) -> dict[str, float]:
-    """Return ``metrics`` of ``count`` training images in the reference's proportions of classes, mean of ``draws`` draws."""
-    require_metrics(metrics)
-    known = known or Known.of(reference)
-    drawn = [
-        measure(train[stratified(train, reference, count, seed, draw)], reference, metrics=metrics, seed=seed, known=known)
-        for draw in range(draws)
-    ]
-    means = {name: sum(one.figures[name] for one in drawn) / draws for name in drawn[0].figures}
-    return means | ({"nearest": 1.0} if "nearest" in metrics else {})  # unseen real images, by definition
-
-
-def stratified(train: Features, reference: Features, count: int, seed: int, draw: int) -> Tensor:
-    """Return ``count`` rows of ``train``, each class as frequent as in ``reference``; without labels, any rows."""
-    stream = generator(seed, "floor", draw)
-    if train.labels is None or reference.labels is None:
-        return some(torch.arange(len(train)), count, stream)
-    counts = apportion(torch.bincount(reference.labels), count)
-    return torch.cat([some(torch.where(train.labels == k)[0], n, stream) for k, n in enumerate(counts)])
-
-
-def some(rows: Tensor, count: int, stream: torch.Generator) -> Tensor:
-    """Draw ``count`` of ``rows``, none again before all were drawn."""
-    if count and not len(rows):
-        raise CondgenError("The floors need training images of every class that the reference has.")
-    rounds = -(-count // max(1, len(rows)))
-    return torch.cat([rows[torch.randperm(len(rows), generator=stream)] for _ in range(rounds)] or [rows])[:count]
+def copying_figures(generated: Features, reference: Features, train: Features, known: Known) -> dict[str, float]:
+    """Compute the figures that compare images with training images."""
+    unseen = typical_nearest(reference, train) if known.unseen.isnan() else known.unseen
+    some = probes(generated)
+    found = nearest(some, train.features)
+    return {
+        "nearest": float(found[0].median() / unseen),
+        "authenticity": authenticity(some, train.features, found),
+    }
 
 
 def typical_nearest(images: Features, train: Features) -> Tensor:
     """Return the median distance () from (at most `PROBES` of) ``images`` to the nearest training image."""
-    probes = torch.randperm(len(images), generator=generator("probes"))[:PROBES]
-    return nearest(images.features[probes], train.features)[0].median()
+    return nearest(probes(images), train.features)[0].median()
+
+
+def probes(images: Features) -> Tensor:
+    """Return features (P, D) of the `PROBES` images that look for training images, or of all."""
+    return images.features[torch.randperm(len(images), generator=generator("probes"))[:PROBES]]
 
 
 def by_class(features: Tensor, labels: Tensor, count: int) -> list[Gaussian | None]:

@@ -17,13 +17,10 @@ from condgen.metrics.catalogue import SWD, TEXTURE
 from condgen.metrics.distances import Gaussian, frechet, gaussian
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
+from condgen.metrics.floors import floors
 from condgen.metrics.kept import cached, fingerprint
 from condgen.metrics.patches import PATCHES, descriptors, levels, patch_distances, projections
 from condgen.metrics.spatial import has_spatial
-from condgen.metrics.suite import floors
-
-MOST = PATCHES
-"""Images that give a patch."""
 
 
 class Texture:
@@ -48,27 +45,38 @@ class Texture:
             found |= swd_figures(patch_distances(images, self._projections, self.seed))
         return {name: found[name] for name in metrics if name in found}
 
-    def floors(self, metrics: Sequence[str], fitting: Part, part: Part, count: int) -> dict[str, float]:
-        """Return those of ``metrics`` that ``count`` real images have; of the distances of patches none depends on ``count``.
+    def floors(self, metrics: Sequence[str], fitting: Part | None, part: Part | None, count: int) -> dict[str, float]:
+        """Return those of ``metrics`` that ``count`` unseen real images have; distances of patches depend on no ``count``.
 
         Args:
             metrics: names of `TEXTURE`, others are passed over.
-            fitting: real images beside the reference, at the extractor's size.
+            fitting: real images beside the reference, at the extractor's size; None: halves of the reference.
             part: the same at the samples' size.
             count: number of samples that they stand beside.
         """
 
         def compute() -> dict[str, Tensor]:
-            found = self.figures([name for name in metrics if name in SWD], part.images[:MOST])
+            found = self._patch_floors([name for name in metrics if name in SWD], part)
             if "sfid" in metrics and has_spatial(self.extractor.network):
-                sides = self._spatial(fitting), self._spatial(self.fitting)
-                found["sfid"] = floors(*sides, count, metrics=["fid"], seed=self.seed)["fid"]
+                unseen = None if fitting is None else self._spatial(fitting)
+                known = floors(unseen, self._spatial(self.fitting), count, metrics=["fid"], seed=self.seed)
+                found |= {"sfid": known["fid"]} if known else {}
             return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
         wanted = [name for name in metrics if name in TEXTURE]
-        identity = fingerprint(self.part), fingerprint(part), self.extractor.sha256, self.seed, count, *wanted
+        identity = fingerprint(self.part), part and fingerprint(part), self.extractor.sha256, self.seed, count, *wanted
         found = cached(cache.name(f"texture-floors-{self.extractor.name}", *identity), compute) if wanted else {}
         return {name: float(found[name]) for name in wanted if name in found}
+
+    def _patch_floors(self, metrics: Sequence[str], unseen: Part | None) -> dict[str, float]:
+        if unseen is not None:
+            return self.figures(metrics, unseen.images[:PATCHES])
+        images, rows = self.part.table.images, self.part.rows
+        if not metrics:
+            return {}
+        known = [projections(patches, self.seed) for patches in descriptors(images, self.seed, rows[::2])]
+        found = swd_figures(patch_distances(images[rows[1::2][:PATCHES]], known, self.seed))
+        return {name: found[name] for name in metrics}
 
     def _spatial(self, part: Part) -> Features:
         """Return the spatial features of real images in the place of features: a FID of them is a sFID."""
@@ -87,7 +95,8 @@ class Texture:
     @cached_property
     def _projections(self) -> list[Tensor]:
         def compute() -> dict[str, Tensor]:
-            return {str(i): projections(p, self.seed) for i, p in enumerate(descriptors(self.part.images, self.seed))}
+            patches = descriptors(self.part.table.images, self.seed, self.part.rows)
+            return {str(level): projections(some, self.seed) for level, some in enumerate(patches)}
 
         found = cached(cache.name("patches", fingerprint(self.part), self.seed), compute)
         return [found[str(i)] for i in range(len(found))]

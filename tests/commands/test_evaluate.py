@@ -42,6 +42,7 @@ def test_a_run_is_measured_twice_alike_and_beside_its_checkpoints(run_condgen: R
     assert first.protocol.name == "mnist-cnn/test-500" and first.protocol.real == 10_000
     assert first.figures.keys() == first.floors.keys() == {"fid", "intra_fid", "label_accuracy"}
     assert first.floors["fid"] < 20 < first.figures["fid"]  # three updates teach nothing
+    assert first.floors_of == "validation images" and first.floors["label_accuracy"] < 0.998  # the extractor has not seen them
     assert np.sum(first.confusion) == 500 and first.classes == [str(d) for d in range(10)]
     names = {"metrics.json", *(f"{name}.png" for name in ("samples", "confusion", "neighbours", "latents", "classes"))}
     assert {path.name for path in (tmp_path / "a").iterdir()} == names
@@ -153,7 +154,7 @@ def test_images_that_cannot_be_measured_are_refused(
         (["weights=best"], "must be ema or raw"),
         (
             ["extractor=mnist"],
-            "extractor=mnist does not exist: choose one of cifar10-resnet, custom, inception, mnist-attributes, mnist-cnn",
+            "extractor=mnist does not exist: choose one of cifar10-resnet, custom, fashion-cnn, inception, mnist-attributes",
         ),
         (["colour=red"], "Unknown key 'colour'"),
         (["extractor=cifar10-resnet", "extractor.resize=bilinear"], "tells 10 classes apart (airplane, automobile, bird, ...)"),

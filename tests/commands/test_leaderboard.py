@@ -26,7 +26,7 @@ from condgen.run.stored import read_run
 PROTOCOL = Protocol("mnist-cnn", "1a2b3c4d" * 8, "test", "0f1e2d3c" * 3, 10000, 10000, "none", 0, "ema")
 HEADING = "mnist-cnn (sha256 1a2b3c4d) | 10,000 generated against 10,000 images of test (data 0f1e2d3c) | resize none | seed 0"
 FLOORS = {"fid": 0.41, "label_accuracy": 0.9958}
-LEGEND = "Mean ± sample standard deviation over seeds; floor: real training images in the place of generated ones; "
+LEGEND = "Mean ± sample standard deviation over seeds; floor: real images in the place of generated ones; "
 
 
 @pytest.fixture(autouse=True)
@@ -385,6 +385,7 @@ def test_csv_is_a_line_a_figure_with_its_whole_protocol(run_condgen, tmp_path):
         "std": first["std"],
         "n": "3",
         "floor": "0.41",
+        "floor_of": "training images",
         **stamp,
         **{renamed.get(key, key): "" for key in (*SAMPLING[1:], "start", "trials")},
         "seeds": "0 2 10",

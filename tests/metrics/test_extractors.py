@@ -15,7 +15,7 @@ from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
 from condgen.config.build import build, plain
 from condgen.config.folder import conf_dir
-from condgen.data.sources import CIFAR10, MNIST
+from condgen.data.sources import CIFAR10, MNIST, FashionMNIST
 from condgen.errors import CondgenError
 from condgen.metrics.extractors import SHIPPED, Custom, Extractor, Inception, Shipped
 from condgen.spaces import to_float
@@ -47,7 +47,7 @@ def accuracy(extractor: Extractor, images: Tensor, labels: Tensor) -> float:
     return float((extractor(images)[1].argmax(1) == labels).float().mean())
 
 
-@pytest.mark.parametrize(("name", "megabytes"), [("mnist-cnn", 2), ("cifar10-resnet", 12)])
+@pytest.mark.parametrize(("name", "megabytes"), [("mnist-cnn", 2), ("fashion-cnn", 3), ("cifar10-resnet", 12)])
 def test_a_shipped_extractor_is_small_and_is_what_its_card_says(name: str, megabytes: int) -> None:
     card = json.loads((SHIPPED / f"{name}.json").read_text())
     content = (SHIPPED / f"{name}.safetensors").read_bytes()
@@ -62,6 +62,18 @@ def test_the_extractor_of_mnist_reaches_its_accuracy_on_the_test_images() -> Non
     measured = accuracy(Shipped("mnist-cnn"), test.images, test.labels)
     assert measured >= 0.995
     assert measured == pytest.approx(json.loads((SHIPPED / "mnist-cnn.json").read_text())["accuracy"]["test"], abs=2e-4)
+
+
+@pytest.mark.slow
+def test_the_extractor_of_clothes_reaches_its_accuracy_on_the_test_images() -> None:
+    try:
+        test = FashionMNIST().load().test
+    except CondgenError as error:
+        pytest.skip(f"Fashion-MNIST is not here: {error}")
+    assert test is not None
+    card = json.loads((SHIPPED / "fashion-cnn.json").read_text())["accuracy"]["test"]
+    assert card >= 0.935
+    assert accuracy(Shipped("fashion-cnn"), test.images, test.labels) == pytest.approx(card, abs=5e-4)
 
 
 @pytest.mark.slow

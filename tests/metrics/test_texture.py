@@ -92,6 +92,12 @@ def test_sfid_is_that_of_a_matrix_square_root() -> None:
     assert frechet(gaussian(a), gaussian(b)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_patches_of_some_rows_are_those_of_their_images() -> None:
+    images, rows = photos(60, 5), torch.tensor([3, 50, 7, 8])
+    for a, b in zip(descriptors(images, 0, rows), descriptors(images[rows], 0), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_an_extractor_without_convolutions_gives_no_sfid() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     assert Custom("flat", flat, [1, 28, 28]).spatial(MNIST().load().test.images[:3]) is None
