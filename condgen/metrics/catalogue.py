@@ -45,6 +45,10 @@ METRICS = {
     "authenticity": Metric(
         "authenticity", "higher", "Share of images that are no copies of training images; read it beside that of real images."
     ),
+    "sfid": Metric("sFID", "lower", "FID of spatial features of an early layer: where things are, and texture.", ".2f", BOTH),
+    "swd": Metric("SWD", "lower", "Sliced Wasserstein distance of patches, in thousandths, mean over the levels.", ".1f"),
+    "swd_fine": Metric("SWD, fine", "lower", "The same of what the full resolution adds: edges, grain.", ".1f"),
+    "swd_coarse": Metric("SWD, coarse", "lower", "The same of the coarsest level: shapes and colours.", ".1f"),
     "l1": Metric("L1", "lower", "Mean absolute difference, in 0..1, from the real image that the condition is of.", ".4f"),
     "ssim": Metric("SSIM", "higher", "Structural similarity to the real image that the condition is of; 1 for that image."),
     "attribute_accuracy": Metric(
@@ -81,8 +85,12 @@ JUDGED = ("hype", "hype_fake", "hype_real", "human_accuracy", "human_accuracy_re
 """Those that people's answers are counted into, by ``condgen study``."""
 LOOKING_AT_TRAIN = {"nearest", "authenticity"}
 """Those that compare with the training images, of which there are many."""
-ELSEWHERE = ("cas", "l1", "ssim")
-"""What is not computed from features: ``cas`` trains a network, the others compare pixels."""
+SWD = ("swd", "swd_fine", "swd_coarse")
+"""Those of patches, by no network."""
+TEXTURE = ("sfid", *SWD)
+"""Those that look at more of an image than its last features, see `condgen.metrics.texture`."""
+ELSEWHERE = ("cas", "l1", "ssim", *TEXTURE)
+"""What is not computed from features: ``cas`` trains a network, the others compare pixels or look at texture."""
 
 
 def chosen(metrics: Sequence[str] | str) -> list[str]:

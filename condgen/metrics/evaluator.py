@@ -27,6 +27,7 @@ from condgen.metrics.paired import baselines, paired_figures
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, measure
+from condgen.metrics.texture import Texture
 from condgen.randomness import generator
 from condgen.spaces import Images, floating, to_uint8
 
@@ -134,6 +135,7 @@ class Evaluator:
 
     def floors(self, count: int, metrics: Sequence[str]) -> dict[str, float]:
         """Return ``metrics`` of ``count`` real images that nothing has seen: what a perfect generator would reach."""
+        texture = self.texture.floors(metrics, self._unseen, self._unseen_original, count)
         metrics = [name for name in metrics if name not in ELSEWHERE]
 
         def compute() -> dict[str, Tensor]:
@@ -143,7 +145,18 @@ class Evaluator:
 
         identity: tuple[object, ...] = self.fingerprint, self._unseen and fingerprint(self._unseen), count, self.seed, *metrics
         identity += (self._train_fingerprint,) if LOOKING_AT_TRAIN & {*metrics} else ()
-        return {name: float(value) for name, value in self._cached("floors", *identity, compute=compute).items()}
+        found = self._cached("floors", *identity, compute=compute)
+        return {name: float(value) for name, value in found.items()} | texture
+
+    @cached_property
+    def texture(self) -> Texture:
+        """What measures the texture of samples."""
+        return Texture(self.extractor, self.part, getattr(self.original, self.split), self.seed)
+
+    @property
+    def _unseen_original(self) -> Part | None:
+        """The unseen images at the samples' size."""
+        return None if self._unseen is None else self.original.val if self._unseen is self.data.val else self.original.test
 
     # --- the generated ones ---
 
@@ -231,7 +244,7 @@ class Evaluator:
         """
         train, known = self.prepare(metrics)
         measured = measure(generated, self.reference, metrics=metrics, train=train, seed=self.seed, known=known)
-        figures = measured.figures
+        figures = measured.figures | self.texture.figures(metrics, images)
         lows = self.floors(len(generated), list(figures)) if with_floors else {}
         attributes = self.reader.table(generated)
         figures |= {name: value for name, value in self.reader.figures(attributes).items() if name in metrics}

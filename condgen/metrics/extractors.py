@@ -22,6 +22,7 @@ from condgen.config.build import build, sentence
 from condgen.errors import CondgenError
 from condgen.images import recolour
 from condgen.metrics.attributes import class_columns
+from condgen.metrics.spatial import has_spatial, spatial_features
 from condgen.spaces import to_float, to_uint8
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -94,17 +95,31 @@ class Extractor(nn.Module):
 
     def block(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features and logits of a few images, on their device."""
-        x = to_float(recolour(images, self.shape[0]))
-        if len(self.shape) == 3 and tuple(x.shape[1:]) != self.shape:
-            x = F.interpolate(x, self.shape[1:], mode=self.resize or "bilinear", antialias=self.antialias)
+        x = self.fitting(images)
         with torch.autocast(x.device.type, enabled=False):  # features in bfloat16 are off by 1.5 %
-            said = self.network(x.contiguous(memory_format=torch.channels_last))
+            said = self.network(x)
         features, logits = said if isinstance(said, tuple) else (self._seen, said)
         if not (isinstance(logits, Tensor) and logits.dim() == 2 and isinstance(features, Tensor) and len(features) == len(x)):
             raise CondgenError(
                 f"The network of the extractor {self.name} must return logits (B, classes), or features and logits."
             )
         return features.float(), logits.float()
+
+    def fitting(self, images: Tensor) -> Tensor:
+        """Return uint8 ``images`` (B, C, H, W) as the network takes them: its colours and its size, in [-1, 1]."""
+        x = to_float(recolour(images, self.shape[0]))
+        if len(self.shape) == 3 and tuple(x.shape[1:]) != self.shape:
+            x = F.interpolate(x, self.shape[1:], mode=self.resize or "bilinear", antialias=self.antialias)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def spatial(self, images: Tensor) -> Tensor | None:
+        """Return spatial features (N, S), float32 on the CPU, of uint8 images (N, C, H, W); None where it has no such layer."""
+        if not has_spatial(self.network):
+            return None
+        device = next(self.network.parameters()).device
+        blocks = [spatial_features(self.network, self.fitting(some.to(device))) for some in torch.split(images, BLOCK)]
+        return torch.cat(blocks).cpu()
 
     def class_logits(self, outputs: Tensor) -> Tensor:
         """Return of ``outputs`` (N, L) those that tell classes apart: of attributes, the columns of one category."""

@@ -12,7 +12,8 @@ from condgen.metrics.record import Record
 from condgen.run.stored import Run, label
 
 COLUMNS = ["fid", "intra_fid", "intra_fid_worst", "label_accuracy", "precision", "recall", "density", "coverage"]
-COLUMNS += ["is", "kid", "diversity", "diversity_worst", "nearest", "authenticity", "cas", "l1", "ssim"]
+COLUMNS += ["sfid", "swd", "swd_fine", "swd_coarse", "is", "kid", "diversity", "diversity_worst", "nearest", "authenticity"]
+COLUMNS += ["cas", "l1", "ssim"]
 """The order of the metrics; others follow."""
 
 

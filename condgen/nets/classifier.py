@@ -41,6 +41,14 @@ class Classifier(nn.Sequential):
             x = layer(x)
         return x / 9  # airbench's temperature: it sets the rate of the last layer
 
+    def spatial(self, x: Tensor) -> Tensor:
+        """Return what the first block says of each place, (B, widths[0], h, w), of images (B, C, H, W) in [-1, 1]."""
+        for layer in self:
+            x = layer(x)
+            if isinstance(layer, Block):
+                break
+        return x
+
     @torch.no_grad()
     def whiten(self, x: Tensor) -> None:
         """Set the first convolution to the principal directions, and their negatives, of patches of images (N, C, H, W)."""
