@@ -8,6 +8,7 @@ from torch import Tensor
 
 from condgen.augment.images import Augmentation
 from condgen.conditions import Condition, NoCondition
+from condgen.data.imbalance import balanced_order
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import floating
@@ -35,6 +36,8 @@ class BatchLoader:
         seed: decides order and augmentation.
         augment: changes the images of each batch.
         vicinity: standard deviation of what is added to conditions that are numbers, see `Condition.near`.
+        balance: how far a shuffled order evens out the classes, see `balanced_order`.
+        labels: int64 (M,), the classes of ``rows``, where these are evened out.
         device: where batches go.
         rank: which of the ``world`` contiguous shares of each batch to yield. Without ``drop_last`` shares differ in size
             by at most one; a last one may be empty, so that all processes make the same number of steps.
@@ -55,6 +58,8 @@ class BatchLoader:
         seed: int = 0,
         augment: Augmentation | None = None,
         vicinity: float = 0.0,
+        balance: float = 0.0,
+        labels: Tensor | None = None,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -72,6 +77,7 @@ class BatchLoader:
         self.seed = seed
         self.augment = augment
         self.vicinity = vicinity
+        self.balance, self.labels = balance, labels
         self.device = torch.device(device)
         self.rank = rank
         self.world = world
@@ -103,6 +109,8 @@ class BatchLoader:
     def _order(self, epoch: int) -> Tensor:
         if not self.shuffle:
             return self.rows
+        if self.balance and self.labels is not None:
+            return self.rows[balanced_order(self.labels, self.balance, generator(self.seed, "order", epoch))]
         return self.rows[torch.randperm(len(self.rows), generator=generator(self.seed, "order", epoch))]
 
     def _uniform(self, count: int, draws: int, purpose: str, epoch: int, batch: int) -> Tensor:

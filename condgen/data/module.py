@@ -1,6 +1,6 @@
 """The one LightningDataModule: any source, split and conditioned, in batches ``(x, condition)``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,14 +14,15 @@ from torch import Tensor
 from condgen.augment.images import Augmentation, compose
 from condgen.conditions import Condition
 from condgen.conditions.base import of_data
+from condgen.data.imbalance import Imbalance, kept_counts, told
 from condgen.data.loader import BatchLoader
-from condgen.data.prepare import choose, class_labels, pool
+from condgen.data.prepare import choose, pool
 from condgen.data.split import cut, require_every_class, thin
 from condgen.data.tables import Decoding, Part, Source, Table, Tables
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import Space, floating
-from condgen.types import BelowOne, Name, PositiveInt, PositiveShare, Says, Share
+from condgen.types import BelowOne, Name, PositiveInt, Says, Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class Prepared:
 
     condition: Condition
     space: Space
+    classes: list[str]
     train: Part
     val: Part
     test: Part | None
@@ -56,7 +58,9 @@ class DataModule(LightningDataModule):
         split: a number keeps the set's own test part and cuts so many validation images from its train part; fractions
             ``[train, val, test]`` split all images anew. Both are stratified.
         classes: names or indices to keep, relabelled 0..K-1 in this order; None: all.
-        imbalance: fraction to keep of a class's training images, ``{class: fraction}``.
+        imbalance: which training images to keep: ``{class: kept}``, a fraction up to 1 or a whole number of images from 2; or
+            ``longtail:100``, exponentially fewer from the first class to the last.
+        balance: how far training batches even out the classes: 0 draws them as they are, 1 all alike, see `balanced_order`.
         augment: one augmentation of training images, or a list.
         vicinity: standard deviation of what is added to each training sample's conditions that are numbers, where their range
             has length 2: a sample stands for all numbers near its own.
@@ -80,7 +84,8 @@ class DataModule(LightningDataModule):
         channels: Channels | None = None,
         split: Split = (0.7, 0.15, 0.15),
         classes: Sequence[Name] | None = None,
-        imbalance: Mapping[Name, PositiveShare] | None = None,
+        imbalance: Imbalance | None = None,
+        balance: Share = 0.0,
         augment: Augmentation | Sequence[Augmentation] | None = None,
         vicinity: BelowOne = 0.0,
         drop_last: bool = True,
@@ -96,7 +101,8 @@ class DataModule(LightningDataModule):
         self.decoding = Decoding(image_size, channels, memory_share)
         self.split = split if isinstance(split, int) else list(split)
         self.classes = None if classes is None else list(classes)
-        self.imbalance = dict(imbalance or {})
+        self.imbalance = imbalance
+        self.balance = balance
         self.augment = compose(augment)
         self.vicinity = vicinity
         self.drop_last = drop_last
@@ -123,6 +129,11 @@ class DataModule(LightningDataModule):
         return self._prepared.space
 
     @property
+    def class_names(self) -> list[str]:
+        """Names of the classes in the order of the labels, whatever the condition; empty where there are none."""
+        return self._prepared.classes
+
+    @property
     def condition(self) -> Condition:
         """What labels and attributes are encoded by."""
         return self._prepared.condition
@@ -144,6 +155,12 @@ class DataModule(LightningDataModule):
             raise CondgenError("data.split leaves no test part: give fractions with one, such as data.split=[0.7,0.15,0.15].")
         return self._prepared.test
 
+    def told(self) -> str:
+        """Say how many training images of each class there are, and how they are drawn."""
+        drawn = f"; drawn with data.balance={self.balance:g}" if self.balance else ""
+        kept = f", kept by data.imbalance={self.imbalance}" if self.imbalance else ""
+        return f"Training images of each class{kept}: {told(self.train.labels, self.class_names)}{drawn}."
+
     def prepare(self) -> None:
         """Load and split everything, once; raises CondgenError if the source or an argument does not allow it."""
         _ = self._prepared
@@ -164,7 +181,9 @@ class DataModule(LightningDataModule):
         for part, title in ((train, "the train part"), (val, "the validation part"), (test, "the test part")):
             if part is not None:
                 require_every_class(part.labels, classes, title)
-        kept = class_labels(classes, self.imbalance.items(), "data.imbalance")
+        kept = kept_counts(self.imbalance, classes, torch.bincount(train.labels, minlength=max(1, len(classes))))
+        if self.balance and len(classes) < 2:
+            raise CondgenError(f"data.balance={self.balance} needs data with classes, and these have none: set it to 0.")
         train = Part(train.table, train.rows[thin(train.labels, kept, (self.split_seed, "imbalance"))])
         if self.drop_last and len(train) < self.batch_size:
             raise CondgenError(
@@ -174,7 +193,7 @@ class DataModule(LightningDataModule):
         space = train.table.space(train.rows)
         if self.augment is not None and len(space.shape) != 3:
             raise CondgenError("data.augment changes images, and these samples are none: set it to null.")
-        return Prepared(condition, space, train, val, test)
+        return Prepared(condition, space, classes, train, val, test)
 
     def _split(self, tables: Tables, relabel: Tensor) -> tuple[Part, Part, Part | None]:
         test: Part | None
@@ -206,6 +225,8 @@ class DataModule(LightningDataModule):
             drop_last=self.drop_last,
             augment=self.augment,
             vicinity=self.vicinity,
+            balance=self.balance,
+            labels=self.train.labels if self.balance else None,
             position=lambda: trainer.lightning_module.position if trainer else (0, 0),
         )
 
