@@ -16,7 +16,9 @@ from condgen.types import Name, Says
 LONGTAIL = re.compile(r"longtail:(\d+(?:\.\d+)?)(?::(\d+))?")
 Kept = Annotated[
     Annotated[float, Gt(0), Le(1)] | Annotated[int, Ge(2)],
-    Says("a fraction above 0 and at most 1, or a whole number of images from 2", "fractions, or whole numbers of images from 2"),
+    Says(
+        "a fraction above 0 and at most 1, or a whole number of images from 2", "fractions, or whole numbers of images from 2"
+    ),
 ]
 """How many of a class's training images are kept: a fraction of them, or a number."""
 Imbalance = Annotated[
@@ -28,9 +30,9 @@ Imbalance = Annotated[
 def kept_counts(imbalance: str | Mapping[str | int, float] | None, classes: Sequence[str], sizes: Tensor) -> dict[int, int]:
     """Return for each class that loses images how many are kept.
 
-    ``longtail:R`` keeps n R^(-k / (K - 1)) of class k, an exponential from n to n / R in the order of the labels (Cui et al. 2019,
-    "Class-Balanced Loss", section 5.1); n is the size of the smallest class, so that the ratio is R exactly, and ``longtail:R:n``
-    gives another one.
+    ``longtail:R`` keeps n R^(-k / (K - 1)) of class k, an exponential from n to n / R in the order of the labels (Cui et al.
+    2019, "Class-Balanced Loss", section 5.1); n is the size of the smallest class, so that the ratio is R exactly, and
+    ``longtail:R:n`` gives another one.
 
     Args:
         imbalance: such a text, ``{class: kept}``, or None; see `Kept`.
@@ -50,8 +52,8 @@ def kept_counts(imbalance: str | Mapping[str | int, float] | None, classes: Sequ
     for label, count in wanted.items():
         if count > sizes[label]:
             raise CondgenError(
-                f"data.imbalance={imbalance} keeps {count} training images of class {classes[label]}, which has {sizes[label]}: "
-                "keep fewer."
+                f"data.imbalance={imbalance} keeps {count} training images of class {classes[label]}, "
+                f"which has {sizes[label]}: keep fewer."
             )
     return wanted
 

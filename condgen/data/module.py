@@ -61,7 +61,8 @@ class DataModule(LightningDataModule):
         imbalance: which training images to keep: ``{class: kept}``, a fraction up to 1 or a whole number of images from 2; or
             ``longtail:100``, exponentially fewer from the first class to the last.
         balance: how far training batches even out the classes: 0 draws them as they are, 1 all alike, see `balanced_order`.
-        augment: one augmentation of training images, or a list.
+        augment: one augmentation of training images, or a list: condgen's own, or transforms of torchvision.transforms.v2 and
+            of albumentations, see `condgen.augment.libraries`.
         vicinity: standard deviation of what is added to each training sample's conditions that are numbers, where their range
             has length 2: a sample stands for all numbers near its own.
         drop_last: leave out an incomplete last training batch.
@@ -86,7 +87,7 @@ class DataModule(LightningDataModule):
         classes: Sequence[Name] | None = None,
         imbalance: Imbalance | None = None,
         balance: Share = 0.0,
-        augment: Augmentation | Sequence[Augmentation] | None = None,
+        augment: Augmentation | Sequence[Any] | Callable[..., Any] | None = None,
         vicinity: BelowOne = 0.0,
         drop_last: bool = True,
         on_device: bool | Literal["auto"] = "auto",

@@ -36,6 +36,7 @@ BELOW = {
 """Each room with what it may import. What trains is not among those that may import ``metrics``: a generator trained on the
 features that score it would be scored by what it was trained on."""
 NAMED = {
+    "augment": {"augment"},
     "auxiliary": {"losses"},
     "callbacks": {"callbacks"},
     "condition": {"conditions"},
