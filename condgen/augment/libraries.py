@@ -27,9 +27,9 @@ class PerImage:
     """A transform of one uint8 image, applied to each image of a batch, on the CPU.
 
     Args:
-        transform: of torchvision.transforms.v2; of albumentations (the extra ``augment``), one or a ``Compose``; or any callable
-            from uint8 (C, H, W) to uint8, or to float in [0, 1], of the same shape, that draws from the global random
-            states of torch, numpy or Python.
+        transform: of torchvision.transforms.v2; of albumentations (the extra ``augment``), one or a ``Compose``; or any
+            callable from uint8 (C, H, W) to uint8, or to float in [0, 1], of the same shape, that draws from the global
+            random states of torch, numpy or Python.
 
     Raises:
         CondgenError: it is for whole batches with labels.

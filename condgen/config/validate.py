@@ -105,7 +105,9 @@ def check_arguments(key: str, target: Callable[..., Any], arguments: dict[str, A
             if new := new_name(f"{key}.{name}"):
                 raise CondgenError(f"{key}.{name} is called {new} today.")
             takes = f"{', '.join(list(known)[:12])}{', ...' * (len(known) > 12)}" or "nothing"
-            raise CondgenError(f"{key}.{name} does not exist{close(name, list(known))}: {target.__name__} takes {takes}.")
+            raise CondgenError(
+                f"{dotted(key, name)} does not exist{close(name, list(known))}: {target.__name__} takes {takes}."
+            )
         check_node(dotted(key, name), value, known.get(name, rest))
 
 
