@@ -5,6 +5,7 @@ there are enough. It grows beside the place that is asked for; a command that wa
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -186,7 +187,7 @@ def generated_rows(
     Raises:
         CondgenError: too few of the candidates were fit to be taken.
     """
-    most = -(-int(number / (selection.keep or 1.0) * (SPARE if selection.known else 1)) // BLOCK + 1) * BLOCK
+    most = BLOCK * (math.ceil(number / (selection.keep or 1.0) * (SPARE if selection.known else 1) / BLOCK) + 1)
     request = Request(name, count=most, seed=seed, sampling=model.sampling)
     have = 0
     for block in range(most // BLOCK):

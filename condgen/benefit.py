@@ -38,6 +38,8 @@ from condgen.spaces import Images, to_uint8
 from condgen.types import Positive, PositiveInt, PositiveShare
 
 log = logging.getLogger("condgen")
+EXTENDED = ("seeds", "methods", "rare")
+"""Keys that may change while a comparison is under way: its trials stay what they are."""
 Plan = list[tuple[str, float | None]]
 """Methods with the shares that are tried."""
 
@@ -93,7 +95,7 @@ def benefit(
     folder = out or Path("outputs") / "benefit" / f"{Path(data).stem}-{checkpoint.resolve().parent.parent.name}"
     require_writable(folder)
     asked = {"config": config, "data": fingerprint(module.train), "weights": weights_digest(model.trained_state())}
-    trials = Trials(folder, asked)
+    trials = Trials(folder, asked | {"config": {key: value for key, value in config.items() if key not in EXTENDED}})
     largest = int(torch.bincount(given.labels).max())
 
     @cache
