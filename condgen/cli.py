@@ -213,6 +213,64 @@ def study(
         host_study(lambda: make(target, overrides or [], against, out, device, trust), host, port, typer.echo)
 
 
+@app.command(name="data")
+def show_data(
+    data: Annotated[str, typer.Argument(help="mnist, cifar10, ...; a folder of class sub-folders, a zip, or a run.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Such as data.imbalance=longtail:100.")] = None,
+    augment: Annotated[
+        list[str] | None, typer.Option(help="flip, rotate_crop, ..., or a node {_target_: CLASS, ...}; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a picture of images, and one of what augmentation does.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+) -> None:
+    """Show a data set as it would be trained on: classes and counts, sizes, pictures, what augmentation does."""
+    from condgen.dataset import show_data as told
+
+    typer.echo(told(data, overrides or [], augment or [], out, trust))
+
+
+@app.command()
+def augment(
+    model: Annotated[Path, typer.Argument(help="A run directory, an exported folder or zoo:NAME, trained with classes.")],
+    out: Annotated[Path, typer.Option(help="A new folder, or FILE.zip (and FILE-test.zip).")],
+    balance: Annotated[bool, typer.Option("--balance", help="Fill every class up to the largest.")] = False,
+    count: Annotated[str | None, typer.Option(help="Generate 500 of each class, or 0=500,3=200.")] = None,
+    condition: Annotated[str | None, typer.Option(help="The classes to fill, such as 8,9.", show_default="all")] = None,
+    keep: Annotated[
+        float | None, typer.Option(help="Share that is taken: what a classifier trained on the real images is surest of.")
+    ] = None,
+    copies: Annotated[
+        bool,
+        typer.Option("--copies/--no-copies", help="Take what is nearer to a training image than real ones are."),
+    ] = True,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    sampling: Annotated[list[str] | None, typer.Option(help="How they are drawn, such as guidance=2; may be repeated.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+) -> None:
+    """Write the training images of a model with generated ones among them, and a table that says which; killed, it goes on."""
+    from condgen.augmented import augment as write
+
+    chosen = {"balance": balance, "count": count, "condition": condition, "keep": keep, "copies": copies, "seed": seed}
+    typer.echo(write(model, out, **chosen, sampling=sampling, device=device, trust=trust))  # type: ignore[arg-type]
+
+
+@app.command()
+def benefit(
+    data: Annotated[str, typer.Argument(help="The real images: mnist, ..., a folder, a zip, or a run whose data to take.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Such as data.imbalance=longtail:100 seeds=3.")] = None,
+    generator: Annotated[Path, typer.Option(help="What draws images: a model, as for condgen sample.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="below outputs/benefit")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in stored configurations.")] = False,
+) -> None:
+    """Say whether generated images help a classifier, against oversampling, augmentation and the like; killed, it goes on."""
+    from condgen.benefit import benefit as compare
+
+    outcome, folder = compare(data, generator, overrides or [], out, device, trust)
+    typer.echo(f"{outcome.table()}\n\n{outcome.sentence()}\nwritten to {folder}")
+
+
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Gather a run's figures, pictures, curves and configuration in RUN/report.html, a page that needs nothing else."""

@@ -4,18 +4,21 @@ So a batch is augmented the same way by one process or several, and before or af
 """
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Protocol
+import os
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from condgen.augment.libraries import PerImage
 from condgen.spaces import window
 from condgen.types import Count, Share
 
 BACKGROUND = -1.0
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for a newer release
 
 
 class Augmentation(Protocol):
@@ -28,11 +31,11 @@ class Augmentation(Protocol):
 
 
 class Compose:
-    """Several augmentations, one after the other."""
+    """Several augmentations, one after the other, those of other libraries among them."""
 
-    def __init__(self, *augmentations: Augmentation):
-        self.augmentations = augmentations
-        self.draws = sum(augmentation.draws for augmentation in augmentations)
+    def __init__(self, *augmentations: Any):
+        self.augmentations = [own(augmentation) for augmentation in augmentations]
+        self.draws = sum(augmentation.draws for augmentation in self.augmentations)
 
     def __call__(self, x: Tensor, u: Tensor) -> Tensor:
         for augmentation, part in zip(
@@ -101,6 +104,16 @@ class Rotate:
         return F.grid_sample(x - BACKGROUND, grid, align_corners=False) + BACKGROUND
 
 
-def compose(augment: Augmentation | Sequence[Augmentation] | None) -> Augmentation | None:
-    """Make one augmentation of none, one or a list."""
-    return Compose(*augment) if isinstance(augment, Sequence) else augment
+def compose(augment: Augmentation | Callable[..., Any] | Sequence[Any] | None) -> Augmentation | None:
+    """Make one augmentation of none, one or a list; what is not condgen's own is applied to each image alone."""
+    if augment is None:
+        return None
+    if isinstance(augment, Sequence) and not isinstance(augment, str):
+        return Compose(*augment)
+    return own(augment)
+
+
+def own(augment: Any) -> Augmentation:
+    """Return an augmentation as it is, and a transform of another library as one; see `PerImage`."""
+    made: Augmentation = augment if hasattr(augment, "draws") else PerImage(augment)
+    return made

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from condgen.errors import CondgenError
 
-TRUSTED = ("condgen.", "torch.nn.", "torch.optim.")
+TRUSTED = ("condgen.", "torch.nn.", "torch.optim.", "torchvision.transforms.", "albumentations.")
 """Where the classes that a stored config may name have to be defined, unless the user trusts the file."""
 
 
@@ -69,7 +69,7 @@ def sentence(error: BaseException) -> str:
 
 
 def check_stored(config: Any, source: Path, trust: bool = False) -> None:
-    """Let a stored config name nothing but condgen's classes and torch's layers and optimizers.
+    """Let a stored config name nothing but condgen's classes, torch's layers and optimizers, and transforms of images.
 
     What counts is where a class is defined, not the path under which it can be reached (``condgen.x.os.system``).
 

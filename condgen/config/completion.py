@@ -25,6 +25,8 @@ def completions(line: str, commands: Mapping[str, Sequence[str]]) -> list[str] |
         return starting(typed, HYDRAS if command == "train" else commands.get(command, ()))
     if command == "train":
         return override(typed)
+    if command in ("data", "benefit") and len(words) == 2:
+        return starting(typed, choices("data"))
     if command in ("evaluate", "study") and len(words) > 2:
         offered = ("data", "extractor") if command == "evaluate" else ("data",)
         return [name for group in offered for name in chosen(group) if name.startswith(typed)]

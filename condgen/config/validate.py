@@ -7,6 +7,7 @@ asks pydantic whether each value is what the annotation says. The sentence about
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, reduce
+from importlib.util import find_spec
 from operator import or_
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints, is_typeddict
@@ -114,7 +115,9 @@ def check_arguments(key: str, target: Callable[..., Any], arguments: dict[str, A
             if new := new_name(f"{key}.{name}"):
                 raise CondgenError(f"{key}.{name} is called {new} today.")
             takes = f"{', '.join(list(known)[:12])}{', ...' * (len(known) > 12)}" or "nothing"
-            raise CondgenError(f"{key}.{name} does not exist{close(name, list(known))}: {target.__name__} takes {takes}.")
+            raise CondgenError(
+                f"{dotted(key, name)} does not exist{close(name, list(known))}: {target.__name__} takes {takes}."
+            )
         check_node(dotted(key, name), value, known.get(name, rest))
 
 
@@ -149,6 +152,8 @@ def located(key: str, path: Any) -> Callable[..., Any]:
     try:
         target = get_object(path)
     except Exception as error:  # whatever importing it raises
+        if str(path).startswith("albumentations.") and find_spec("albumentations") is None:
+            raise CondgenError(f"{key} needs albumentations: pip install 'condgen[augment]'.") from error
         raise CondgenError(f"{key}._target_ must be the path of a class or function, not {shown(path)}.") from error
     if not callable(target):
         raise CondgenError(f"{key}._target_ must be the path of a class or function, not of {shown(path)}.")

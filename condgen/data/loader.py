@@ -11,6 +11,7 @@ from condgen.augment.images import Augmentation
 from condgen.conditions import Condition, NoCondition
 from condgen.data.prefetch import Prefetch
 from condgen.data.undecoded import Undecoded
+from condgen.data.imbalance import balanced_order
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import floating
@@ -40,6 +41,8 @@ class BatchLoader:
         seed: decides order and augmentation.
         augment: changes the images of each batch.
         vicinity: standard deviation of what is added to conditions that are numbers, see `Condition.near`.
+        balance: how far a shuffled order evens out the classes, see `balanced_order`.
+        labels: int64 (M,), the classes of ``rows``, where these are evened out.
         device: where batches go.
         rank: which of the ``world`` contiguous shares of each batch to yield. Without ``drop_last`` shares differ in size
             by at most one; a last one may be empty, so that all processes make the same number of steps.
@@ -62,6 +65,8 @@ class BatchLoader:
         seed: int = 0,
         augment: Augmentation | None = None,
         vicinity: float = 0.0,
+        balance: float = 0.0,
+        labels: Tensor | None = None,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -81,6 +86,7 @@ class BatchLoader:
         self.seed = seed
         self.augment = augment
         self.vicinity = vicinity
+        self.balance, self.labels = balance, labels
         self.device = torch.device(device)
         self.rank = rank
         self.world = world
@@ -139,6 +145,8 @@ class BatchLoader:
         stream = generator(self.seed, "order", epoch)
         if isinstance(self.images, Undecoded):
             return self.images.order(self.rows, stream)
+        if self.balance and self.labels is not None:
+            return self.rows[balanced_order(self.labels, self.balance, stream)]
         return self.rows[torch.randperm(len(self.rows), generator=stream)]
 
     def _uniform(self, count: int, draws: int, purpose: str, epoch: int, batch: int) -> Tensor:

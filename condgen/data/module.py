@@ -1,6 +1,6 @@
 """The one LightningDataModule: any source, split and conditioned, in batches ``(x, condition)``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +14,9 @@ from torch import Tensor
 from condgen.augment.images import Augmentation, compose
 from condgen.conditions import Condition
 from condgen.conditions.base import of_data
+from condgen.data.imbalance import Imbalance, kept_counts, told
 from condgen.data.loader import BatchLoader
-from condgen.data.prepare import choose, class_labels, pool
+from condgen.data.prepare import choose, pool
 from condgen.data.split import cut, require_every_class, thin
 from condgen.data.tables import Decoding, Part, Source, Table, Tables, usable
 from condgen.data.undecoded import Undecoded
@@ -58,8 +59,11 @@ class DataModule(LightningDataModule):
         split: a number keeps the set's own test part and cuts so many validation images from its train part; fractions
             ``[train, val, test]`` split all images anew. Both are stratified.
         classes: names or indices to keep, relabelled 0..K-1 in this order; None: all.
-        imbalance: fraction to keep of a class's training images, ``{class: fraction}``.
-        augment: one augmentation of training images, or a list.
+        imbalance: which training images to keep: ``{class: kept}``, a fraction up to 1 or a whole number of images from 2; or
+            ``longtail:100``, exponentially fewer from the first class to the last.
+        balance: how far training batches even out the classes: 0 draws them as they are, 1 all alike, see `balanced_order`.
+        augment: one augmentation of training images, or a list: condgen's own, or transforms of torchvision.transforms.v2 and
+            of albumentations, see `condgen.augment.libraries`.
         vicinity: standard deviation of what is added to each training sample's conditions that are numbers, where their range
             has length 2: a sample stands for all numbers near its own.
         drop_last: leave out an incomplete last training batch.
@@ -84,8 +88,9 @@ class DataModule(LightningDataModule):
         channels: Channels | None = None,
         split: Split = (0.7, 0.15, 0.15),
         classes: Sequence[Name] | None = None,
-        imbalance: Mapping[Name, PositiveShare] | None = None,
-        augment: Augmentation | Sequence[Augmentation] | None = None,
+        imbalance: Imbalance | None = None,
+        balance: Share = 0.0,
+        augment: Augmentation | Sequence[Any] | Callable[..., Any] | None = None,
         vicinity: BelowOne = 0.0,
         drop_last: bool = True,
         on_device: bool | Literal["auto"] = "auto",
@@ -102,7 +107,8 @@ class DataModule(LightningDataModule):
         self.decoding = Decoding(image_size, channels, memory_share)
         self.split = split if isinstance(split, int) else list(split)
         self.classes = None if classes is None else list(classes)
-        self.imbalance = dict(imbalance or {})
+        self.imbalance = imbalance
+        self.balance = balance
         self.augment = compose(augment)
         self.vicinity = vicinity
         self.drop_last = drop_last
@@ -161,6 +167,11 @@ class DataModule(LightningDataModule):
     def has_test(self) -> bool:
         """Whether there are images for the final figures."""
         return self._prepared.test is not None
+    def told(self) -> str:
+        """Say how many training images of each class there are, and how they are drawn."""
+        drawn = f"; drawn with data.balance={self.balance:g}" if self.balance else ""
+        kept = f", kept by data.imbalance={self.imbalance}" if self.imbalance else ""
+        return f"Training images of each class{kept}: {told(self.train.labels, self.class_names)}{drawn}."
 
     def prepare(self) -> None:
         """Load and split everything, once; raises CondgenError if the source or an argument does not allow it."""
@@ -182,7 +193,11 @@ class DataModule(LightningDataModule):
         for part, title in ((train, "the train part"), (val, "the validation part"), (test, "the test part")):
             if part is not None:
                 require_every_class(part.labels, classes, title)
-        kept = class_labels(classes, self.imbalance.items(), "data.imbalance")
+        kept = kept_counts(self.imbalance, classes, torch.bincount(train.labels, minlength=max(1, len(classes))))
+        if self.balance and len(classes) < 2:
+            raise CondgenError(f"data.balance={self.balance} needs data with classes, and these have none: set it to 0.")
+        if self.balance and isinstance(train.table.images, Undecoded):
+            raise CondgenError("data.balance draws from images in memory, and shards are read in their own order: set it to 0.")
         train = Part(train.table, train.rows[thin(train.labels, kept, (self.split_seed, "imbalance"))])
         train, val, test = usable(train), usable(val), test and usable(test)
         if self.drop_last and len(train) < self.batch_size:
@@ -225,6 +240,8 @@ class DataModule(LightningDataModule):
             drop_last=self.drop_last,
             augment=self.augment,
             vicinity=self.vicinity,
+            balance=self.balance,
+            labels=self.train.labels if self.balance else None,
             position=lambda: trainer.lightning_module.position if trainer else (0, 0),
         )
 

@@ -29,17 +29,16 @@ def cut(labels: Tensor, count: int, key: Sequence[int | str]) -> tuple[Tensor, T
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
 
 
-def thin(labels: Tensor, kept: Mapping[int, float], key: Sequence[int | str]) -> Tensor:
-    """Keep of each class in ``kept`` that fraction, at least one sample, and of the others all.
+def thin(labels: Tensor, kept: Mapping[int, int], key: Sequence[int | str]) -> Tensor:
+    """Keep of each class in ``kept`` so many samples, and of the others all.
 
     Returns:
         Ascending row numbers, int64.
     """
     keep = torch.ones(len(labels), dtype=torch.bool)
-    for label, fraction in kept.items():
-        size = int((labels == label).sum())
+    for label, count in kept.items():
         keep[labels == label] = False
-        keep[_some(labels, label, max(1, round(fraction * size)), key)] = True
+        keep[_some(labels, label, count, key)] = True
     return keep.nonzero()[:, 0]
 
 
@@ -53,7 +52,7 @@ def require_every_class(labels: Tensor, classes: Sequence[str], part: str) -> No
 
 def apportion(sizes: Tensor, count: int) -> list[int]:
     """Share ``count`` among classes in proportion to ``sizes`` (K,), by largest remainder: the shares sum to ``count``."""
-    exact = sizes.double() * count / max(1, int(sizes.sum()))
+    exact = sizes.double() * count / sizes.double().sum().clamp(min=1)
     quotas = exact.floor().long()
     left = count - int(quotas.sum())
     quotas[(exact - quotas).argsort(descending=True, stable=True)[:left]] += 1

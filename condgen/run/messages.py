@@ -75,6 +75,8 @@ def announce(run: Parts, checkpoint: Path | None) -> None:
         run.trainer.world_size,
         run.trainer.strategy.root_device.type,
     )
+    if run.data.imbalance or run.data.balance:
+        log.info("%s", run.data.told())
     log.info("%s", explain(str(run.trainer.precision), run.trainer.strategy.root_device.type))
     tell_scale(run.config, run.model, run.trainer.world_size)
 

@@ -44,6 +44,7 @@ SMALL = (
 SHRUNK = {
     "resume": ("trainer.max_steps=4",),
     "study": ("--no-serve",),  # until Ctrl-C
+    "benefit": ("seeds=1", "updates=2", "batch_size=8", "network.widths=[8,8]", "shares=[0.25]"),
     "evaluate": ("samples=100", "likelihood=2", "suite=[fid,label_accuracy]"),
 }
 """The same for other verbs."""

@@ -37,7 +37,7 @@ def test_keys_within_a_line_exist() -> None:
     for i in range(max(map(len, groups.values()))):  # each choice of each group once, whatever it stands beside
         known |= keys("train", *(f"{group}={names[i % len(names)]}" for group, names in groups.items()))
     known |= keys("train", "hydra/launcher=slurm", "hydra/sweeper=optuna")
-    known |= keys("evaluate")
+    known |= keys("evaluate") | keys("benefit")
     named = {key: name(page) for page in PAGES if page.name != "python.md" for key in inline_keys(page)}  # whose run is a Run
     assert len(named) > 30
     assert {key: page for key, page in named.items() if key not in known} == {}

@@ -26,6 +26,7 @@ BELOW = {
     "training": GROUND | {"conditions", "augment", "losses", "nets", "generators", "data"},
     "run": GROUND | {"config", "reporting", "generators", "training"},
     "metrics": GROUND | {"conditions", "augment", "nets", "generators", "data", "config", "reporting", "run"},
+    "downstream": GROUND | {"augment", "nets", "generators", "data", "reporting", "run", "metrics"},
     "exporting": GROUND | {"conditions", "generators", "config", "data", "reporting", "run", "metrics"},
     "zoo": GROUND | {"reporting", "run"},
     "studies": GROUND | {"metrics", "reporting"},
@@ -36,6 +37,7 @@ BELOW = {
 """Each room with what it may import. What trains is not among those that may import ``metrics``: a generator trained on the
 features that score it would be scored by what it was trained on."""
 NAMED = {
+    "augment": {"augment"},
     "auxiliary": {"losses"},
     "callbacks": {"callbacks"},
     "condition": {"conditions"},
