@@ -9,9 +9,9 @@ from torch import Tensor
 
 from condgen.augment.images import Augmentation
 from condgen.conditions import Condition, NoCondition
+from condgen.data.imbalance import balanced_order
 from condgen.data.prefetch import Prefetch
 from condgen.data.undecoded import Undecoded
-from condgen.data.imbalance import balanced_order
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import floating

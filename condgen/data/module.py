@@ -23,7 +23,7 @@ from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
 from condgen.randomness import generator
 from condgen.spaces import Space, floating
-from condgen.types import BelowOne, Count, Name, PositiveInt, PositiveShare, Says, Share
+from condgen.types import BelowOne, Count, Name, PositiveInt, Says, Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +167,7 @@ class DataModule(LightningDataModule):
     def has_test(self) -> bool:
         """Whether there are images for the final figures."""
         return self._prepared.test is not None
+
     def told(self) -> str:
         """Say how many training images of each class there are, and how they are drawn."""
         drawn = f"; drawn with data.balance={self.balance:g}" if self.balance else ""
