@@ -42,6 +42,10 @@ RARE = 1000
 """Numbers at the ends of tensors that have to agree."""
 
 
+class Postponed(Exception):
+    """Somebody waits, and it can be tried out later."""
+
+
 class Packing:
     """The sizes of batches in which a generator, with its sampling options as they are set now, computes the same bits.
 
@@ -49,12 +53,13 @@ class Packing:
         generator: whose samples are meant; its options must not change later.
         like: encoded conditions (N, ...), of which shape and type are taken where conditions cannot be drawn.
         share: threads that a batch has when others are drawn beside it; those of this thread are what ``condgen sample`` has.
+        hurry: asked before each decoding that is tried; where it says True, `Postponed` is raised.
     """
 
-    def __init__(self, generator: Generator, like: Tensor, share: int):
+    def __init__(self, generator: Generator, like: Tensor, share: int, hurry: Callable[[], bool] = lambda: False):
         stream = keyed_generator(0, "packing")
         count = SIZES[-1]
-        self.generator, self.share = generator, share
+        self.generator, self.share, self.hurry = generator, share, hurry
         self.z = generator.latents(count, stream)
         try:
             self.conditions = generator.condition.draw(count, stream)
@@ -93,10 +98,11 @@ class Packing:
         self.decode(0, size)
         return time.thread_time() - started + BESIDE
 
-    def learn(self, count: int) -> None:
-        """Try out ``count`` samples, unless they are known."""
+    def learn(self, count: int, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Try out ``count`` samples, unless they are known; raises Postponed where ``hurry`` says so."""
         if self.knows(count):
             return
+        self.hurry = hurry
         with trying(self.generator):
             useful = len(self.sizes) > 1 and (count <= self.best or count in self.sizes)  # else nothing would be gained
             free = useful and (count in self.sizes or self.tried(count))
@@ -159,6 +165,8 @@ class Packing:
     @torch.inference_mode()
     def decode(self, start: int, count: int) -> Tensor:
         """Decode some of the random inputs, (count, *shape), in memory of their own, as those of a request are."""
+        if self.hurry():
+            raise Postponed
         part = slice(start, start + count)
         return self.generator.render(self.z[part].clone(), self.conditions[part].clone().to(self.generator.device)).cpu()
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from condgen.serving.job import Job
-from condgen.serving.packing import Packing
+from condgen.serving.packing import Packing, Postponed
 from condgen.serving.refusals import Gone
 
 MOST = 4
@@ -40,10 +40,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Trial:
-    """What is found out before things are drawn together: how ``size`` samples of such a job may be."""
+    """What is found out before things are drawn together: how samples of such a job may be.
+
+    Attributes:
+        job: one of those that are meant.
+        size: the number of samples.
+        urgent: whether several wait for it; else it stops when somebody comes.
+    """
 
     job: Job
     size: int
+    urgent: bool
 
 
 class Worker:
@@ -144,8 +151,8 @@ class Worker:
         first, packing = self.jobs[0], self.packings.get(self.jobs[0].kind)
         if first.kind not in self.packings or (packing and not packing.knows(first.size)):
             if any(job.options == first.options for job in list(self.jobs)[1:]):
-                return Trial(first, first.size)
-            self.untried[first.kind, first.size] = Trial(first, first.size)
+                return Trial(first, first.size, urgent=True)
+            self.untried[first.kind, first.size] = Trial(first, first.size, urgent=False)
             packing = None
         free = packing is not None and packing.free(first.size)
         parts = self.together(first, packing) if packing and free else [(first, first.left)]
@@ -170,12 +177,19 @@ class Worker:
         """Find out how samples may be drawn; where that fails, nothing is put together."""
         job = trial.job
         generator = copy(job.model.generator)
+
+        def hurry() -> bool:
+            return not trial.urgent and (bool(self.jobs) or self.stopped)
+
         try:
             generator.set_sampling(**job.request.sampling)
             if job.kind not in self.packings:
-                self.packings[job.kind] = Packing(generator, job.requested, self.processors // self.hands)
+                self.packings[job.kind] = Packing(generator, job.requested, self.processors // self.hands, hurry)
             if packing := self.packings[job.kind]:
-                packing.learn(trial.size)
+                packing.learn(trial.size, hurry)
+        except Postponed:
+            self.untried[job.kind, trial.size] = trial
+            return
         except Exception:  # such as too little memory
             self.packings[job.kind] = None
         self.untried.pop((job.kind, trial.size), None)

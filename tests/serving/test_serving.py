@@ -121,7 +121,9 @@ def test_a_batch_has_the_whole_processor_unless_others_wait(models):
     worker.jobs.extend(jobs[:1])
     assert worker.choose() == Batch([(jobs[0], 64)], 64, alone=True)  # of whose like nothing is known
     worker.jobs.extend(jobs)
-    assert worker.choose() == Trial(jobs[0], 64)
+    assert worker.choose() == Trial(jobs[0], 64, urgent=True)
+    worker.try_out(Trial(jobs[0], 64, urgent=False))  # for which nobody who waits is kept waiting
+    assert not worker.packings and list(worker.untried) == [(jobs[0].kind, 64)]
     packing = worker.packings[jobs[0].kind] = Packing(points.generator, jobs[0].requested, 1)
     packing.known, packing.sizes, packing.best, packing.divided = {64: (True, True)}, [16, 32], 32, True
     assert worker.choose() == Batch([(jobs[0], 32)], 32, alone=False)

@@ -106,10 +106,12 @@ async function show(keep = false) {
   running?.abort();
   const mine = (running = new AbortController());
   busy(true);
-  const expect = () => wall.expect(shape, many, view.walking ? many : view.count);
+  const expect = () => {
+    wall.expect(shape, many, view.walking ? many : view.count);
+    plate(title, request.model);
+  };
   if (last?.request.model !== request.model) [last, hung, said] = [null, [], []];
   if (last?.many !== many) expect();
-  plate(title, request.model);
   const told = (event, data) => {
     if (running !== mine) return;
     if (event === "progress") progress(data);

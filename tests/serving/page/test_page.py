@@ -20,7 +20,7 @@ def test_a_class_is_chosen_and_eight_pictures_are_seen(page, server):
     page.open()
     before = page.shown
     page.press("7", "#condition")  # draws at once
-    page.until(lambda: page.title == "7")
+    page.until(lambda: page.title == "7" and not page.busy)
     assert len(page.shown) == 8 and page.shown != before
     answer = json.loads(server.ask(model="classes", condition={"class": "7"}, count=8, seed=0, format="pngs"))
     assert page.shown == [f"data:image/png;base64,{image}" for image in answer["images"]]
@@ -29,10 +29,10 @@ def test_a_class_is_chosen_and_eight_pictures_are_seen(page, server):
     assert (natural, width % 28, rendering) == (28, 0, "pixelated") and width > 100
     page.press("Several", "#condition")
     page.press("3", "#condition")
-    page.until(lambda: page.title == "3, 7")
+    page.until(lambda: page.title == "3, 7" and not page.busy)
     assert len(page.shown) == 16
     page.press("All", "#condition")
-    page.until(lambda: page.title == "Every class")
+    page.until(lambda: page.title == "Every class" and not page.busy)
     assert len(page.shown) == 80
 
 
@@ -128,14 +128,14 @@ def hole_of(page: Page) -> np.ndarray:
 def test_a_walk_has_a_slider_that_shows_its_step(page):
     page.open()
     page.press("Walk to another", "#ask")
-    page.until(lambda: page.title == "3 → 4")
+    page.until(lambda: page.title == "3 → 4" and not page.busy)
     slider, output = page.one(".walk input"), page.one(".walk output")
     assert output.text == "Step 1 of 12" and len(page.run("return document.querySelectorAll('.strip img')")) == 12
     first = page.pictures
     slider.send_keys(Keys.END)
     assert output.text == slider.get_attribute("aria-valuetext") == "Step 12 of 12" and (page.pictures != first).any()
     page.press("9", "#to")
-    page.until(lambda: page.title == "3 → 9")
+    page.until(lambda: page.title == "3 → 9" and not page.busy)
     assert page.state["to"] == {"class": "9"} and (page.pictures == first).all()  # both start at the same 3
 
 
