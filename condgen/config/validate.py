@@ -94,8 +94,8 @@ def check_node(key: str, node: Any, expected: Any = Any) -> None:
     """
     if isinstance(node, dict) and "_target_" in node:
         target = located(key, node["_target_"])
-        for name in HYDRAS.keys() & node.keys():
-            check_value(dotted(key, name), node[name], HYDRAS[name])
+        for own in HYDRAS.keys() & node.keys():
+            check_value(dotted(key, own), node[own], HYDRAS[own])
         check_product(key, target, bool(node.get("_partial_")), expected)
         check_arguments(key, target, {str(name): value for name, value in node.items() if name not in HYDRAS})
     elif is_typeddict(expected):
