@@ -27,7 +27,7 @@ from condgen.config.folder import conf_dir
 from condgen.files import replacing
 from condgen.metrics.damage import DAMAGES, STRENGTHS, Pictures
 from condgen.metrics.evaluator import Evaluator
-from condgen.metrics.extractors import Shipped
+from condgen.metrics.extractors import SHIPPED, Shipped
 from condgen.randomness import generator
 
 COUNT = 1000
@@ -99,7 +99,8 @@ def main(name: str, overrides: list[str]) -> None:
     file = OUT / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
-    evaluators = {key: Evaluator(Shipped(key), data, "test") for key in EXTRACTORS[name]}
+    shipped = [key for key in EXTRACTORS[name] if (SHIPPED / f"{key}.json").exists()]  # a new one is trained first
+    evaluators = {key: Evaluator(Shipped(key), data, "test") for key in shipped}
     for case in cases(name, data):
         for extractor, evaluator in evaluators.items():
             key = f"{case.order}/{case.strength:g}/{extractor}"

@@ -30,7 +30,8 @@ def write(folder: Path) -> None:
     for file in sorted(folder.glob("*.json")):
         found: Figures = json.loads(file.read_text(encoding="utf-8"))
         page = between(page, f"damage {file.stem}", damage_table(found))
-        page = between(page, f"ranks {file.stem}", rank_table(found))
+        if any(key.partition("/")[0] in ORDERS for key in found):
+            page = between(page, f"ranks {file.stem}", rank_table(found))
         draw(found, CHARTS / f"damage_{file.stem}.png")
     PAGE.write_text(page, encoding="utf-8")
 
@@ -38,8 +39,8 @@ def write(folder: Path) -> None:
 def between(page: str, name: str, text: str) -> str:
     """Put ``text`` between the comments of ``page`` that open and close part ``name``."""
     opening, closing = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    before, _, rest = page.partition(opening)
-    return before + opening + "\n" + text + "\n" + closing + rest.partition(closing)[2]
+    before, there, rest = page.partition(opening)
+    return f"{before}{opening}\n{text}\n{closing}{rest.partition(closing)[2]}" if there else page
 
 
 def rows_of(found: Figures) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ def shuffle(pictures: Pictures, share: float, train: Pictures) -> Pictures:
     rows = torch.randperm(n, generator=stream)[: round(share * n)]
     blocks = images[rows].reshape(-1, c, 4, h // 4, 4, w // 4).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (R, 16, C, h, w)
     order = torch.rand(len(rows), 16, generator=stream).argsort(1)
-    blocks = blocks[torch.arange(len(rows))[:, None], order].unflatten(1, (4, 4))
+    blocks = blocks[torch.arange(len(rows))[:, None], order].view(-1, 4, 4, c, h // 4, w // 4)
     images[rows] = blocks.permute(0, 3, 1, 4, 2, 5).reshape(-1, c, h, w)
     return Pictures(images, pictures.labels)
 
@@ -89,7 +89,7 @@ def classes(pictures: Pictures, count: float, train: Pictures) -> Pictures:
 def modes(pictures: Pictures, lost: float, train: Pictures) -> Pictures:
     """Lose the share ``lost`` of the different images of each class: those that are left are shown again and again."""
     rows = torch.arange(len(pictures))
-    for label in pictures.labels.unique():
+    for label in range(int(pictures.labels.max()) + 1):
         own = (pictures.labels == label).nonzero()[:, 0]
         kept = max(1, round((1 - lost) * len(own)))
         rows[own] = own[torch.arange(len(own)) % kept]

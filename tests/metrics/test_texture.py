@@ -103,6 +103,23 @@ def test_an_extractor_without_convolutions_gives_no_sfid() -> None:
     assert Custom("flat", flat, [1, 28, 28]).spatial(MNIST().load().test.images[:3]) is None
 
 
+def test_damage_is_what_it_is_called() -> None:
+    real = Pictures(photos(40, 6), torch.arange(40) % 4)
+    train = Pictures(photos(12, 7), torch.arange(12) % 4)
+    for name, damage in DAMAGES.items():
+        found = damage(real, STRENGTHS[name][3] if name != "classes" else 2, train)
+        assert found.images.shape == real.images.shape and found.images.dtype == torch.uint8 and len(found.labels) == 40
+        assert torch.equal(found.images, real.images) == (name == "labels")
+    pieces = DAMAGES["shuffle"](real, 1.0, train).images.flatten(1).sort().values
+    assert torch.equal(pieces, real.images.flatten(1).sort().values)
+    assert set(DAMAGES["classes"](real, 2, train).labels.tolist()) == {0, 1}
+    assert len(DAMAGES["modes"](real, 0.99, train).images.flatten(1).unique(dim=0)) == 4
+    assert sorted(DAMAGES["labels"](real, 0.5, train).labels.tolist()) == sorted(real.labels.tolist())
+    copied = DAMAGES["copies"](real, 1.0, train)
+    for image, label in zip(copied.images, copied.labels, strict=True):
+        assert any(torch.equal(image, other) for other in train.images[train.labels == label])
+
+
 SEES = {
     "blur": ("fid", "sfid", "swd", "swd_fine"),
     "noise": ("sfid", "swd_fine"),
