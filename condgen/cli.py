@@ -351,6 +351,8 @@ def told(error: Exception) -> str | None:
         size = re.search(r"tried to allocate (\d+) bytes", text)
         much = f", {int(size[1]) / 1e9:,.1f} GB at once" if size else ""
         return f"There is not enough memory for what was asked{much}: ask for less."
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return "A process that reads images was killed, maybe for want of memory: the same command, or condgen resume, goes on."
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename} cannot be used" if error.filename else "The system refused"
         return f"{place} ({error.strerror})."

@@ -1,6 +1,8 @@
 """Images decoded by other processes, some batches ahead of the training step."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -99,6 +101,16 @@ def as_it_is(batch: Any) -> Any:
 
 
 def leave_signals(worker: int) -> None:
-    """Leave it to the training process what a signal to all processes means."""
+    """Leave it to the training process what a signal to all processes means; of its own SIGTERM the worker ends."""
     for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Slurm and others send SIGTERM to all, and training has yet to save
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def end_with(parent: int) -> None:
+    """End this process as soon as its ``parent`` tells it to, and no one else."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -5,6 +5,7 @@ import json
 import logging
 import multiprocessing
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -142,6 +143,19 @@ def test_an_epoch_that_is_left_does_not_disturb_the_next(whole):
     assert not any(worker.is_alive() for worker in workers)
     assert same(list(loader), expected)  # and they start again
     loader.close()
+
+
+def test_workers_leave_it_to_training_what_a_signal_to_all_means(whole):
+    before = set(multiprocessing.active_children())
+    data = module(Shards(whole), workers=1)
+    loader = data.train_dataloader()
+    expected = list(loader)
+    (worker,) = set(multiprocessing.active_children()) - before
+    subprocess.run(["sh", "-c", f"kill -TERM {worker.pid}; kill -INT {worker.pid}; kill -USR1 {worker.pid}"], check=True)
+    assert same(list(loader), expected) and worker.is_alive()
+    worker.terminate()
+    worker.join(10)
+    assert not worker.is_alive()
 
 
 @pytest.mark.parametrize("buffer", [None, 16])
