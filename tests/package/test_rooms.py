@@ -38,6 +38,7 @@ BELOW = {
 features that score it would be scored by what it was trained on."""
 NAMED = {
     "augment": {"augment"},
+    "benefit.yaml": {"nets"},
     "auxiliary": {"losses"},
     "callbacks": {"callbacks"},
     "condition": {"conditions"},
