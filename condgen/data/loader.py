@@ -40,6 +40,7 @@ class BatchLoader:
             by at most one; a last one may be empty, so that all processes make the same number of steps.
         world: number of processes.
         position: asked at the first `next` of an iteration: the epoch, and the batch in it to start at.
+        sampled: returns which of the rows are in a batch, int64 (B,), from its epoch and number; B may be 0. None: each once.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class BatchLoader:
         rank: int = 0,
         world: int = 1,
         position: Callable[[], tuple[int, int]] = start,
+        sampled: Callable[[int, int], Tensor] | None = None,
     ):
         if drop_last and batch_size % world:
             raise CondgenError(f"data.batch_size={batch_size} must be a multiple of the number of processes, {world}.")
@@ -76,6 +78,7 @@ class BatchLoader:
         self.rank = rank
         self.world = world
         self.position = position
+        self.sampled = sampled
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch, the same for every process."""
@@ -86,6 +89,8 @@ class BatchLoader:
         order = self._order(epoch).to(self.images.device)
         for batch in range(first, len(self)):
             index = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            if self.sampled:
+                index = self.rows[self.sampled(epoch, batch)].to(self.images.device)
             mine = self._share(index)
             x = floating(self.images.index_select(0, mine).to(self.device, non_blocking=True))
             if self.augment is not None:

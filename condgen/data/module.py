@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -103,6 +103,8 @@ class DataModule(LightningDataModule):
         self.on_device = on_device
         self.split_seed = split_seed
         self.seed = seed
+        self.sampled: Callable[[int, float, int, int], Tensor] | None = None
+        """Draws which training images are in a batch, from their number, a share, epoch and batch; None: each once."""
         self._placed: dict[tuple[Table, torch.device], Tensor] = {}
         if not isinstance(self.split, int) and abs(sum(self.split) - 1) > 1e-6:
             raise CondgenError(f"data.split={self.split} must be a number of images, or fractions [train,val,test] of sum 1.")
@@ -207,6 +209,7 @@ class DataModule(LightningDataModule):
             augment=self.augment,
             vicinity=self.vicinity,
             position=lambda: trainer.lightning_module.position if trainer else (0, 0),
+            sampled=partial(self.sampled, len(self.train), self.batch_size / len(self.train)) if self.sampled else None,
         )
 
     def val_dataloader(self) -> BatchLoader:
