@@ -121,6 +121,23 @@ def evaluate(
 
 
 @app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(help="A run directory, or one of its checkpoints.")],
+    count: Annotated[int, typer.Option(min=1, help="Training images, and unseen ones, at most.")] = 5000,
+    samples: Annotated[int, typer.Option(min=1, max=1_000_000, help="Samples to draw.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Decides which images and which samples.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+) -> None:
+    """Attack a trained model: does it give its training images away? Membership, copies, a lower bound on epsilon."""
+    from condgen.audit import audit as attack
+    from condgen.audit import told as findings
+
+    found, file = attack(run, count, samples, seed, device, trust)
+    typer.echo(f"{findings(found)}\nwritten to {file}")
+
+
+@app.command()
 def serve(
     models: Annotated[list[str], typer.Argument(help="Runs, checkpoints, exported folders or zoo:NAME; or NAME=RUN.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 8000,

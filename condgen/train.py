@@ -40,6 +40,7 @@ from condgen.run.loop import install
 from condgen.run.messages import announce, conclude, logging_to, tell_places
 from condgen.run.parts import Parts
 from condgen.run.precision import decided
+from condgen.run.private import build_privacy, keep_secret, require_same_kind, without_statistics
 from condgen.run.processes import is_first, launch, local_workers, processes
 from condgen.run.recipe import build_training
 from condgen.run.resources import require_weights
@@ -85,6 +86,7 @@ def train(
         raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {world} processes: take a multiple.")
     if checkpoint:
         require_fitting(run.model, read(checkpoint), checkpoint)
+        require_same_kind(run.privacy, read(checkpoint), checkpoint)
     held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if config["run"]["files"] and is_first():
         afresh = checkpoint is None if afresh is None else afresh
@@ -92,6 +94,7 @@ def train(
     with held:
         if config["run"]["files"] and is_first():
             remove_leftovers(directory)
+            keep_secret(run.privacy, directory, config, resuming=checkpoint is not None)
             write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         if workers > 1:
             if not config["run"]["threads"]:
@@ -103,6 +106,7 @@ def train(
 
 def assemble(config: Config, directory: Path, started: float, afresh: bool) -> Parts:
     """Build data, model and trainer, and so refuse whatever does not fit together; a resumed run is not made ``afresh``."""
+    privacy = build_privacy(config, directory)
     config = decided(config)
     for name in ("lightning.pytorch", "lightning.fabric"):  # their advice and advertisements
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -116,11 +120,14 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
         "model": scaled(config),
         "loss": config["loss"],
         "condition": data.condition.config(),
-        "space": data.space.config(),
+        "space": without_statistics(data.space.config()) if privacy else data.space.config(),
         "seed": config["seed"],
     }
     require_weights(lambda: build_training(recipe))
     model = build_training(recipe)
+    if privacy:
+        model.make_private(privacy)
+        data.sampled = privacy.sampled if model.mechanism == "steps" else None
     weights = config["run"].get("finetune") if afresh else None
     finetuned = start_from(model, weights) if weights else ""
     callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if chosen(node)]
@@ -154,7 +161,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
         raise CondgenError(f"trainer: {sentence(error)}") from error
     install(trainer)
     planner.refuse(trainer)
-    return Parts(config, data, model, trainer, finetuned)
+    return Parts(config, data, model, trainer, finetuned, privacy)
 
 
 def chosen(node: Config | None) -> bool:

@@ -50,6 +50,7 @@ class BatchLoader:
         position: asked at the first `next` of an iteration: the epoch, and the batch in it to start at.
         workers: processes that decode images which are not in memory; 0: this one.
         prefetch: batches that each of them is ahead.
+        sampled: returns which of the rows are in a batch, int64 (B,), from its epoch and number; B may be 0. None: each once.
     """
 
     def __init__(
@@ -73,9 +74,12 @@ class BatchLoader:
         position: Callable[[], tuple[int, int]] = start,
         workers: int = 0,
         prefetch: int = 4,
+        sampled: Callable[[int, int], Tensor] | None = None,
     ):
         if drop_last and batch_size % world:
             raise CondgenError(f"data.batch_size={batch_size} must be a multiple of the number of processes, {world}.")
+        if sampled and isinstance(images, Undecoded):
+            raise CondgenError("privacy=dp samples from images in memory, and shards are read in their own order: load them whole.")
         self.images = images
         self.conditions = conditions.to(images.device) if isinstance(conditions, Tensor) else conditions
         self.condition = condition or NoCondition()
@@ -92,6 +96,7 @@ class BatchLoader:
         self.world = world
         self.position = position
         self.workers, self.prefetch = workers, prefetch
+        self.sampled = sampled
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch, the same for every process."""
@@ -100,8 +105,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, first = self.position()
         order = self._order(epoch).to(self.images.device)
-        for batch, (mine, images) in enumerate(self._gathered(order, first), first):
-            size = min(self.batch_size, len(order) - batch * self.batch_size)
+        for batch, (size, mine, images) in enumerate(self._gathered(epoch, order, first), first):
             x = floating(images.to(self.device, non_blocking=True))
             if self.augment is not None:
                 x = self.augment(x, self._uniform(size, self.augment.draws, "augment", epoch, batch))
@@ -115,17 +119,21 @@ class BatchLoader:
                 condition = self.condition.complete(condition, x, u)
             yield x, condition
 
-    def _gathered(self, order: Tensor, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield for each batch from the ``first`` one this process's rows and their images."""
+    def _gathered(self, epoch: int, order: Tensor, first: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield for each batch from the ``first`` one its size over all processes, this process's rows and their images."""
         if isinstance(self.images, Tensor):
             for batch in range(first, len(self)):
-                mine = self._rows(order, batch)
-                yield mine, self.images.index_select(0, mine)
+                whole = self._whole(order, batch)
+                if self.sampled:
+                    whole = self.rows[self.sampled(epoch, batch)].to(self.images.device)
+                mine = self._share(whole)
+                yield len(whole), mine, self.images.index_select(0, mine)
             return
         lead = self.images.lead(self.batch_size)
         pairs = ((self._rows(order, batch), self._rows(order, batch + lead)) for batch in range(first, len(self)))
-        rows = (self._rows(order, batch) for batch in range(first, len(self)))
-        yield from zip(rows, self._prefetched(pairs), strict=True)
+        rows = ((len(self._whole(order, batch)), self._rows(order, batch)) for batch in range(first, len(self)))
+        for (size, mine), images in zip(rows, self._prefetched(pairs), strict=True):
+            yield size, mine, images
 
     @cached_property
     def _prefetched(self) -> Prefetch:
@@ -134,7 +142,10 @@ class BatchLoader:
 
     def _rows(self, order: Tensor, batch: int) -> Tensor:
         """Return this process's rows of a batch, none beyond the last one."""
-        return self._share(order[batch * self.batch_size : (batch + 1) * self.batch_size])
+        return self._share(self._whole(order, batch))
+
+    def _whole(self, order: Tensor, batch: int) -> Tensor:
+        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def _encoded(self, rows: Tensor) -> Tensor:
         return self.conditions.index_select(0, rows) if isinstance(self.conditions, Tensor) else self.conditions(rows)

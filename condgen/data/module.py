@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -116,6 +116,8 @@ class DataModule(LightningDataModule):
         self.workers, self.prefetch = workers, prefetch
         self.split_seed = split_seed
         self.seed = seed
+        self.sampled: Callable[[int, float, int, int], Tensor] | None = None
+        """Draws which training images are in a batch, from their number, a share, epoch and batch; None: each once."""
         self._placed: dict[tuple[Table, torch.device], Tensor] = {}
         self._loaders: list[BatchLoader] = []
         if not isinstance(self.split, int) and abs(sum(self.split) - 1) > 1e-6:
@@ -244,6 +246,7 @@ class DataModule(LightningDataModule):
             balance=self.balance,
             labels=self.train.labels if self.balance else None,
             position=lambda: trainer.lightning_module.position if trainer else (0, 0),
+            sampled=partial(self.sampled, len(self.train), self.batch_size / len(self.train)) if self.sampled else None,
         )
 
     def val_dataloader(self) -> BatchLoader:

@@ -33,7 +33,18 @@ from condgen.run.directory import read_sessions
 Card = dict[str, Any]
 Figure = dict[str, Any]
 """A figure with its protocol, see above."""
-OWN = ("hydra", "paths", "logger", "extras", "run.name", "run.files", "run.threads", "trainer.accelerator", "trainer.devices")
+OWN = (
+    "privacy.secret",
+    "hydra",
+    "paths",
+    "logger",
+    "extras",
+    "run.name",
+    "run.files",
+    "run.threads",
+    "trainer.accelerator",
+    "trainer.devices",
+)
 """Keys of a command line that say where a run ran and what it told, not what it trained."""
 OPTIONS = [name for name in SAMPLING if name not in ("weights", "likelihood")]
 """The sampling options that a protocol names."""
@@ -68,8 +79,19 @@ def card_of(
         "command": command_of(run) if run else "unknown",
         "compute": compute_of(run, config, step),
         "seed": config.get("seed"),
-        "limits": [],
+        "limits": guarantees(config),
     }
+
+
+def guarantees(config: Mapping[str, Any]) -> list[str]:
+    """Say what a run's training guarantees of its images; nothing without differential privacy."""
+    privacy = config.get("privacy")
+    if not privacy:
+        return []
+    return [
+        f"Trained under differential privacy with epsilon {privacy['epsilon']:g} and delta {privacy['delta']:g}: what this "
+        "generator tells of any one training image is bounded by that."
+    ]
 
 
 # --- the data ---

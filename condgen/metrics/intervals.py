@@ -1,8 +1,10 @@
 """How sure a share is that was counted, and a mean of a few values."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist, fmean, stdev
+
+import torch
 
 Count = tuple[int, int]
 """So many of so many."""
@@ -41,3 +43,34 @@ def student(values: Sequence[float]) -> tuple[float, float]:
     degrees = len(values) - 1
     quantile = T95[degrees - 1] if degrees <= len(T95) else 1.96 + 2.5 / degrees
     return fmean(values), quantile * stdev(values) / math.sqrt(len(values))
+
+
+def clopper_pearson(count: Count, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a share (Clopper & Pearson 1934), in [0, 1], which never holds it too rarely.
+
+    Args:
+        count: how many of how many, (k, n) with 0 <= k <= n and n > 0.
+        confidence: probability with which such intervals at least hold the true share, in (0, 1).
+    """
+    k, n = count
+    tail = (1 - confidence) / 2
+    low = 0.0 if k == 0 else solved(lambda p: 1 - at_most(k - 1, n, p) - tail)
+    high = 1.0 if k == n else solved(lambda p: tail - at_most(k, n, p))
+    return low, high
+
+
+def at_most(k: int, n: int, p: float) -> float:
+    """Return the probability of at most ``k`` successes of ``n``, each of probability ``p`` in (0, 1)."""
+    i = torch.arange(k + 1, dtype=torch.float64)
+    top = torch.lgamma(torch.tensor(n + 1.0, dtype=torch.float64))
+    ways = top - torch.lgamma(i + 1) - torch.lgamma(n - i + 1)
+    return float((ways + i * math.log(p) + (n - i) * math.log1p(-p)).logsumexp(0).exp())
+
+
+def solved(rising: Callable[[float], float]) -> float:
+    """Return where a rising function of a share is zero, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
+    return (low + high) / 2

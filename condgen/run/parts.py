@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 
 from condgen.training.base import Training
+from condgen.training.privacy import Privacy
 
 
 @dataclass
@@ -18,3 +19,5 @@ class Parts:
     trainer: L.Trainer
     finetuned: str = ""
     """What the run started from, if not from random weights."""
+    privacy: Privacy | None = None
+    """The budget of a private run."""

@@ -7,7 +7,8 @@ counted updates, so that a run that was killed goes on to the same bits.
 from abc import ABC
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -24,6 +25,8 @@ from condgen.training.average import EMA
 from condgen.training.counts import Counts
 from condgen.training.options import Options
 from condgen.training.parallel import Processes, running_statistics
+from condgen.training.privacy import Privacy
+from condgen.training.private import Mechanism, PrivateTraining
 from condgen.training.tally import Losses, finite, loss_means
 
 Batch = tuple[Tensor, Tensor]
@@ -51,6 +54,8 @@ class Training(L.LightningModule, ABC):
     """Validation metric that decides the best checkpoint (smaller is better); None: the newest is the best."""
     batches_per_update: int = 1
     """Batches between two updates that count."""
+    mechanism: ClassVar[Mechanism | None] = None
+    """How a private training looks at its images; None: the family cannot be trained privately."""
 
     def __init__(self, space: Space, condition: Condition, options: Options | None, seed: int):
         super().__init__()
@@ -73,6 +78,7 @@ class Training(L.LightningModule, ABC):
         """Variance (latent,) of an encoder's codes over the validation part, once it is known."""
         self.frozen_networks: list[nn.Module] = []
         """Networks that the loss looks through without training them; what measures samples may not share their weights."""
+        self.privacy: PrivateTraining | None = None
         self._losses: Losses = []  # since the last point of the curves
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -87,6 +93,19 @@ class Training(L.LightningModule, ABC):
         if self.options.channels_last:
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, self.options.ema) if self.options.ema else None
+
+    def make_private(self, privacy: Privacy) -> None:
+        """Train under differential privacy; no validation image decides which checkpoint is the best."""
+        self.privacy = PrivateTraining(privacy, self, self.private_networks())
+        self.objective = None
+
+    def private_networks(self) -> list[nn.Module]:
+        """Return the networks that a training image goes through in a step; raises CondgenError for what breaks the proof."""
+        return []
+
+    def alone(self, x: Tensor, condition: Tensor, number: int = 0) -> Tensor:
+        """Return what a step finds for each sample, (B,), in draw ``number`` of noise, the same for all."""
+        raise NotImplementedError
 
     @property
     def eval_generator(self) -> Generator:
@@ -133,11 +152,15 @@ class Training(L.LightningModule, ABC):
         """Between two epochs a resumed run begins the next one as an undisturbed run would."""
         if self.counts.batch == 0:
             self.trainer.fit_loop.epoch_loop.restarting = False
+        if self.privacy:
+            self.privacy.start()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Count the batch, set its rates, and seed what layers draw by themselves (dropout): a resumed run draws it again."""
         self.counts.batches += 1
         self.counts.batch += 1
+        if self.privacy:
+            self.privacy.step()
         self.set_rates()
         seed = mix(self.seed, "layers", self.counts.epochs, self.counts.batch - 1, self.global_rank)
         # torch.manual_seed would also queue a seed for every absent device, at a hundred times the cost.
@@ -219,6 +242,8 @@ class Training(L.LightningModule, ABC):
         if self._losses:
             self.latest = loss_means(self._losses, self.mean, self.counts.batches, self.counts.updates)
             self._losses = []
+            if self.privacy:
+                self.latest |= self.privacy.curves()
             self.publish({f"train/{name}": value for name, value in self.latest.items()}, step)
 
     def mean(self, value: Tensor) -> Tensor:
@@ -250,6 +275,8 @@ class Training(L.LightningModule, ABC):
         if self._losses:
             finite(self._losses, self.counts.batches, self.counts.updates)
         checkpoint["condgen"] = self.recipe
+        if self.privacy:
+            checkpoint["privacy"] = self.privacy.state()
         checkpoint["counts"] = asdict(self.counts)
         checkpoint["validation"] = self.validation
         checkpoint["latest"] = self.latest
@@ -258,6 +285,8 @@ class Training(L.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from the counts, and let Lightning's loops do so too."""
         self.counts = Counts(**checkpoint["counts"])
+        if self.privacy:
+            self.privacy.stored = checkpoint["privacy"]
         self.latest = checkpoint.get("latest", {})
         self.validation = checkpoint.get("validation", {})  # condgen 0.1 did not keep them
         self._losses = checkpoint["losses"]
@@ -267,12 +296,47 @@ class Training(L.LightningModule, ABC):
 class SingleNetwork(Training):
     """A family with one optimizer and one loss, updated by Lightning."""
 
-    objective = "val/loss"
+    objective: str | None = "val/loss"
     make_optimizer: MakeOptimizer
 
     def trained(self) -> Iterable[nn.Parameter]:
         """Return what the optimizer updates: all of the generator."""
         return self.generator.parameters()
+
+    # --- under differential privacy ---
+
+    def sample_losses(self, batch: Batch, draw: Callable[[Draw, str], Tensor]) -> Tensor:
+        """Return the loss of each sample, (B,); ``draw`` returns a row for each of what a function draws, by its purpose."""
+        raise NotImplementedError
+
+    def private_networks(self) -> list[nn.Module]:
+        """See `Training.private_networks`: the generator."""
+        return [self.generator]
+
+    def private_step(self, batch: Batch, privacy: PrivateTraining) -> Tensor:
+        """Return a loss whose gradient is the noisy mean of clipped ones (see `condgen.training.private`)."""
+        copies, parameters = privacy.privacy.copies, [p for p in self.trained() if p.requires_grad]
+
+        def losses_of(rows: slice) -> Tensor:
+            x, condition = (part[rows].repeat(copies, *[1] * (part.dim() - 1)) for part in batch)
+            losses = self.sample_losses((x, condition), lambda of, purpose: self.rows(of, len(x), f"{purpose} {rows.start}"))
+            return losses.view(copies, -1).mean(0)
+
+        pieces = (partial(losses_of, rows) for rows in privacy.pieces(len(batch[0])))
+        gradients, loss = privacy.gradients(parameters, pieces)
+        self.record(loss=loss)
+        return torch.stack([(p * g).sum() for p, g in zip(parameters, gradients, strict=True)]).sum()
+
+    def alone(self, x: Tensor, condition: Tensor, number: int = 0) -> Tensor:
+        """See `Training.alone`: its loss."""
+
+        def draw(of: Draw, purpose: str) -> Tensor:
+            row = of(1, keyed_generator(0, "alone", purpose, number))
+            return row.repeat(len(x), *[1] * (row.dim() - 1)).to(x.device)
+
+        return self.sample_losses((x, condition), draw)
+
+    # --- its update ---
 
     def configure_optimizers(self) -> Optimizer:
         """Return the one optimizer."""

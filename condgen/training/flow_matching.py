@@ -35,6 +35,7 @@ class FlowMatching(SingleNetwork):
         seed: decides every random number of the training.
     """
 
+    mechanism = "steps"
     generator: FlowMatchingGenerator
 
     def __init__(
@@ -65,13 +66,19 @@ class FlowMatching(SingleNetwork):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective of a batch."""
+        if self.privacy:
+            return self.private_step(batch, self.privacy)
 
         def draw(of: Draw, purpose: str) -> Tensor:
             return self.rows(of, len(batch[0]), purpose)
 
-        loss = self.path_losses(self.generator, batch, draw, self.times, self.generator.condition_dropout).mean()
+        loss = self.sample_losses(batch, draw).mean()
         self.record(loss=loss)
         return loss
+
+    def sample_losses(self, batch: Batch, draw: Callable[[Draw, str], Tensor]) -> Tensor:
+        """See `SingleNetwork.sample_losses`."""
+        return self.path_losses(self.generator, batch, draw, self.times, self.generator.condition_dropout)
 
     def path_losses(
         self,

@@ -7,6 +7,7 @@ regularizers'. Who is updated when, and on which samples, `condgen.training.alte
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -24,8 +25,16 @@ from condgen.nets.layers import Discriminator
 from condgen.spaces import Space
 from condgen.training.alternation import Alternation, MicroBatch, Player
 from condgen.training.base import Batch, MakeOptimizer, Training, check_optimizer
-from condgen.training.gan_checks import check_augment, check_discriminator, check_loss, check_regularizers, check_start
+from condgen.training.gan_checks import (
+    check_augment,
+    check_discriminator,
+    check_loss,
+    check_private,
+    check_regularizers,
+    check_start,
+)
 from condgen.training.options import Options
+from condgen.training.private import PrivateTraining, require_apart
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 """A player's loss, and the parts of it that are recorded, by name; scalars."""
@@ -54,6 +63,8 @@ class GAN(Training):
     """
 
     generator: GANGenerator
+
+    mechanism = "steps"
 
     def __init__(
         self,
@@ -144,7 +155,10 @@ class GAN(Training):
         optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
         optimizer.zero_grad()
         self._logits = []
-        losses = self.accumulate(self.discriminator_loss, micro_batches)
+        if self.privacy:
+            losses = self.private_gradients(micro_batches, self.privacy)
+        else:
+            losses = self.accumulate(self.discriminator_loss, micro_batches)
         self.average_over_processes(self._d_parameters)
         self.clip(self._d_parameters)
         optimizer.step()
@@ -168,11 +182,13 @@ class GAN(Training):
     def turns(self, batch: Batch) -> Iterator[tuple[Player, Iterable[MicroBatch]]]:
         """Return who is updated on a batch, in order, each with its micro-batches."""
         order = players(self.alternation, self.counts.batches)
-        shared = self.alternation.micro_batches == 1 and self.alternation.reuse_fake and len(order) == 2
+        public = self.privacy and self.privacy.placeholder(batch)  # G's update sees no image, not even how many there are
+        shared = not public and self.alternation.micro_batches == 1 and self.alternation.reuse_fake and len(order) == 2
         both = list(self.micro_batches(batch, "noise", with_gradient=True)) if shared else []
         for place, player in enumerate(order):
             purpose = "noise" if place == 0 or self.alternation.reuse_fake else "second noise"
-            yield player, both or self.micro_batches(batch, purpose, with_gradient=player == "generator")
+            seen = public if public and player == "generator" else batch
+            yield player, both or self.micro_batches(seen, purpose, with_gradient=player == "generator")
 
     def micro_batches(self, batch: Batch, purpose: str, with_gradient: bool) -> Iterator[MicroBatch]:
         """Generate beside each piece of the batch as many samples, only now that they are asked for."""
@@ -181,7 +197,8 @@ class GAN(Training):
         fake_condition = condition
         if self.alternation.fake_condition == "random":
             fake_condition = self.rows(self.condition.draw, len(x), purpose + " condition")
-        for rows in pieces(len(x), self.alternation.micro_batches):
+        count = max(self.alternation.micro_batches, len(self.privacy.pieces(len(x))) if self.privacy else 1)
+        for rows in pieces(len(x), count):
             with torch.set_grad_enabled(with_gradient):
                 fake = self.generator(z[rows], fake_condition[rows])
             yield MicroBatch(rows, len(x), x[rows], condition[rows], fake, fake_condition[rows])
@@ -196,6 +213,31 @@ class GAN(Training):
         if len(found) == 1:
             return found[0][1]
         return {name: torch.stack([share * parts[name].detach() for share, parts in found]).sum() for name in found[0][1]}
+
+    def private_gradients(self, micro_batches: Iterable[MicroBatch], privacy: PrivateTraining) -> dict[str, Tensor]:
+        """Give D noisy, clipped gradients, of each real sample together with the generated one beside it."""
+        pieces = (partial(self.sample_losses, b) for b in micro_batches)
+        gradients, loss = privacy.gradients(self._d_parameters, pieces)
+        for parameter, gradient in zip(self._d_parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return {"loss_d": loss}
+
+    def sample_losses(self, b: MicroBatch) -> Tensor:
+        """Return D's loss for each real sample and its generated neighbour, (B,)."""
+        (real_logits, _), (fake_logits, _) = self.discriminate_both(b.real, b.fake.detach(), b)
+        self._logits.append((real_logits.detach(), fake_logits.detach()))
+        losses: Tensor = torch.vmap(self.loss.discriminator_loss)(real_logits[:, None], fake_logits[:, None])
+        return losses
+
+    def private_networks(self) -> list[nn.Module]:
+        """See `Training.private_networks`: D alone; what G learns, it learns from D."""
+        check_private(self.loss, self.regularizers, self.auxiliary, self.augment, self.alternation)
+        require_apart([self.generator])  # G's batch norm would keep how many images a step sampled
+        return [self.discriminator]
+
+    def alone(self, x: Tensor, condition: Tensor, number: int = 0) -> Tensor:
+        """See `Training.alone`: D's logit."""
+        return self.discriminate(x, condition)[0]
 
     def discriminate_both(self, x: Tensor, x_fake: Tensor, b: MicroBatch) -> Iterable[tuple[Tensor, Tensor]]:
         """Return D's logits and features of real samples, then those of generated ones."""
@@ -241,6 +283,8 @@ class GAN(Training):
 
     def statistics(self) -> dict[str, Tensor]:
         """Return how the players stood in their last updates: gradient norms, D's accuracy, its loss beside that of a guess."""
+        if not self._logits:  # a private step that sampled no image
+            return {}
         real, fake = (torch.cat(column).float() for column in zip(*self._logits, strict=True))  # (B,) each
         norm_g, norm_d = gradient_norm(self.generator), gradient_norm(self.discriminator)
         found = {"gradient_norm_g": norm_g, "gradient_norm_d": norm_d, "gradient_ratio": norm_g / norm_d.clamp(min=1e-12)}

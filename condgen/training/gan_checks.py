@@ -106,3 +106,22 @@ def check_augment(augment: DiffAugment | None, loss: AdversarialLoss, space: Spa
             "set discriminator_augment=diffaugment, or choose another loss."
         )
     return augment
+
+
+def check_private(
+    loss: AdversarialLoss, regularizers: Regularizers, auxiliary: object, augment: object, alternation: Alternation
+) -> None:
+    """Refuse what would show G, or D beside its noisy gradient, a real sample."""
+    named = [*regularizers.of_discriminator, *regularizers.of_generator]
+    for wrong, sentence in (
+        (named, f"model.regularizers.{named[0] if named else ''} looks at real samples by itself: set regularizer=none"),
+        (auxiliary, "a second head of D is trained on real samples by itself: set auxiliary=none"),
+        (augment, "discriminator_augment may follow D's logits of real samples: set discriminator_augment=none"),
+        (loss.paired, f"the {type(loss).__name__} loss shows G real samples: choose loss=bce or loss=hinge"),
+        (
+            alternation.fake_condition == "batch",
+            "generated samples would be asked for real samples' conditions: set model.alternation.fake_condition=random",
+        ),
+    ):
+        if wrong:
+            raise CondgenError(f"privacy lets only D's noisy gradient look at real samples, and {sentence}.")

@@ -18,7 +18,7 @@ from condgen.errors import CondgenError
 from condgen.generators.vae import VAEGenerator
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.spaces import Space
-from condgen.training.base import Batch, MakeOptimizer, SingleNetwork, check_optimizer
+from condgen.training.base import Batch, Draw, MakeOptimizer, SingleNetwork, check_optimizer
 from condgen.training.options import Options
 from condgen.training.tally import Tally
 from condgen.types import Count, NonNegative
@@ -39,6 +39,7 @@ class VAE(SingleNetwork):
         seed: decides every random number of the training.
     """
 
+    mechanism = "steps"
     generator: VAEGenerator
 
     def __init__(
@@ -68,13 +69,26 @@ class VAE(SingleNetwork):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the objective with the present, warming beta; record it with the full one."""
+        if self.privacy:
+            return self.private_step(batch, self.privacy)
         x, condition = batch
         x = self.generator.loss.observed(x, lambda: self.rows(self.generator.uniform, len(x), "bits"))
         noise = self.rows(self.generator.latents, len(x), "noise")
         reconstruction, kl = (term.mean() for term in self.terms(self.generator, x, condition, noise)[:2])
         self.record(loss=reconstruction.detach() + self.beta * kl.detach(), reconstruction=reconstruction, kl=kl)
-        beta = self.beta * min(1.0, (self.counts.updates + 1) / self.kl_warmup) if self.kl_warmup else self.beta
-        return reconstruction + beta * kl
+        return reconstruction + self.present_beta * kl
+
+    @property
+    def present_beta(self) -> float:
+        """The weight of the KL divergence in this update."""
+        return self.beta * min(1.0, (self.counts.updates + 1) / self.kl_warmup) if self.kl_warmup else self.beta
+
+    def sample_losses(self, batch: Batch, draw: Callable[[Draw, str], Tensor]) -> Tensor:
+        """See `SingleNetwork.sample_losses`."""
+        x, condition = batch
+        x = self.generator.loss.observed(x, lambda: draw(self.generator.uniform, "bits"))
+        reconstruction, kl, _ = self.terms(self.generator, x, condition, draw(self.generator.latents, "noise"))
+        return reconstruction + self.present_beta * kl
 
     def terms(self, vae: VAEGenerator, x: Tensor, condition: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return reconstruction loss and KL divergence (or its estimate from one draw) in nats, each (B,), and q's mean."""

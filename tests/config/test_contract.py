@@ -39,7 +39,7 @@ MODELS, LOSSES, DATA, EXPERIMENTS = (choices(group) for group in ("model", "loss
 CONDITIONS = choices("condition")
 REGULARIZERS, AUGMENTS = choices("regularizer"), choices("discriminator_augment")
 AUXILIARIES, PRIORS = choices("auxiliary"), choices("prior")
-FAMILIES = ["cgan_conv", "cvae_conv", "flow_matching", "glow", "stylization"]
+FAMILIES = ["cgan_conv", "cvae_conv", "flow_matching", "glow", "merf", "stylization"]
 """A small model of each family."""
 FROM_IMAGES = ["flow_matching", "pix2pix"]
 """Models that see a condition that is an image."""

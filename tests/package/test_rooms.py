@@ -50,6 +50,7 @@ NAMED = {
     "logger": {"run"},
     "loss": {"losses", "metrics"},  # shipped classifiers; a run refuses to train on the one that measures it
     "model": {"conditions", "generators", "losses", "nets", "training"},
+    "privacy": {"training"},
     "prior": {"conditions", "generators"},
     "regularizer": {"augment", "losses"},
 }

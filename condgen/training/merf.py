@@ -1,0 +1,123 @@
+"""A generator fitted to mean embeddings of its classes (DP-MERF, Harder et al. 2021; MMD: Gretton et al. 2012).
+
+    min_G sum_c || mu_c - E_z phi(G(z, c)) ||^2,    mu_c = S_c / n_c,    S = sum_i [phi(x_i), a] e_{c_i} (+ noise)
+
+S is all that is ever known of the images. Under differential privacy it is released once, with Gaussian noise: one image moves
+it by at most sqrt(1 + a^2), and the training after it spends nothing. The last column, of constants a, counts the classes.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from condgen.conditions import ClassLabel, Condition, NoCondition
+from condgen.errors import CondgenError
+from condgen.generators.gan import GANGenerator
+from condgen.losses.mean_embedding import RandomFeatures
+from condgen.spaces import Space
+from condgen.training.base import Batch, MakeOptimizer, SingleNetwork, check_optimizer
+from condgen.training.options import Options
+
+COUNTED = 0.1
+"""The constant a: small beside the features' norm of 1, and yet counts of thousands are known to a percent."""
+
+
+class MERF(SingleNetwork):
+    """The training of a generator by mean embeddings.
+
+    Args:
+        space: what a sample is.
+        condition: what can be asked for: a class, or nothing.
+        loss: phi, the features whose means are matched.
+        generator: makes G from (space, condition), see `GANGenerator`.
+        optimizer: makes the optimizer from the parameters.
+        options: what every family can be told; None: the defaults of `Options`.
+        seed: decides every random number of the training.
+
+    Raises:
+        CondgenError: a loss that is no features, or a condition without classes.
+    """
+
+    mechanism = "once"
+    objective = None
+    generator: GANGenerator
+    sums: Tensor
+    """S, (K, length + 1); zeros until the images were looked at."""
+
+    def __init__(
+        self,
+        space: Space,
+        condition: Condition,
+        loss: RandomFeatures,
+        generator: Callable[..., GANGenerator],
+        optimizer: MakeOptimizer,
+        options: Options | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(space, condition, options, seed)
+        if not isinstance(loss, RandomFeatures):
+            raise CondgenError(f"MERF needs random features and {type(loss).__name__} is none: choose loss=mean_embedding.")
+        if not isinstance(condition, ClassLabel | NoCondition):
+            raise CondgenError("MERF has a mean embedding for each class: choose condition=class or condition=none.")
+        self.generator = generator(space=space, condition=condition)
+        self.make_optimizer = check_optimizer("optimizer", optimizer)
+        self.features = loss
+        self.register_buffer("sums", torch.zeros(max(1, condition.width), loss.length + 1))
+        self.keep_average()
+        self.options.compiled(self.generator.network)
+
+    # --- what is known of the images ---
+
+    def private_networks(self) -> list[nn.Module]:
+        """See `Training.private_networks`: none, a step looks at no image."""
+        return []
+
+    def on_train_start(self) -> None:
+        """Look at all images, once in a run."""
+        super().on_train_start()
+        if not self.sums.any():
+            self.sums.copy_(self.looked_up())
+
+    @torch.no_grad()
+    def looked_up(self) -> Tensor:
+        """Return S, with the noise of a private training; every process computes all of it."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        total = torch.zeros_like(self.sums, dtype=torch.float64)
+        loader = data.ordered(data.train)
+        loader.rank, loader.world = 0, 1
+        for x, condition in loader:
+            total += self.classes(condition).double().T @ self.with_constant(self.features(x)).double()
+        if self.privacy is None:
+            return total.to(self.sums.dtype)
+        bound = (1 + COUNTED**2) ** 0.5
+        return self.privacy.privacy.noisy([total], bound, "mean embedding")[0].to(self.sums.dtype)
+
+    def classes(self, condition: Tensor) -> Tensor:
+        """Return conditions (B, ...) one-hot, (B, K); without classes all are of one."""
+        return self.condition.vector(condition) if self.condition.width else condition.new_ones(len(condition), 1)
+
+    def with_constant(self, features: Tensor) -> Tensor:
+        """Put the constant a beside features (B, length)."""
+        return torch.cat([features, features.new_full((len(features), 1), COUNTED)], dim=1)
+
+    def embeddings(self) -> Tensor:
+        """Return mu, (K, length): the mean embedding of each class, by counts as they are known."""
+        counts = (self.sums[:, -1:] / COUNTED).clamp(min=1.0)
+        return self.sums[:, :-1] / counts
+
+    # --- a training step ---
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the squared distance of the mean embeddings, without bias; the batch says only how many samples to draw."""
+        each = max(2, len(batch[0]) // len(self.sums))
+        condition = self.condition.every() if self.condition.width else torch.zeros(1, 0)
+        condition = condition.repeat(each, *[1] * (condition.dim() - 1)).to(self.device)
+        x = self.generator(self.rows(self.generator.latents, len(condition), "noise"), condition)
+        features = self.features(x).view(each, len(self.sums), -1)
+        # The product of two halves' distances: the square of one would be larger by the variance within the batch, and lowered
+        # by samples that are all alike.
+        first, second = (half.mean(0) - self.embeddings() for half in (features[: each // 2], features[each // 2 :]))
+        loss = (first * second).sum() / len(self.sums)
+        self.record(loss=loss)
+        return loss
