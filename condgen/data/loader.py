@@ -79,7 +79,9 @@ class BatchLoader:
         if drop_last and batch_size % world:
             raise CondgenError(f"data.batch_size={batch_size} must be a multiple of the number of processes, {world}.")
         if sampled and isinstance(images, Undecoded):
-            raise CondgenError("privacy=dp samples from images in memory, and shards are read in their own order: load them whole.")
+            raise CondgenError(
+                "privacy=dp samples from images in memory, and shards are read in their own order: load them whole."
+            )
         self.images = images
         self.conditions = conditions.to(images.device) if isinstance(conditions, Tensor) else conditions
         self.condition = condition or NoCondition()
