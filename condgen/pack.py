@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +89,7 @@ def telling(out: Path, todo: Sequence[Job]) -> Iterator[None]:
         count = sum(mark(out, job).exists() for job in todo)
         done = f"{count} of {len(todo)} shards are finished, the same command goes on"
         if isinstance(error, KeyboardInterrupt):
-            print(f"{done}.", flush=True)
+            print(f"condgen: {done}.", file=sys.stderr)
             raise
         raise CondgenError(f"{str(error).rstrip('.')}; {done}.") from error
 
