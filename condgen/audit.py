@@ -75,7 +75,7 @@ def audit(
     if not path.is_file() or not (run / "config.yaml").is_file():
         raise CondgenError(f"{target} has no run with its training data: condgen audit needs the run directory itself.")
     require_writable(run)
-    checkpoint, data = read(path), build("data", known_of(path, run, trust)["data"])
+    checkpoint, data = read(path), build("data", known_of(path, trust)["data"])
     model = restore(checkpoint, path, trust)
     if not isinstance(model.space, Images) or not isinstance(data.space, Images):
         raise CondgenError(f"condgen audit compares images, and {target} makes none.")

@@ -34,6 +34,7 @@ from condgen.metrics.kept import fingerprint
 from condgen.nets.classifier import Classifier
 from condgen.run.checkpoint import device_of, find, load
 from condgen.run.messages import logging_to
+from condgen.run.stored import run_of
 from condgen.samples import Request, origin_of
 from condgen.spaces import to_uint8
 
@@ -107,10 +108,9 @@ def augment(
 
 def data_node(checkpoint: Path, trust: bool) -> dict[str, Any]:
     """Return the data section of what a model was trained with; raises CondgenError where it is not known."""
-    run = checkpoint.resolve().parent.parent if checkpoint.is_file() else None
-    if run is not None and not (run / "config.yaml").is_file():
+    if checkpoint.is_file() and run_of(checkpoint) is None:
         raise CondgenError(f"{checkpoint} lies in no run directory, so its data are not known: name the run.")
-    node = known_of(checkpoint, run, trust).get("data")
+    node = known_of(checkpoint, trust).get("data")
     if not node:
         raise CondgenError(f"{checkpoint} does not say which data it was trained on: name the run.")
     check_node("data", node)

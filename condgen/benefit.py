@@ -163,8 +163,7 @@ def fitting(
         )
     if tested:
         _ = data.test  # refused early where there is none
-    run = checkpoint.resolve().parent.parent if checkpoint.is_file() else None
-    known = known_of(checkpoint, run, trust).get("data") if run is None or (run / "config.yaml").is_file() else None
+    known = known_of(checkpoint, trust).get("data")
     if not config["foreign"] and (different := same_training_images(known, config["data"])):
         raise CondgenError(
             f"{checkpoint} was not trained on these training images ({different}), so it may know images that the classifiers "

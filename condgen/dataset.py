@@ -19,7 +19,8 @@ from condgen.errors import CondgenError
 from condgen.files import require_writable, save_png
 from condgen.randomness import generator
 from condgen.reporting.tables import Cell, Column, text_table
-from condgen.resume import changed, stored
+from condgen.resume import changed
+from condgen.run.stored import stored_config
 from condgen.spaces import Images, to_float
 
 ROWS = 12
@@ -81,7 +82,7 @@ def composed_data(verb: str, data: str, overrides: list[str], trust: bool = Fals
     if data in choices("data"):
         overrides = [f"data={data}", *overrides]
     elif (path / "config.yaml").is_file():
-        known = stored(path, trust)["data"]
+        known = stored_config(path, trust)["data"]
     elif path.is_dir():
         overrides = ["data=folder", f"data.source.path={path.resolve()}", *overrides]
     elif path.suffix == ".zip" and path.is_file():

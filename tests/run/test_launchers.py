@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 from command import condgen
+from lightning.fabric.utilities.rank_zero import rank_zero_only as fabric_rank_zero
+from lightning.pytorch.utilities.rank_zero import rank_zero_only as rank_zero
 from witness import told, watched
 
 from condgen.errors import CondgenError, Interrupted
@@ -32,6 +34,8 @@ PATIENCE = 600  # seconds until processes that share a busy machine have begun
 @pytest.fixture
 def torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     """What torchrun tells the second of four processes on two nodes."""
+    for kept in (fabric_rank_zero, rank_zero):  # a strategy sets it, and the tests after this one are the first process again
+        monkeypatch.setattr(kept, "rank", 0, raising=False)
     for key, value in {"RUN_ID": "x", "USE_AGENT_STORE": "True"}.items():
         monkeypatch.setenv(f"TORCHELASTIC_{key}", value)
     for key, value in {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2}.items():

@@ -3,7 +3,7 @@
 import pytest
 from step_path import by_file, by_kind, profiled_step
 
-TRAINING = {"generators/gan.py", "randomness.py", "training/base.py", "training/gan.py"}
+TRAINING = {"generators/gan.py", "randomness.py", "training/average.py", "training/base.py", "training/gan.py"}
 """What one step of the default recipe runs through, see docs/extending/index.md, beside what the recipe chose."""
 
 
