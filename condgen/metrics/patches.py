@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from condgen.data.undecoded import Undecoded
 from condgen.randomness import generator
 
 SIDE = 7
@@ -60,7 +61,7 @@ def enlarge(x: Tensor) -> Tensor:
     return low_pass(wide, 4.0)
 
 
-def descriptors(images: Tensor, seed: int, rows: Tensor | None = None) -> list[Tensor]:
+def descriptors(images: Tensor | Undecoded, seed: int, rows: Tensor | None = None) -> list[Tensor]:
     """Return the normalized patches (P, C * 49) of each level of uint8 ``images`` (N, C, H, H).
 
     Args:
