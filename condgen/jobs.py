@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from condgen.config.build import plain
-from condgen.config.compose import composing, explain, refuse_null_choices, with_recipe
+from condgen.config.compose import composing, explain, refuse_nameless_choices, with_recipe
 from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError, Interrupted
 from condgen.run.processes import is_first, place, stamp
@@ -36,7 +36,7 @@ def run_hydra(arguments: list[str]) -> None:
         CondgenError: a choice or a key that does not exist, in one sentence.
     """
     refuse_sweep(arguments)
-    refuse_null_choices(arguments)
+    refuse_nameless_choices(arguments)
     sys.argv = [sys.argv[0], *with_recipe(arguments)]
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through instead of printing them over many lines

@@ -249,6 +249,7 @@ class Killer:
             if not os.WIFSIGNALED(status):
                 if status:
                     return Kill(family, limit, [*hit, place], self.complaint(folder))
+                words = ["resume", "run"]
                 break  # the run ended before, or has no such place
             hit.append(place)
             plans.append(planned(folder / "run"))

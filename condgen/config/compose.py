@@ -8,6 +8,8 @@ from typing import Any, cast
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -50,12 +52,22 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
     return [*arguments[:first], RECIPE, *arguments[first:]]
 
 
-def refuse_null_choices(arguments: Sequence[str]) -> None:
-    """Refuse ``group=null`` and ``group=[null]``, over which Hydra stumbles; raises CondgenError."""
+def refuse_nameless_choices(arguments: Sequence[str]) -> None:
+    """Refuse ``group=null``, ``group=[null]`` and ``group=1.5``, over which Hydra stumbles; raises CondgenError."""
+    parser = OverridesParser.create()
     for argument in arguments:
-        found = re.fullmatch(r"\+*([\w/]+)=\[?(.*?)\]?", argument)
-        if found and found[1] in groups() and "null" in (part.strip().lower() for part in found[2].split(",")):
-            raise CondgenError(f"{argument} chooses nothing: choose one of {', '.join(choices(found[1]))}.")
+        try:
+            override = parser.parse_override(argument)
+            value = override.value()
+        except HydraException:  # explained when all are composed
+            continue
+        if override.key_or_group not in groups() or isinstance(value, Glob) or (override.is_delete() and value is None):
+            continue
+        named = value.list if isinstance(value, ChoiceSweep) else value
+        for one in named if isinstance(named, list) else [named]:
+            parts = one if isinstance(one, list) else [one]
+            if not all(isinstance(part, str | QuotedString) for part in parts):
+                raise CondgenError(f"{argument} chooses nothing: choose one of {', '.join(choices(override.key_or_group))}.")
 
 
 @contextlib.contextmanager
@@ -69,7 +81,7 @@ def composing(arguments: Sequence[str] = (), name: str = "train") -> Iterator[No
     Raises:
         CondgenError: a choice or a key that does not exist.
     """
-    refuse_null_choices(arguments)
+    refuse_nameless_choices(arguments)
     try:
         with initialized():
             yield

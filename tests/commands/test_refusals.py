@@ -45,6 +45,11 @@ SHORT = (
         (["+trainer.max_epochs=2"], ["trainer.max_epochs is there already: write it without the +"]),
         (["data=[null]"], ["data=[null] chooses nothing", "choose one of archive, "]),
         (["model=null"], ["model=null chooses nothing", "choose one of acgan_conv, "]),
+        (["extractor=1.5"], ["extractor=1.5 chooses nothing", "choose one of cifar10-resnet, "]),
+        (["loss={a:b,c:d}"], ["chooses nothing"]),
+        (["--multirun", "loss=bce,3"], ["loss=bce,3 chooses nothing"]),
+        (["model.options.gradient_clip=a,b"], ["names several values", "write model.options.gradient_clip=[a,b] for a list"]),
+        (["trainer.max_steps=$(x)"], ["'trainer.max_steps=$(x)' was not understood"]),
         (["seed"], ["seed"]),
         (["paths.output_dir=elsewhere"], ["paths.output_dir=elsewhere", "set hydra.run.dir=elsewhere"]),
         # values that cannot be
