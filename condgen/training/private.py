@@ -61,6 +61,8 @@ class PrivateTraining:
     def start(self) -> None:
         """Plan the noise for the whole run; refuse to go on under another plan, and networks that mix samples."""
         training, size = self.training, len(self.training.trainer.datamodule.train)  # type: ignore[attr-defined]
+        if training.trainer.world_size > 1:  # such as trainer.devices=auto on several GPUs
+            raise CondgenError("privacy samples its batches in one process: set trainer.devices=1.")
         if training.mechanism == "once":
             self.privacy.prepare(size, 1.0, 1)
         else:

@@ -48,7 +48,6 @@ def test_the_embedding_is_released_once_with_the_noise_of_one_gaussian_mechanism
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("loss=hinge", "choose loss=mean_embedding"),
         ("loss.bandwidths=[0.0]", "loss.bandwidths must be"),
         ("privacy.epsilon=-1", "privacy.epsilon must be"),
     ],
