@@ -1,6 +1,7 @@
 """Measuring the generator while it trains, and fully at the end."""
 
 import logging
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from condgen.callbacks.base import Callback, epochs_of
 from condgen.data import DataModule
-from condgen.errors import CondgenError
+from condgen.errors import CondgenError, Interrupted
 from condgen.generators.base import BLOCK
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Enough, Evaluator
@@ -22,6 +23,7 @@ from condgen.metrics.protocol import Protocol, thousands
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
 from condgen.run.loggers import show
+from condgen.run.signals import interruptible
 from condgen.training.base import Training
 from condgen.types import PositiveInt
 
@@ -110,11 +112,16 @@ class Evaluation(Callback):
             pl_module.log_dict(self.values, logger=False, batch_size=1)  # a mean of one: other sizes would round
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure everything once more, with floors and pictures."""
+        """Measure everything once more, with floors and pictures; Ctrl-C stops it, since nothing is trained any more."""
         assert isinstance(pl_module, Training)
         if self._evaluator and self.final and trainer.global_step > 0:
             count = self.final_samples or len(self._evaluator.part)
-            self.measure(trainer, pl_module, self._evaluator, self.final, count, final=True)
+            try:
+                with interruptible():
+                    self.measure(trainer, pl_module, self._evaluator, self.final, count, final=True)
+            except KeyboardInterrupt:
+                again = f"condgen resume {trainer.default_root_dir}"
+                raise Interrupted(f"Stopped by SIGINT in the last evaluation; make it with: {again}", signal.SIGINT) from None
         if self._evaluator and trainer.is_global_zero:
             log.info("Measuring took %.1f s of this run.", self.seconds)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Result, condgen
+from command import TINY, Result, condgen
 from same_run import assert_same, outcome
 
+from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.interrupt import Interrupt
 
 # Kills its own process right after update number KILL_AT, between two checkpoints, as `kill -9` would.
@@ -121,6 +122,17 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     assert f"condgen resume {directory}" in stopped.err and "Traceback" not in stopped.err
     succeed("resume", directory, cwd=tmp_path)
     assert_same(outcome(reference), outcome(directory))
+
+
+def test_ctrl_c_stops_the_last_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = ("callbacks.evaluation.metrics=[]", "callbacks.evaluation.final=[fid]", "callbacks.evaluation.final_samples=100")
+    tiny = ("model=cvae_mlp", *TINY[:-1], *measured, "trainer.max_epochs=1", "hydra.run.dir=run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "finish", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+        stopped = condgen("train", *tiny, cwd=tmp_path)
+    assert stopped.code == 130 and "condgen resume" in stopped.err.splitlines()[-1], stopped
+    succeed("resume", "run", cwd=tmp_path)
+    assert list((tmp_path / "run" / "evaluation").glob("*/metrics.json"))
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
