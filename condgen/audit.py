@@ -19,6 +19,7 @@ from condgen.metrics.membership import FEWEST, Attack, attack
 from condgen.randomness import generator
 from condgen.run.checkpoint import device_of, find, read, restore
 from condgen.run.recipe import build_training
+from condgen.run.stored import run_of
 from condgen.spaces import Images, floating, to_float, to_uint8
 
 DRAWS = 16
@@ -71,8 +72,8 @@ def audit(
         CondgenError: no run with its data, or too few images to tell anything.
     """
     path = find(target)
-    run = path.resolve().parent.parent
-    if not path.is_file() or not (run / "config.yaml").is_file():
+    run = run_of(path)
+    if run is None:
         raise CondgenError(f"{target} has no run with its training data: condgen audit needs the run directory itself.")
     require_writable(run)
     checkpoint, data = read(path), build("data", known_of(path, trust)["data"])
@@ -107,10 +108,10 @@ def chosen_rows(data: DataModule, count: int, seed: int) -> tuple[Tensor, tuple[
         return torch.randperm(size, generator=generator(seed, "audit", purpose))
 
     members = some(len(data.train), "members")[:count]
-    try:
+    if data.has_test:
         unseen = data.test
         others, reference = (unseen, some(len(unseen), "others")[:count]), (data.val, some(len(data.val), "reference")[:count])
-    except CondgenError:  # no test part: the validation part is shared out
+    else:  # the validation part is shared out
         order = some(len(data.val), "others")
         others, reference = (data.val, order[::2][:count]), (data.val, order[1::2][:count])
     fewest = min(len(members), len(others[1]), len(reference[1]))

@@ -4,7 +4,6 @@ Reads top to bottom: what is compared is checked, each classifier is trained, va
 at once.
 """
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -23,8 +22,9 @@ from condgen.config.validate import check_node, check_section
 from condgen.data import DataModule
 from condgen.dataset import composed_data, same_training_images
 from condgen.downstream.figures import figures
-from condgen.downstream.methods import METHODS, Generated, Training, fitted
+from condgen.downstream.methods import METHODS, Generated, Training, fitted, titled
 from condgen.downstream.outcome import Outcome, Result
+from condgen.downstream.pieces import require_same
 from condgen.downstream.training import Budget, logits_of, make_network
 from condgen.errors import CondgenError
 from condgen.evaluate import Sampling, known_of
@@ -110,17 +110,12 @@ def benefit(
                 network = fitted(METHODS[name], given, pool, share, seed, device)
                 found = figures(logits_of(network, module.val.images), module.val.labels).balanced_accuracy
                 trials.keep(name, share, seed, network, found)
-                log.info("seed %d, %s: balanced accuracy on validation images %.4f", seed, label(name, share), found)
+                log.info("seed %d, %s: balanced accuracy on validation images %.4f", seed, titled(name, share), found)
         generated.cache_clear()
     outcome = tested(trials, plan, config, given, module, device)
     write(folder, outcome, asked, config)
     shutil.rmtree(trials.folder)
     return outcome, folder
-
-
-def label(name: str, share: float | None) -> str:
-    """Name a method with its share."""
-    return METHODS[name].title + (f" (to {share:g})" if share is not None else "")
 
 
 def planned(config: dict[str, Any]) -> Plan:
@@ -204,11 +199,8 @@ class Trials:
 
     def __init__(self, folder: Path, asked: dict[str, Any]):
         self.folder = folder / "trials"
-        plain = json.loads(json.dumps(asked, default=str))
-        kept = self.folder / "asked.json"
-        if kept.is_file() and json.loads(kept.read_text(encoding="utf-8")) != plain:
-            raise CondgenError(f"{self.folder} holds trials of another comparison: name another --out, or remove it.")
-        write_json(kept, plain)
+        refusal = f"{self.folder} holds trials of another comparison: name another --out, or remove it."
+        require_same(self.folder / "asked.json", asked, refusal)
 
     def path(self, name: str, share: float | None, seed: int) -> Path:
         """Return the file of a trial."""

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from condgen.config.build import build
-from condgen.config.compose import composing
+from condgen.config.compose import by_choices
 from condgen.config.folder import choices
 from condgen.config.validate import check_node
 from condgen.data import DataModule
@@ -89,10 +87,7 @@ def composed_data(verb: str, data: str, overrides: list[str], trust: bool = Fals
         overrides = ["data=archive", f"data.source.path={path.resolve()}", *overrides]
     else:
         raise CondgenError(f"{data} is no data: choose {', '.join(choices('data'))}, or name a folder, a zip or a run.")
-    deep = [override for override in overrides if "." in override.partition("=")[0]]
-    with composing(overrides, verb):
-        tree = compose(verb, [override for override in overrides if override not in deep])
-    config: Any = OmegaConf.to_container(tree, resolve=False)
+    config, deep = by_choices(verb, overrides)
     config["data"] = (known or {}) | (config["data"] or {})
     return changed(config, deep)
 
@@ -111,7 +106,7 @@ def same_training_images(known: dict[str, Any] | None, chosen: dict[str, Any]) -
 def told_counts(data: DataModule) -> str:
     """Return a table of how many images each class has in each part."""
     parts = {"train": data.train, "val": data.val}
-    if isinstance(data.split, int) or data.split[2]:
+    if data.has_test:
         parts["test"] = data.test
     names = data.class_names or ["all"]
     columns = [Column("class", [Cell(name) for name in [*names, "in all"]])]

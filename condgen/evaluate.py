@@ -6,13 +6,11 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
-from hydra import compose
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from condgen.config.build import build, check_stored
-from condgen.config.compose import composing
+from condgen.config.compose import by_choices
 from condgen.config.validate import check_node, check_section
 from condgen.data.sources import ImageFolder
 from condgen.errors import CondgenError
@@ -153,10 +151,7 @@ def settings(
     needed: Sequence[str] = ("data", "extractor"),
 ) -> dict[str, Any]:
     """Return the plain configuration of ``verb``: what of the ``needed`` is not chosen is as ``known`` of the target."""
-    deep = [override for override in overrides if "." in override.partition("=")[0]]
-    with composing(overrides, verb):
-        tree = compose(verb, [override for override in overrides if override not in deep])
-    config: Any = OmegaConf.to_container(tree, resolve=False)
+    config, deep = by_choices(verb, overrides)
     for name in needed:
         config[name] = config.get(name) or known.get(name)
         if not config[name]:

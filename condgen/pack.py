@@ -19,7 +19,7 @@ from condgen.config.build import build, plain
 from condgen.config.compose import composing
 from condgen.config.validate import check_node, check_section
 from condgen.data.module import Channels
-from condgen.data.prefetch import as_it_is, leave_signals
+from condgen.data.prefetch import as_it_is, leave_signals, naming_the_killed
 from condgen.data.shards.index import INDEX, Index
 from condgen.data.shards.writing import Job, default_workers, fingerprint, finish, is_whole, jobs, mark, write_shard
 from condgen.data.tables import Decoding, Source, Table, Tables
@@ -220,14 +220,10 @@ def write(out: Path, todo: list[Job], tables: Tables, workers: int, lock: int) -
         prefetch_factor=1 if workers else None,
         multiprocessing_context="fork" if workers else None,
     )
-    try:
+    with naming_the_killed("A process that writes shards was killed, maybe for want of memory: try fewer --workers."):
         for error in tqdm(loader, "writing shards", leave=False, delay=2, disable=None):
             if error is not None:
                 raise error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise CondgenError("A process that writes shards was killed, maybe for want of memory: try fewer --workers.") from error
 
 
 def summary(index: Index, out: Path) -> str:

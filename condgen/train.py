@@ -85,8 +85,9 @@ def train(
     if run.data.batch_size % world:
         raise CondgenError(f"data.batch_size={run.data.batch_size} cannot be shared by {world} processes: take a multiple.")
     if checkpoint:
-        require_fitting(run.model, read(checkpoint), checkpoint)
-        require_same_kind(run.privacy, read(checkpoint), checkpoint)
+        content = read(checkpoint)
+        require_fitting(run.model, content, checkpoint)
+        require_same_kind(run.privacy, content, checkpoint)
     held: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if config["run"]["files"] and is_first():
         afresh = checkpoint is None if afresh is None else afresh

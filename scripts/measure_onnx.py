@@ -21,7 +21,7 @@ from condgen.export import export
 from condgen.exporting.graph import Inputs, example
 from condgen.generators.base import Generator
 from condgen.run.checkpoint import load
-from condgen.run.exported import ZOO
+from condgen.run.exported import shipped
 
 BATCHES = (1, 8, 32, 128)
 ROUNDS = 3
@@ -80,7 +80,7 @@ def fastest(runs: list[Run], generator: Generator, seconds: float) -> list[tuple
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = sorted(path.parent.name for path in ZOO.glob("*/config.json"))
+    names = shipped()
     parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="NAME")
     parser.add_argument("--samples", type=int, default=250, help="that are compared")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement of speed; 0: none")

@@ -30,6 +30,7 @@ from condgen.data.tables import Part
 from condgen.losses.attributes import attribute_loss
 from condgen.metrics.extractors import SHIPPED, digest
 from condgen.metrics.fitting import Recipe, accuracy, fit, predict
+from condgen.metrics.floors import learned_from
 from condgen.nets.classifier import Classifier
 
 SEED = 0
@@ -104,7 +105,7 @@ def main(name: str, overrides: list[str]) -> None:
         **({"fields": condition.config()["fields"]} if attributes else {}),
         "data": f"{job.data}: {len(data.train):,} training images (split_seed {data.split_seed}), {len(data.test):,} of test",
         **({"licence": about.licence, "terms": about.terms} if (about := getattr(data.source, "about", None)) else {}),
-        **({} if job.overrides else {"learned": learned(data)}),
+        **({} if job.overrides else {"learned": learned_from(data)}),
         **scores,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "recipe": asdict(job.recipe) | {"augment": [type(one).__name__ for one in job.augment], "seed": SEED},
@@ -115,11 +116,6 @@ def main(name: str, overrides: list[str]) -> None:
     (SHIPPED / f"{name}.safetensors").write_bytes(weights)
     (SHIPPED / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(scores), f"{len(weights) / 1e6:.2f} MB in {SHIPPED}")
-
-
-def learned(data: Any) -> dict[str, Any]:
-    """Return what says which validation images it has not seen, see `condgen.metrics.extractors.Extractor`."""
-    return {"source": type(data.source).__name__, "split": data.split, "split_seed": data.split_seed}
 
 
 def errors(attributes: Attributes, network: Classifier, part: Part) -> dict[str, float]:

@@ -28,6 +28,7 @@ from condgen.config.build import build, plain
 from condgen.config.folder import conf_dir
 from condgen.metrics.extractors import SHIPPED, digest
 from condgen.metrics.fitting import Recipe, accuracy, fit
+from condgen.metrics.floors import learned_from
 from condgen.nets.classifier import Classifier
 from condgen.nets.probed import Probed
 from condgen.spaces import to_float
@@ -78,7 +79,7 @@ def main(overrides: list[str]) -> None:
         "classes": data.condition.classes,
         "data": f"cifar10: {len(data.train):,} training images (split_seed {data.split_seed}) without their labels, "
         f"{len(data.test):,} of test",
-        "learned": {"source": type(data.source).__name__, "split": data.split, "split_seed": data.split_seed},
+        "learned": learned_from(data),
         "task": "which of four right angles an image was turned by (arXiv:1803.07728)",
         "task_accuracy": {"val": accuracy(teacher, *turned(data.val.images))},
         "probe": "linear, on features of the training images and their labels; no label has changed a feature",

@@ -4,7 +4,6 @@ So a batch is augmented the same way by one process or several, and before or af
 """
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol
 
@@ -18,7 +17,6 @@ from condgen.spaces import window
 from condgen.types import Count, Share
 
 BACKGROUND = -1.0
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for a newer release
 
 
 class Augmentation(Protocol):

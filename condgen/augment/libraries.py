@@ -4,6 +4,7 @@ These draw from hidden random states. Here each image's states are set from its 
 that an image is augmented the same way by one process or several, and before or after a restart.
 """
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch import Tensor
 from condgen.errors import CondgenError
 from condgen.spaces import to_float, to_uint8
 
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing albumentations asks the network for a newer release
 BITS = 24
 """Random bits of a uniform float32 number."""
 OF_BATCHES = ("CutMix", "MixUp")

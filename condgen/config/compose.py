@@ -103,6 +103,20 @@ def initialized() -> Iterator[None]:
         state.hydra, config.cfg = before
 
 
+def by_choices(verb: str, overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the plain configuration of ``verb`` by the choices among ``overrides``, and those of keys, still to be applied.
+
+    Those of keys wait, since what was chosen nowhere may yet come from a run's own configuration.
+
+    Raises:
+        CondgenError: a choice or a key that does not exist.
+    """
+    deep = [override for override in overrides if "." in override.partition("=")[0]]
+    with composing(overrides, verb):
+        tree = compose(verb, [override for override in overrides if override not in deep])
+    return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False)), deep
+
+
 def explain(error: Exception, arguments: Sequence[str] = (), name: str = "train") -> str:
     """Say in one sentence what Hydra found wrong with the command line.
 

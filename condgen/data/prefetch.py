@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -51,18 +52,25 @@ class Prefetch:
             CondgenError: an image is missing or corrupt, or a worker was killed.
         """
         self.asked.batches = ((rows.numpy(), later.numpy()) for rows, later in batches)
-        try:
+        with naming_the_killed(
+            "A process that decodes images was killed, maybe for want of memory: try fewer data.workers, or a smaller "
+            "data.prefetch; condgen resume goes on."
+        ):
             for found in self.loader:
                 if isinstance(found, CondgenError):
                     raise found
                 yield found
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise CondgenError(
-                "A process that decodes images was killed, maybe for want of memory: try fewer data.workers, or a smaller "
-                "data.prefetch; condgen resume goes on."
-            ) from error
+
+
+@contextmanager
+def naming_the_killed(sentence: str) -> Iterator[None]:
+    """Raise CondgenError with ``sentence`` where a loader says that one of its workers was killed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise CondgenError(sentence) from error
 
 
 class Asked(torch.utils.data.Sampler[tuple[Rows, Rows]]):

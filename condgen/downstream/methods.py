@@ -56,6 +56,11 @@ METHODS = {
 """By the names that ``methods=`` takes."""
 
 
+def titled(name: str, share: float | None) -> str:
+    """Return what a table calls a method, with the share of the largest class up to which it fills others, if there is one."""
+    return METHODS[name].title + (f" (to {share:g})" if share is not None else "")
+
+
 @dataclass(frozen=True, eq=False)
 class Training:
     """What classifiers are trained on, and how.

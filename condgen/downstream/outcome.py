@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from condgen.downstream.figures import Estimate, Figures, estimate
-from condgen.downstream.methods import METHODS
+from condgen.downstream.methods import METHODS, titled
 from condgen.reporting.charts import GREY, INK, PALETTE, RULE, new_figure, picture_of
 from condgen.reporting.tables import Cell, Column, markdown_table
 
@@ -31,7 +31,7 @@ class Result:
     @property
     def title(self) -> str:
         """What a table calls it."""
-        return METHODS[self.name].title + (f" (to {self.share:g})" if self.share is not None else "")
+        return titled(self.name, self.share)
 
     def balanced_accuracy(self) -> Estimate:
         """Over seeds."""

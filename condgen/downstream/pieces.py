@@ -18,6 +18,14 @@ COLUMNS = ("file", "label", "part", "source", "model", "weights", "seed", "index
 Row = dict[str, str]
 
 
+def require_same(kept: Path, asked: dict[str, Any], refusal: str) -> None:
+    """Note in the file ``kept`` what is asked for, so that it can go on; raises CondgenError where something else was begun."""
+    plain = json.loads(json.dumps(asked, default=str))
+    if kept.is_file() and json.loads(kept.read_text(encoding="utf-8")) != plain:
+        raise CondgenError(refusal)
+    write_json(kept, plain)
+
+
 class Made(NamedTuple):
     """An image to be written: its row, the file among it, and the bytes of a PNG."""
 
@@ -40,11 +48,9 @@ class Stage:
         self.out, self.folder = out, out.parent / f".{out.name}.unfinished"
         if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
             raise CondgenError(f"--out {out} exists already: choose another, nothing was overwritten.")
-        kept, plain = self.folder / "asked.json", json.loads(json.dumps(asked, default=str))
-        if kept.is_file() and json.loads(kept.read_text(encoding="utf-8")) != plain:
-            raise CondgenError(f"{self.folder} was begun for something else: remove it, or choose another --out.")
-        (self.folder / "pieces").mkdir(parents=True, exist_ok=True)
-        write_json(kept, plain)
+        refusal = f"{self.folder} was begun for something else: remove it, or choose another --out."
+        require_same(self.folder / "asked.json", asked, refusal)
+        (self.folder / "pieces").mkdir(exist_ok=True)
 
     def piece(self, name: str, images: Iterable[Made]) -> list[Row]:
         """Write the images of a piece, unless that was done before, and return their rows; ``images`` are made only then."""

@@ -77,6 +77,11 @@ def truncated(z: Tensor, bound: float) -> Tensor:
 
 
 @torch.no_grad()
+def tracking_norms(network: nn.Module) -> list[_BatchNorm]:
+    """Return the batch norms of ``network`` that keep running statistics."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+
+
 def measure_statistics(network: nn.Module, batches: int, forward: Callable[[int], object]) -> None:
     """Set batch norm's running statistics to their means over ``batches`` of generated samples.
 
@@ -90,7 +95,7 @@ def measure_statistics(network: nn.Module, batches: int, forward: Callable[[int]
     Raises:
         CondgenError: it has no batch norm.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = tracking_norms(network)
     if not norms:
         raise CondgenError("standing measures batch norm's statistics, and this generator has no batch norm.")
     momenta = [norm.momentum for norm in norms]

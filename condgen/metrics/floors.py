@@ -20,7 +20,7 @@ reference of a FID; the bias in the number of these is the same, so the line is 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -81,10 +81,14 @@ def unseen_part(extractor: Extractor, data: DataModule, split: Literal["val", "t
     names = {"val": "validation images", "test": "test images"}
     if split == "val" and data.has_test:
         return data.test, names["test"]
-    learned = {"source": type(data.source).__name__, "split": data.split, "split_seed": data.split_seed}
-    if split == "test" and data.classes is None and extractor.spares_validation(learned):
+    if split == "test" and data.classes is None and extractor.spares_validation(learned_from(data)):
         return data.val, names["val"]
     return None, f"halves of the {names[split]}"
+
+
+def learned_from(data: DataModule) -> dict[str, Any]:
+    """Describe what an extractor that is trained on ``data`` learns from, as its card does, see `Extractor.learned`."""
+    return {"source": type(data.source).__name__, "split": data.split, "split_seed": data.split_seed}
 
 
 def halves(reference: Features, seed: int) -> list[tuple[Features, Features]]:

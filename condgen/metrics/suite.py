@@ -126,7 +126,7 @@ def measure(
     if confusion is not None:
         figures["label_accuracy"] = int(confusion.diagonal().sum()) / len(generated)
     if chosen & LOOKING_AT_TRAIN and train is not None:
-        figures |= copying_figures(generated, reference, train, known)
+        figures |= copying_figures(chosen, generated, reference, train, known)
     return Measurement(
         {name: figures[name] for name in metrics if name in figures},
         {name: values.tolist() for name, values in per_class.items()},
@@ -177,15 +177,18 @@ def class_figures(
     return per_class, confusion
 
 
-def copying_figures(generated: Features, reference: Features, train: Features, known: Known) -> dict[str, float]:
-    """Compute the figures that compare images with training images."""
-    unseen = typical_nearest(reference, train) if known.unseen.isnan() else known.unseen
+def copying_figures(
+    chosen: set[str], generated: Features, reference: Features, train: Features, known: Known
+) -> dict[str, float]:
+    """Compute the chosen figures that compare images with training images."""
     some = probes(generated)
-    found = nearest(some, train.features)
-    return {
-        "nearest": float(found[0].median() / unseen),
-        "authenticity": authenticity(some, train.features, found),
-    }
+    found, figures = nearest(some, train.features), {}
+    if "nearest" in chosen:
+        unseen = typical_nearest(reference, train) if known.unseen.isnan() else known.unseen
+        figures["nearest"] = float(found[0].median() / unseen)
+    if "authenticity" in chosen:
+        figures["authenticity"] = authenticity(some, train.features, found)
+    return figures
 
 
 def typical_nearest(images: Features, train: Features) -> Tensor:

@@ -3,6 +3,7 @@
 K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv:2404.00498, sections 3.1 and 3.2.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -43,11 +44,7 @@ class Classifier(nn.Sequential):
 
     def spatial(self, x: Tensor) -> Tensor:
         """Return what the first block says of each place, (B, widths[0], h, w), of images (B, C, H, W) in [-1, 1]."""
-        for layer in self:
-            x = layer(x)
-            if isinstance(layer, Block):
-                break
-        return x
+        return first_block(self, x)
 
     @torch.no_grad()
     def whiten(self, x: Tensor) -> None:
@@ -85,6 +82,15 @@ def convolution(inputs: int, outputs: int) -> nn.Conv2d:
     layer = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight[: min(inputs, outputs)])
     return layer
+
+
+def first_block(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Return what the first `Block` among ``layers`` makes of images (B, C, H, W), after the layers before it."""
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, Block):
+            break
+    return x
 
 
 def norm(channels: int) -> nn.BatchNorm2d:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.nets.classifier import Block, Classifier
+from condgen.nets.classifier import Classifier, first_block
 from condgen.spaces import Images
 from condgen.types import PositiveInt, Widths
 
@@ -40,11 +40,7 @@ class Probed(nn.Module):
 
     def spatial(self, x: Tensor) -> Tensor:
         """Return what the first block says of each place, (B, widths[0], h, w)."""
-        for layer in self.blocks:
-            x = layer(x)
-            if isinstance(layer, Block):
-                break
-        return x
+        return first_block(self.blocks, x)
 
     @torch.no_grad()
     def take(self, trained: Classifier) -> None:

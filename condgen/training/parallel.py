@@ -18,6 +18,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from condgen.generators.sampling import tracking_norms
+
 
 def strategy(name: Any) -> Any:
     """Return what ``trainer.strategy`` names: `Processes` for ddp, else what Lightning makes of it."""
@@ -57,8 +59,8 @@ class Processes(DDPStrategy):
 
 def running_statistics(network: nn.Module) -> list[Tensor]:
     """Return the running means and variances of a network's batch norms."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    return [found for norm in norms for found in (norm.running_mean, norm.running_var) if found is not None]
+    kept = ((norm.running_mean, norm.running_var) for norm in tracking_norms(network))
+    return [found for pair in kept for found in pair if found is not None]
 
 
 class SynchronizeBatchNorm(LayerSync):
