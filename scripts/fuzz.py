@@ -327,13 +327,13 @@ def limited() -> None:
 
 
 def waited(child: int, seconds: float) -> int | None:
-    """Wait for a child; return its status, None if it computes longer than ``seconds``, or takes ten times as long."""
-    end = time.monotonic() + 10 * seconds
+    """Wait for a child; return its status, None if it computes longer than ``seconds`` more, or takes ten times as long."""
+    end, before = time.monotonic() + 10 * seconds, computed(child)
     while True:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return status
-        if time.monotonic() > end or computed(child) > seconds:
+        if time.monotonic() > end or computed(child) - before > seconds:
             return None
         time.sleep(0.02)
 
