@@ -2,17 +2,20 @@
 
 import contextlib
 import copy
+import io
 import logging
 import os
 import sys
 import time
 import warnings
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import hydra
 import yaml
 from hydra import compose
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -35,6 +38,7 @@ def run_hydra(arguments: list[str]) -> None:
     Raises:
         CondgenError: a choice or a key that does not exist, in one sentence.
     """
+    arguments = options_first(arguments)
     refuse_sweep(arguments)
     refuse_nameless_choices(arguments)
     sys.argv = [sys.argv[0], *with_recipe(arguments)]
@@ -54,6 +58,25 @@ def run_hydra(arguments: list[str]) -> None:
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def options_first(arguments: list[str]) -> list[str]:
+    """Return ``arguments`` with Hydra's options, which may stand anywhere, before all KEY=VALUE; raises CondgenError."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            known = get_args_parser().parse_intermixed_args(arguments)
+    except SystemExit as end:
+        if not end.code:
+            raise  # --version has printed it
+        what = shorten(said.getvalue().strip().rpartition("error: ")[2], 100, placeholder=" ...")
+        raise CondgenError(f"The options were not understood ({what}): condgen train --help says what there is.") from None
+    if sum(map(bool, (known.run, known.multirun, known.cfg, known.info, known.shell_completion))) > 1:
+        raise CondgenError("Give only one of --run, --multirun, --cfg, --info and --shell-completion.")
+    options = list(reversed(arguments))
+    for override in reversed(known.overrides):
+        options.remove(override)
+    return [*reversed(options), *known.overrides]
 
 
 def refuse_sweep(arguments: list[str]) -> None:

@@ -45,6 +45,8 @@ SHORT = (
         (["+trainer.max_epochs=2"], ["trainer.max_epochs is there already: write it without the +"]),
         (["data=[null]"], ["data=[null] chooses nothing", "choose one of archive, "]),
         (["model=null"], ["model=null chooses nothing", "choose one of acgan_conv, "]),
+        (["--0-9", "data=mnist"], ["The options were not understood (unrecognized arguments: --0-9", "condgen train --help"]),
+        (["--cfg", "job", "data=mnist", "-m"], ["Give only one of --run, --multirun, --cfg"]),
         (["extractor=1.5"], ["extractor=1.5 chooses nothing", "choose one of cifar10-resnet, "]),
         (["loss={a:b,c:d}"], ["chooses nothing"]),
         (["--multirun", "loss=bce,3"], ["loss=bce,3 chooses nothing"]),
