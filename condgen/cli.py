@@ -1,20 +1,17 @@
 """The ``condgen`` command. ``train`` is Hydra's own command line; the others are plain and typed."""
 
 import os
-import re
 import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from condgen.errors import CondgenError, Interrupted
+from condgen.run.boundary import reporting
 from condgen.run.signals import interruptible
 
-DEFECT = 70
-"""The exit status of a defect of the program's, EX_SOFTWARE of sysexits.h."""
+Device = Annotated[str, typer.Option(help="Where it computes: cpu, cuda, cuda:1, ...")]
+Trust = Annotated[bool, typer.Option("--trust", help="Accept foreign classes in what was stored.")]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -38,7 +35,7 @@ def resume(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes, such as trainer.max_epochs=40.")] = None,
     source: Annotated[Literal["last", "best"], typer.Option("--from", help="The checkpoint to go on from.")] = "last",
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Go on with a run that was stopped, killed or is to be longer."""
     from condgen.resume import resume as go_on
@@ -67,14 +64,14 @@ def sample(
     guidance: Annotated[float | None, typer.Option(help="Scale of guidance: larger is clearer and less diverse.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps in which a sample is made.")] = None,
     solver: Annotated[str | None, typer.Option(help="Solver of the ODE that makes them: euler, midpoint, heun.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     metadata: Annotated[
         bool, typer.Option("--metadata/--no-metadata", help="Let the files say which model made them, and how.")
     ] = True,
     watermark: Annotated[
         str | None, typer.Option(metavar="KEY", help="Hide a mark in the pixels that only this secret text finds again.")
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Draw samples from a trained model. Needs neither its data nor its training flags."""
     from condgen.sample import write_samples
@@ -92,8 +89,8 @@ def inspect(
     ] = None,
     image: Annotated[Path | None, typer.Option(help="The picture that the samples started from.")] = None,
     key: Annotated[str | None, typer.Option(help="Look for the watermark of this secret text.")] = None,
-    device: Annotated[str, typer.Option(help="Where --model computes: cpu, cuda, cuda:1, ...")] = "cpu",
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
+    device: Device = "cpu",
+    trust: Trust = False,
 ) -> None:
     """Tell where a file of samples comes from; exit status 1 where it is not what it seems."""
     from condgen.inspect import inspect as tell
@@ -109,8 +106,8 @@ def evaluate(
     ],
     overrides: Annotated[list[str] | None, typer.Argument(help="Such as split=val, samples=5000, extractor=inception.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="evaluation/ of the run")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+    device: Device = "cpu",
+    trust: Trust = False,
 ) -> None:
     """Measure a trained model, or anybody's images, against real ones: every figure under its protocol, beside its floor."""
     from condgen.evaluate import evaluate as measure
@@ -126,8 +123,8 @@ def audit(
     count: Annotated[int, typer.Option(min=1, help="Training images, and unseen ones, at most.")] = 5000,
     samples: Annotated[int, typer.Option(min=1, max=1_000_000, help="Samples to draw.")] = 5000,
     seed: Annotated[int, typer.Option(help="Decides which images and which samples.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+    device: Device = "cpu",
+    trust: Trust = False,
 ) -> None:
     """Attack a trained model: does it give its training images away? Membership, copies, a lower bound on epsilon."""
     from condgen.audit import audit as attack
@@ -149,7 +146,7 @@ def serve(
     watermark: Annotated[
         str | None, typer.Option(metavar="KEY", envvar="CONDGEN_WATERMARK", help="Hide a mark of this text in all images.")
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in checkpoints.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Serve trained models: a page and an API that draw samples, see docs/serving.md."""
     from condgen.serve import serve as start
@@ -168,7 +165,7 @@ def export(
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights.", show_default="that of the data")] = None,
     limit: Annotated[list[str] | None, typer.Option(help="A sentence for the card's limits; may be repeated.")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the checkpoint.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Write a trained model for others to use: a folder with its card, an ONNX graph, or a torch.export program."""
     from condgen.export import export as write
@@ -214,8 +211,8 @@ def study(
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the page of the study, until Ctrl-C.")] = True,
     host: Annotated[str, typer.Option(help="Where the page is served: 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the page; 0: one that is free.")] = 8000,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+    device: Device = "cpu",
+    trust: Trust = False,
 ) -> None:
     """Let people tell generated pictures from real ones, or choose between two models, on a page in the browser."""
     from condgen.study import host_study, results_of
@@ -238,7 +235,7 @@ def show_data(
         list[str] | None, typer.Option(help="flip, rotate_crop, ..., or a node {_target_: CLASS, ...}; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for a picture of images, and one of what augmentation does.")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Show a data set as it would be trained on: classes and counts, sizes, pictures, what augmentation does."""
     from condgen.dataset import show_data as told
@@ -262,8 +259,8 @@ def augment(
     ] = True,
     seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
     sampling: Annotated[list[str] | None, typer.Option(help="How they are drawn, such as guidance=2; may be repeated.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in the stored configuration.")] = False,
+    device: Device = "cpu",
+    trust: Trust = False,
 ) -> None:
     """Write the training images of a model with generated ones among them, and a table that says which; killed, it goes on."""
     from condgen.augmented import augment as write
@@ -278,8 +275,8 @@ def benefit(
     overrides: Annotated[list[str] | None, typer.Argument(help="Such as data.imbalance=longtail:100 seeds=3.")] = None,
     generator: Annotated[Path, typer.Option(help="What draws images: a model, as for condgen sample.")] = ...,  # type: ignore[assignment]
     out: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="below outputs/benefit")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    trust: Annotated[bool, typer.Option("--trust", help="Accept foreign classes in stored configurations.")] = False,
+    device: Device = "cpu",
+    trust: Trust = False,
 ) -> None:
     """Say whether generated images help a classifier, against oversampling, augmentation and the like; killed, it goes on."""
     from condgen.benefit import benefit as compare
@@ -329,61 +326,6 @@ def main() -> None:
     with interruptible():
         status = reporting(lambda: app(sys.argv[1:], prog_name="condgen", standalone_mode=False), debug)
     sys.exit(status)
-
-
-def reporting(command: Callable[[], Any], debug: bool = False) -> int:
-    """Run ``command`` and return its exit status: the one boundary that every error reaches.
-
-    A `CondgenError`, a misused option, and what the system refuses end in one sentence on stderr and status 1; whatever nobody
-    foresaw ends in one sentence, a file for a report and status `DEFECT`. With ``debug`` the traceback comes first.
-    """
-    try:
-        status = command()
-        return status if isinstance(status, int) else 0
-    except KeyboardInterrupt:
-        print("condgen: interrupted.", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if debug:
-            traceback.print_exception(error)
-        said = told(error)
-        print(f"condgen: {said or defect(error)}", file=sys.stderr)
-        return DEFECT if said is None else 128 + error.signum if isinstance(error, Interrupted) else 1
-
-
-def told(error: Exception) -> str | None:
-    """Return the sentence about an error that is no defect of the program's, None for one that is."""
-    if isinstance(error, CondgenError):
-        return str(error)
-    if isinstance(error, typer.exceptions.TyperException):
-        text = (error.format_message() if hasattr(error, "format_message") else "").replace("Value error, ", "")
-        command = getattr(getattr(error, "ctx", None), "command_path", "condgen")
-        for kind, word in (("integer", "whole number"), ("number", "number")):  # pydantic's words
-            text = re.sub(
-                rf"Input should be a valid {kind}, unable to parse string as an? {kind}", f"it must be a {word}", text
-            )
-        return f"{text.rstrip('.').replace(chr(10), ' ')}; {command} --help says what there is." if text else None
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
-        size = re.search(r"tried to allocate (\d+) bytes", text)
-        much = f", {int(size[1]) / 1e9:,.1f} GB at once" if size else ""
-        return f"There is not enough memory for what was asked{much}: ask for less."
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        return "A process that reads images was killed, maybe for want of memory: the same command, or condgen resume, goes on."
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename} cannot be used" if error.filename else "The system refused"
-        return f"{place} ({error.strerror})."
-    return None
-
-
-def defect(error: Exception) -> str:
-    """Write down what a report needs, and return the sentence that says where."""
-    from condgen.run.crash import write_crash
-
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".: ")
-    file = write_crash(error)
-    where = f"attach {file} to a report" if file else "run it again with --debug for a report"
-    return f"This should not have happened, and is a defect of condgen ({what}): {where}."
 
 
 def answer_shell(arguments: list[str]) -> None:
