@@ -6,6 +6,7 @@ from condgen.conditions.fields import Category, Field, Number
 from condgen.conditions.images import Colorize, Edges, ImageCondition, Inpaint, Photo
 from condgen.conditions.labels import ClassLabel
 from condgen.conditions.together import Together
+from condgen.conditions.vectors import Vectors
 
 __all__ = [
     "Attributes",
@@ -27,4 +28,5 @@ __all__ = [
     "Styles",
     "Together",
     "Unconditioned",
+    "Vectors",
 ]
