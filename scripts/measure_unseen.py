@@ -15,6 +15,7 @@ import torch
 import condgen
 from condgen.config.build import build
 from condgen.config.reading import read_plain
+from condgen.generators.base import Generator
 from condgen.run.status import read_status
 from condgen.spaces import to_uint8
 
@@ -44,7 +45,7 @@ def main(folder: Path, choices: list[str]) -> None:
     print(f"\nMean over the ten: {sum(scores) / len(scores):.3f}; chance: 0.1.")
 
 
-def names(model: condgen.generators.Generator) -> list[str]:
+def names(model: Generator) -> list[str]:
     """Return what a model can be asked for."""
     found: list[str] = model.condition.schema()["properties"]["class"]["enum"]
     return found
