@@ -5,6 +5,7 @@ from condgen.conditions.base import Condition, Embedding, LearnedEmbedding, NoCo
 from condgen.conditions.fields import Category, Field, Number
 from condgen.conditions.images import Colorize, Edges, ImageCondition, Inpaint, Photo
 from condgen.conditions.labels import ClassLabel
+from condgen.conditions.tasks import Tasks
 from condgen.conditions.together import Together
 from condgen.conditions.vectors import Vectors
 
@@ -26,6 +27,7 @@ __all__ = [
     "OneHot",
     "Photo",
     "Styles",
+    "Tasks",
     "Together",
     "Unconditioned",
     "Vectors",

@@ -10,6 +10,7 @@ from torch import Tensor
 from condgen.conditions.base import Condition, of_data
 from condgen.conditions.fields import Field
 from condgen.conditions.images import ImageCondition
+from condgen.conditions.tasks import Tasks
 from condgen.errors import CondgenError
 
 
@@ -32,7 +33,7 @@ class Together(Condition):
     ):
         facts = {"classes": classes, "fields": fields, "shape": shape}
         self.said, shown = (part if isinstance(part, Condition) else of_data(part, **facts) for part in (said, image))
-        if not isinstance(shown, ImageCondition) or self.said.map_shape or not self.said.width:
+        if not isinstance(shown, ImageCondition) or isinstance(shown, Tasks) or self.said.map_shape or not self.said.width:
             raise CondgenError("condition: said must be a condition that is a vector, and image one that is an image.")
         self.image: ImageCondition = shown
         self.classes = self.said.classes

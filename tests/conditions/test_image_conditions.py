@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from condgen.augment.images import Compose, Crop, Flip
-from condgen.conditions import ClassLabel, Colorize, Edges, ImageCondition, Inpaint, OneHot, Together
+from condgen.conditions import ClassLabel, Colorize, Edges, ImageCondition, Inpaint, OneHot, Tasks, Together
 from condgen.config.build import build
 from condgen.data import DataModule
 from condgen.data.loader import BatchLoader
@@ -19,7 +19,8 @@ PETS = ClassLabel(["frog", "ship", "toad"])
 COLOUR = (3, 12, 10)
 PIXELS = torch.randint(0, 256, (23, *COLOUR), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 X = to_float(PIXELS)
-ALL = [Edges(COLOUR), Inpaint(COLOUR), Colorize(COLOUR), Together(PETS, Edges(COLOUR)), Together(PETS, Inpaint(COLOUR))]
+TASKS = Tasks({"edges": Edges(COLOUR), "inpaint": Inpaint(COLOUR), "colorize": Colorize(COLOUR)}, COLOUR)
+ALL = [Edges(COLOUR), Inpaint(COLOUR), Colorize(COLOUR), TASKS, Together(PETS, Edges(COLOUR)), Together(PETS, Inpaint(COLOUR))]
 
 
 def numbers(condition, count=23, seed=0):
@@ -173,7 +174,7 @@ def test_batches_hold_the_condition_of_what_they_show_wherever_a_run_starts_and_
     for x, c in whole:
         if not condition.draws:
             assert torch.equal(condition.map(c), condition.image.make(x, torch.empty(len(x), 0)))
-        else:
+        elif condition is not TASKS:
             assert torch.equal(condition.finish(torch.zeros_like(x), c) != 0, (x != 0) & (condition.map(c)[:, -1:] > 0))
     assert same(batches(1, 2), whole[2:])  # as a killed run goes on
     shares = [batches(1, rank=rank, world=2) for rank in range(2)]
@@ -194,3 +195,35 @@ def test_rows_of_a_part_have_the_same_conditions_in_every_run_and_in_any_order()
     assert torch.equal(some, whole[[7, 2, 2]]) and not torch.equal(whole[:, -1], whole[:1, -1].expand(9, -1, -1))
     known = (whole[:, -1:] > 0).expand_as(images)
     assert torch.equal(to_uint8(whole[:, :-1])[known], images[known])
+
+
+# --- several tasks ---
+
+
+def test_the_task_is_drawn_for_each_sample_and_asked_for_by_its_name():
+    parts = {"edges": Edges(COLOUR), "inpaint": Inpaint(COLOUR), "colorize": Colorize(COLOUR)}
+    condition = Tasks(parts, COLOUR)
+    u = numbers(condition)
+    shown = condition.check(condition.make(X, u))
+    names = condition.describe(shown)
+    assert names == [list(parts)[int(share * 3)] for share in u[:, 0]] and set(names) == set(parts)
+    for row, name in enumerate(names):
+        part = parts[name]
+        assert torch.equal(shown[row, : part.channels], part.make(X[[row]], u[[row], 1 : 1 + part.draws])[0])
+        assert not shown[row, part.channels : 4].any()
+    samples = torch.zeros_like(X)
+    finished = condition.finish(samples, shown)
+    for row, name in enumerate(names):
+        expected = parts[name].finish(samples[[row]], shown[[row], : parts[name].channels])[0]
+        assert torch.equal(finished[row], expected)
+    assert condition.describe(condition.ask("task=colorize|edges", X[0])) == ["colorize", "edges"]
+    assert condition.describe(condition.ask(None, X[0])) == list(parts)
+    condition = Tasks(parts, COLOUR, only="inpaint")
+    assert set(condition.describe(condition.make(X, u))) == {"inpaint"} and "mean fill" in condition.guesses(shown)
+    with pytest.raises(CondgenError, match="Unknown task 'paint': this model knows edges, inpaint, colorize"):
+        condition.ask("paint", X[0])
+    for wrong, only in (({"edges": Edges(COLOUR)}, None), ({"edges": Edges(COLOUR), "class": PETS}, None), (parts, "paint")):
+        with pytest.raises(CondgenError, match=r"condition\.(tasks|only=paint)"):
+            Tasks(wrong, COLOUR, only)
+    with pytest.raises(CondgenError, match="image one that is an image"):
+        Together(PETS, condition)

@@ -25,7 +25,7 @@ const WORDS = {
 export class Picture {
   constructor(part, { colour, borrow, changed, problem }) {
     [this.height, this.width] = part.size;
-    this.holes = part.kind === "inpaint";
+    this.holes = ["inpaint", "tasks"].includes(part.kind);
     Object.assign(this, { colour, borrow, changed, problem, part, there: false, past: [], cursor: null });
     this.pixels = new ImageData(this.width, this.height);
     this.hole = new Uint8Array(this.width * this.height); // 1 where the picture is unknown
