@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from condgen.config.build import plain, sentence
 from condgen.config.renamed import new_name
@@ -184,6 +185,8 @@ def changed(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
             if new := new_name(key, config):
                 raise CondgenError(f"{key} is called {new} today.") from error
             raise CondgenError(f"Unknown key {key!r} in the run's configuration: {sentence(error)}") from error
+        except YAMLError as error:
+            raise CondgenError(f"{override!r} is not an override: its value is no YAML.") from error
     return plain(tree)
 
 

@@ -131,7 +131,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
         data.sampled = privacy.sampled if model.mechanism == "steps" else None
     weights = config["run"].get("finetune") if afresh else None
     finetuned = start_from(model, weights) if weights else ""
-    callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if chosen(node)]
+    callbacks = [build(f"callbacks.{name}", node) for name, node in config["callbacks"].items() if chosen(name, node)]
     for callback in callbacks:
         if isinstance(callback, Callback):
             callback.check(data, model)
@@ -165,8 +165,10 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
     return Parts(config, data, model, trainer, finetuned, privacy)
 
 
-def chosen(node: Config | None) -> bool:
+def chosen(name: str, node: Config | None) -> bool:
     """Whether a callback's node is one; a recipe sets keys also of a callback that callbacks=none leaves out."""
+    if node is not None and not isinstance(node, dict):
+        raise CondgenError(f"callbacks.{name}={node} is no callback: give it _target_ and arguments, or null to leave it out.")
     return node is not None and "_target_" in node
 
 

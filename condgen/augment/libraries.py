@@ -34,13 +34,15 @@ class PerImage:
             random states of torch, numpy or Python.
 
     Raises:
-        CondgenError: it is for whole batches with labels.
+        CondgenError: it is none, or is for whole batches with labels.
     """
 
     draws = 2
 
     def __init__(self, transform: Callable[..., Any]):
         self.name = type(transform).__name__
+        if not callable(transform):
+            raise CondgenError(f"data.augment: {transform!r} is no augmentation: choose augment=NAME, or give one a _target_.")
         if self.name in OF_BATCHES:
             raise CondgenError(
                 f"data.augment: {self.name} mixes images of different classes, whose conditions cannot be mixed."

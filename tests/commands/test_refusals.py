@@ -75,6 +75,8 @@ SHORT = (
         ([GAN, "run.objective=foo"], ["run.objective=foo is not measured", "callbacks.evaluation"]),
         ([VAE, "run.objective=foo"], ["run.objective=foo is not measured", "take one of val/loss"]),
         ([GAN, "callbacks.checkpoint.monitor=foo"], ["watches foo, which is not measured"]),
+        ([GAN, "callbacks.evaluation=nan"], ["callbacks.evaluation=nan is no callback", "null to leave it out"]),
+        ([GAN, "data.augment=/"], ["data.augment: '/' is no augmentation", "augment=NAME"]),
         ([GAN, "trainer.accelerator=tpu"], ["trainer: ", "torch_xla"]),
         (["trainer.precision=7"], ["precision"]),
         (["callbacks.checkpoint.mode=least"], ["callbacks.checkpoint.mode", "min or max", "least"]),

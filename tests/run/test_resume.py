@@ -14,11 +14,15 @@ from same_run import assert_same, outcome
 
 from condgen.callbacks.evaluation import Evaluation
 from condgen.callbacks.interrupt import Interrupt
+from condgen.errors import CondgenError
+from condgen.resume import changed
 
 # Kills its own process right after update number KILL_AT, between two checkpoints, as `kill -9` would.
 KILLED = """
 import os, signal, sys
 from condgen.callbacks.interrupt import Interrupt
+from condgen.errors import CondgenError
+from condgen.resume import changed
 from condgen.cli import main
 after_batch = Interrupt.on_train_batch_end
 def kill(self, trainer, *arguments):
@@ -133,6 +137,11 @@ def test_ctrl_c_stops_the_last_evaluation(tmp_path: Path, monkeypatch: pytest.Mo
     assert stopped.code == 130 and "condgen resume" in stopped.err.splitlines()[-1], stopped
     succeed("resume", "run", cwd=tmp_path)
     assert list((tmp_path / "run" / "evaluation").glob("*/metrics.json"))
+
+
+def test_a_value_that_is_no_yaml_is_refused() -> None:
+    with pytest.raises(CondgenError, match=r"'trainer.max_steps=\\t' is not an override: its value is no YAML"):
+        changed({"trainer": {"max_steps": 3}}, ["trainer.max_steps=\t"])
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
