@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-SPEAKERS = ("anna", "bert", "carl")
+SPEAKERS = ("george", "jackson", "theo")
 
 
 def tone(pitch: float, seconds: float, rate: int, level: float = 0.5) -> np.ndarray:
