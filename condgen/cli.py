@@ -48,7 +48,9 @@ def resume(
 @app.command()
 def sample(
     checkpoint: Annotated[Path, typer.Argument(help="A run directory, a .ckpt file, an exported folder, or zoo:NAME.")],
-    out: Annotated[Path, typer.Option(help="What to write: a .png grid, an .npz, or a folder of PNGs with labels.csv.")],
+    out: Annotated[
+        Path, typer.Option(help="What to write: a .png grid, an .npz, a .wav of sounds, or a folder of files with labels.csv.")
+    ],
     condition: Annotated[
         str | None, typer.Option(help="What to generate: 0-9, frog,cat, digit=3,colour=red|blue. Without it: every class.")
     ] = None,

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from condgen.audio import Mel
 from condgen.config.build import build, check_stored
 from condgen.config.compose import by_choices
 from condgen.config.validate import check_node, check_section
-from condgen.data.sources import ImageFolder
+from condgen.data.sources import AudioFolder, ImageFolder
 from condgen.errors import CondgenError
 from condgen.files import require_writable
 from condgen.generators.base import Generator
@@ -26,7 +27,7 @@ from condgen.resume import changed
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.run.exported import CONFIG, is_exported, read_config
 from condgen.run.stored import run_of, stored_config
-from condgen.spaces import Images
+from condgen.spaces import Images, Space
 from condgen.types import Positive, PositiveInt
 
 GROUPS = ("data", "extractor", "condition")
@@ -63,7 +64,7 @@ def evaluate(
 
     Args:
         target: a checkpoint, a run directory, an exported folder, ``zoo:NAME``, an .npz (``images`` uint8 (N, H, W, C),
-            ``labels`` (N,)) or a folder of class sub-folders of images.
+            ``labels`` (N,)) or a folder of class sub-folders of images, or of sounds.
         overrides: choices and keys of ``conf/evaluate.yaml``, e.g. ``split=val`` or ``extractor=inception``.
         out: folder to write to; None: beside the run's checkpoints, or below ``outputs/evaluation``.
         device: where to compute.
@@ -198,7 +199,7 @@ def read_images(path: Path, evaluator: Evaluator) -> tuple[Tensor, Tensor | None
         CondgenError: they are damaged, too few, of another size, or of classes that the data do not have.
     """
     classes = evaluator.data.condition.classes
-    images, labels = read_npz(path) if path.suffix == ".npz" else read_folder(path, classes)
+    images, labels = read_npz(path) if path.suffix == ".npz" else read_folder(path, classes, evaluator.data.space)
     evaluator.extractor.resizing(images.shape[1:], f"the images in {path}")
     if len(images) < FEWEST:
         raise CondgenError(f"{path} holds {len(images)} images: at least {FEWEST} are needed for figures that mean something.")
@@ -242,9 +243,9 @@ def such_as(labels: NDArray[Any]) -> str:
     return f" (label {place} is {labels[place]})"
 
 
-def read_folder(path: Path, classes: list[str]) -> tuple[Tensor, Tensor]:
-    """Read a folder of class sub-folders, which must bear the names of the data's ``classes``."""
-    tables = ImageFolder(path).load()
+def read_folder(path: Path, classes: list[str], space: Space) -> tuple[Tensor, Tensor]:
+    """Read a folder of class sub-folders, which must bear the names of the data's ``classes``; of sounds for ``space``."""
+    tables = (AudioFolder(path, space) if isinstance(space, Mel) else ImageFolder(path)).load()
     if unknown := sorted(set(tables.classes) - set(classes)):
         raise CondgenError(
             f"{path}: the data have no class {unknown[0]!r}; sub-folders must be named {', '.join(classes[:12])}."

@@ -16,6 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from condgen.audio import Sound, comment_of, one_after_another, read_sound, to_pcm
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator
 from condgen.images import BROKEN, Picture, decode, read_picture
@@ -43,7 +44,7 @@ def inspect(
     """Yield what is found out about a file, as plain text, one finding after the other.
 
     Args:
-        file: a PNG or an .npz of samples; any picture, where only a watermark is looked for.
+        file: a PNG, an .npz or a wav of samples; any picture, where only a watermark is looked for.
         model: makes the samples again: a run, a checkpoint, an exported folder or ``zoo:NAME``.
         image: the picture that the samples started from.
         key: of the watermark that is looked for.
@@ -76,7 +77,8 @@ class Content:
     """What a file holds.
 
     Attributes:
-        values: of a picture uint8 (C, H, W), of an .npz ``images``, uint8 (N, H, W, C), or ``points``, float32 (N, 2).
+        values: of a picture uint8 (C, H, W), of an .npz ``images``, uint8 (N, H, W, C), or ``points``, float32 (N, 2), of a wav
+            int16 (T,).
         picture: whether it is one.
         origin: what it says of where it comes from; None: nothing.
         other: which program it names instead, as a part of a sentence.
@@ -94,6 +96,8 @@ def read(file: Path) -> Content:
         raise CondgenError(f"{file} is a folder: name one of the files in it.")
     if not file.is_file():
         raise CondgenError(f"There is no file {file}.")
+    if file.suffix == ".wav":
+        return read_wav(file)
     if zipfile.is_zipfile(file):
         return read_npz(file)
     said, maker = None, ""
@@ -104,7 +108,7 @@ def read(file: Path) -> Content:
     except Image.DecompressionBombError:
         pass  # `decode` tells it
     except UnidentifiedImageError:
-        raise CondgenError(f"{file} is neither a picture nor an .npz: there is nothing in it to inspect.") from None
+        raise CondgenError(f"{file} is neither a picture nor an .npz nor a .wav: there is nothing in it to inspect.") from None
     except BROKEN as error:
         raise CondgenError(f"{file} is a picture that is damaged ({plain(error, 80)}).") from None
     values = decode(Picture(str(file), file.read_bytes))
@@ -133,6 +137,15 @@ def read_npz(file: Path) -> Content:
     if (values.dtype, values.ndim) != kinds[name] or not values.size:
         raise CondgenError(f"{file} holds {name} of a type or shape that condgen does not write.")
     return Content(torch.from_numpy(values), False, origin)
+
+
+def read_wav(file: Path) -> Content:
+    """Read a wav of samples; raises CondgenError if it is none or damaged."""
+    content = file.read_bytes()
+    sound, _ = read_sound(str(file), content)
+    said = comment_of(content)
+    origin = Origin.read(said, str(file)) if said and said.startswith("{") else None
+    return Content((sound * 2**15).round().short(), False, origin)
 
 
 def array(archive: zipfile.ZipFile, name: str) -> Any:
@@ -177,8 +190,13 @@ def search(content: Content, key: str) -> Found:
     if content.picture:
         return find_in_picture(content.values, key)
     if content.values.dim() != 4:
-        raise CondgenError("A watermark is in images, and these are points: leave --key out.")
+        raise CondgenError(f"A watermark is in images, and these are {kind_of(content)}: leave --key out.")
     return find_in_samples(content.values.permute(0, 3, 1, 2), key)
+
+
+def kind_of(content: Content) -> str:
+    """Say what the values of a file are."""
+    return {1: "waveforms", 2: "points"}.get(content.values.dim(), "pixels")
 
 
 def watermarked(file: Path, found: Found) -> str:
@@ -218,8 +236,14 @@ def again(file: Path, model: Path, generator: Generator, content: Content, image
     if origin.index is not None:
         generator.set_sampling(**request.sampling)
         number, place = divmod(origin.index, size_of_block(request))
-        return generator.space.export(block(generator, request, requested, number)[place, None])[1][0].permute(2, 0, 1)
+        sample = block(generator, request, requested, number)[place, None]
+        if not content.picture and isinstance(generator.space, Sound):
+            return to_pcm(generator.space.waves(sample)[0])
+        assert isinstance(generator.space, Images)  # else refused above
+        return generator.space.pixels(sample)[0]
     samples = torch.cat(list(blocks(generator, request, requested)))
+    if kind_of(content) == "waveforms" and isinstance(generator.space, Sound):
+        return to_pcm(one_after_another(generator.space.waves(samples), generator.space.rate))
     return generator.picture(samples, requested, rows) if content.picture else generator.space.export(samples)[1]
 
 
@@ -243,8 +267,13 @@ def require_same_number(file: Path, generator: Generator, content: Content, tota
     assert origin is not None
     each = prod(generator.space.shape)
     require_memory(8.0 * total * each, f"Making {file} again", "it is too large here")
-    if origin.index is not None:
-        fits = content.picture and origin.index < total and isinstance(generator.space, Images)
+    heard = kind_of(content) == "waveforms"
+    if heard and not isinstance(generator.space, Sound):
+        fits = False
+    elif origin.index is not None:
+        fits = (content.picture or heard) and origin.index < total and isinstance(generator.space, Images)
+    elif heard:
+        fits = total <= len(values)
     elif not content.picture:
         fits = len(values) == total
     else:
@@ -260,12 +289,11 @@ def compared(file: Path, model: Path, content: Content, made: Tensor) -> str:
         made, held = made.expand(3, -1, -1), held.expand(3, -1, -1)  # one of them is grey
     if held.shape != made.shape:
         raise CondgenError(f"{file} has another size than what {model} makes: it was cut or scaled.")
-    axis = -1 if not content.picture else 0
-    different = (held != made).any(axis)
-    what = "points" if held.dim() == 2 else "pixels"
+    different = (held != made) if held.dim() == 1 else (held != made).any(0 if content.picture else -1)
+    what = kind_of(content)
     if count := int(different.sum()):
         most = float((held.double() - made.double()).abs().max())
-        much = f"{most:g}" if what == "points" else f"{most:g} of 255 levels"
+        much = f"{most:g} of 255 levels" if what == "pixels" else f"{most:g}"
         raise CondgenError(
             f"{model} makes other {what}: {count:,} of {different.numel():,} differ, by up to {much}, so {file} was changed, "
             "or another machine rounds otherwise."

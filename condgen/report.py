@@ -137,7 +137,8 @@ def evaluation(folder: Path) -> str:
     known = list(CAPTIONS)
     paths = sorted(folder.glob("*.png"), key=lambda path: (known.index(path.stem) if path.stem in known else 99, path.name))
     pictures = [picture(path, CAPTIONS.get(path.stem, path.stem)) for path in paths]
-    return "\n".join([f"<h2>Evaluation {text(folder.name)}</h2>", *records, *pictures])
+    sounds = [player(path, "Generated sounds, one of each class") for path in sorted(folder.glob("*.wav"))]
+    return "\n".join([f"<h2>Evaluation {text(folder.name)}</h2>", *records, *sounds, *pictures])
 
 
 def measurement(record: Record) -> list[str]:
@@ -184,7 +185,8 @@ def newest_samples(folder: Path) -> str:
     """Show the newest sample grid of the training that can be read."""
     grids = (picture(path, f"{path.stem}: {GRID}") for path in sorted(folder.glob("*.png"))[::-1])
     shown = next(filter(None, grids), "")
-    return shown and f"<h2>Samples</h2>\n{shown}"
+    sounds = (player(path, f"{path.stem}: a sound of each condition") for path in sorted(folder.glob("*.wav"))[-1:])
+    return shown and "\n".join(["<h2>Samples</h2>", *sounds, shown])
 
 
 def curves(run: Path) -> str:
@@ -281,6 +283,16 @@ def picture(path: Path, caption: str) -> str:
         width *= max(1, min(2, CONTENT // width))
     kind = ' class="pixels"' if pixelated else ""
     tag = f'<img{kind} width="{width}" alt="{text(caption)}" src="data:image/png;base64,{data}">'
+    return f"<figure><figcaption>{text(caption)}</figcaption>{tag}</figure>"
+
+
+def player(path: Path, caption: str) -> str:
+    """Return a wav file as part of the page, with what plays it; nothing if it cannot be read."""
+    try:
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+    except OSError:
+        return ""
+    tag = f'<audio controls src="data:audio/wav;base64,{data}"></audio>'
     return f"<figure><figcaption>{text(caption)}</figcaption>{tag}</figure>"
 
 

@@ -1,4 +1,4 @@
-"""Samples of a trained model as files: one PNG, a folder of PNGs, or an .npz."""
+"""Samples of a trained model as files: one PNG, an .npz, one wav or text, or a folder with a file for each."""
 
 import csv
 import tempfile
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from condgen.audio import Sound
 from condgen.errors import CondgenError
 from condgen.files import TEMPORARY, replacing, require_writable
 from condgen.generators.base import Generator
@@ -17,8 +18,8 @@ from condgen.images import read_picture
 from condgen.origin import Origin
 from condgen.run.checkpoint import device_of, load
 from condgen.run.resources import require_disk, require_memory
-from condgen.samples import Request, Samples, asked, blocks, conditions, names_of, origin_of, pngs, write_npz
-from condgen.spaces import Images
+from condgen.samples import Request, Samples, asked, blocks, conditions, files, names_of, origin_of, wav, write_npz
+from condgen.spaces import Images, Space
 
 
 def write_samples(
@@ -41,7 +42,8 @@ def write_samples(
         checkpoint: a checkpoint or a run directory.
         out: ``*.png`` for a picture (of images a grid, a row for each condition where there are several; of points a scatter
             with a colour for each); ``*.npz`` for ``images``, uint8 (N, H, W, C), or ``points``, float32 (N, 2), and
-            ``labels``, what was requested for, (N,); else a folder of numbered PNGs with ``labels.csv``, of images only.
+            ``labels``, what was requested for, (N,); ``*.wav`` for sounds one after another, ``*.txt`` for texts; else a folder
+            of numbered files, PNGs of images, wavs of sounds, with ``labels.csv``.
         condition: see `Generator.sample`; None for every class.
         count: samples for each condition, or on the way from it to another one.
         seed: the same seed gives the same samples.
@@ -60,9 +62,7 @@ def write_samples(
     check_place(out)
     model = load(checkpoint, trust).to(device_of(device))
     model.chosen_sampling(**options)
-    if not out.suffix and not isinstance(model.space, Images):
-        kind = type(model.space).__name__.lower()
-        raise CondgenError(f"--out {out}: a folder is for images and {checkpoint} makes {kind}: write {out}.npz or {out}.png.")
+    require_kind(out, model.space, checkpoint)
     picture = None if image is None else read_picture(image, model.space)
     request = Request(condition, to, picture, count, seed, options, watermark)
     require_room(model, out, asked(model, request), count, walking=to is not None)
@@ -77,14 +77,21 @@ def write_samples(
     elif out.suffix == ".npz":
         with replacing(out) as temporary, temporary.open("wb") as file:
             write_npz(file, model.space, requested, drawn, origin)
+    elif out.suffix:
+        samples = torch.cat(list(drawn))
+        with replacing(out) as temporary:
+            if isinstance(model.space, Sound):
+                temporary.write_bytes(wav(model.space, samples, origin))
+            else:
+                model.space.write(samples, [temporary])
     else:
-        write_folder(out, drawn, names_of(model, request, requested), origin)
+        write_folder(out, model.space, drawn, names_of(model, request, requested), origin)
 
 
 def check_place(out: Path) -> None:
     """Refuse a place where samples cannot be written or would overwrite others; raises CondgenError."""
-    if out.suffix not in (".png", ".npz", ""):
-        raise CondgenError(f"--out {out} must end in .png (a grid) or .npz, or be a folder (no ending).")
+    if out.suffix not in (".png", ".npz", ".wav", ".txt", ""):
+        raise CondgenError(f"--out {out} must end in .png (a grid), .npz, .wav or .txt, or be a folder (no ending).")
     if out == Path():
         raise CondgenError("--out needs a name: FILE.png, FILE.npz or a new folder.")
     try:
@@ -101,15 +108,31 @@ def check_place(out: Path) -> None:
     require_writable(out.parent)
 
 
+def require_kind(out: Path, space: Space, checkpoint: Path) -> None:
+    """Refuse a file that samples of ``space`` are not written to; raises CondgenError."""
+    kind = type(space).__name__.lower()
+    if not out.suffix and not space.suffix:
+        raise CondgenError(
+            f"--out {out}: a folder is for samples that have files of their own and {checkpoint} makes {kind}: "
+            f"write {out}.npz or {out}.png."
+        )
+    if out.suffix not in (".png", ".npz", "", space.suffix):
+        raise CondgenError(
+            f"--out {out}: {checkpoint} makes {kind}, which are not written as {out.suffix}: "
+            f"write {out.with_suffix(space.suffix or '.npz')} or {out.with_suffix('.png')}."
+        )
+
+
 def require_room(model: Generator, out: Path, encoded: Tensor, count: int, walking: bool) -> None:
     """Refuse more samples than the disk, or for a picture the memory, has room for; raises CondgenError."""
     total, values = len(encoded) * count, prod(model.space.shape)
     what, remedy = f"{total:,} samples", "set --count lower, or --condition to fewer conditions"
-    kept = 8 * values if out.suffix == ".png" or walking else 0  # as numbers, and once more in the picture
+    whole = out.suffix not in (".npz", "")
+    kept = 8 * values if whole or walking else 0  # as numbers, and once more in the picture
     require_memory(total * (3 * encoded[0].nbytes + kept), what, remedy)
     value = 1 if isinstance(model.space, Images) else 4
     each = max(4096, value * values) if not out.suffix else value * values + encoded[0].nbytes
-    require_disk(0 if out.suffix == ".png" else total * each, out, what, remedy)
+    require_disk(0 if whole else total * each, out, what, remedy)
 
 
 def watched(samples: Iterator[Tensor], total: int) -> Iterator[Tensor]:
@@ -120,13 +143,14 @@ def watched(samples: Iterator[Tensor], total: int) -> Iterator[Tensor]:
             bar.update(len(block))
 
 
-def write_folder(path: Path, samples: Iterator[Tensor], names: list[str], origin: Origin | None) -> None:
-    """Write numbered PNGs and ``labels.csv`` with the columns file and label: all of them, or nothing.
+def write_folder(path: Path, space: Space, samples: Iterator[Tensor], names: list[str], origin: Origin | None) -> None:
+    """Write numbered files and ``labels.csv`` with the columns file and label: all of them, or nothing.
 
     Args:
         path: a folder that is empty, or not there yet.
-        samples: images (B, C, H, W) in [-1, 1].
-        names: what each image was requested for.
+        space: what a sample is.
+        samples: blocks of them (B, *shape).
+        names: what each was requested for.
         origin: what the files say of where they come from; None: nothing.
     """
     try:
@@ -137,9 +161,10 @@ def write_folder(path: Path, samples: Iterator[Tensor], names: list[str], origin
             with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
                 table = csv.writer(file)
                 table.writerow(("file", "label"))
-                for i, (content, label) in enumerate(zip(pngs(samples, origin), names, strict=True)):
-                    (folder / f"{i:06d}.png").write_bytes(content)
-                    table.writerow((f"{i:06d}.png", label))
+                for i, (content, label) in enumerate(zip(files(space, samples, origin), names, strict=True)):
+                    file_name = f"{i:06d}{space.suffix}"
+                    (folder / file_name).write_bytes(content)
+                    table.writerow((file_name, label))
             folder.replace(path)
     except OSError as error:
         raise CondgenError(f"{path} could not be written ({error.strerror or error}); nothing was kept.") from error

@@ -1,16 +1,19 @@
 """What somebody asks a generator for, and the samples that answer it, with the bytes that files of them have."""
 
 import io
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from condgen.audio import Sound, one_after_another, to_wav
 from condgen.conditions.text import written
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator
@@ -18,7 +21,7 @@ from condgen.generators.sampling import OPTIONS
 from condgen.images import to_png
 from condgen.origin import Origin, condgen_version, image_digest, weights_digest
 from condgen.reporting.pictures import along, mixtures
-from condgen.spaces import Images, Space, to_uint8
+from condgen.spaces import Images, Space, pictures
 from condgen.watermark import check_key, check_markable, mark
 
 
@@ -71,8 +74,16 @@ class Samples:
         return to_png(picture, self.origin.png() if self.origin else None)
 
     def pngs(self) -> Iterator[bytes]:
-        """Yield a picture of each, images only: the files of ``condgen sample --out FOLDER``."""
-        return pngs(iter([self.values]), self.origin)
+        """Yield a picture of each, of images the files of ``condgen sample --out FOLDER``, of sounds their spectrograms."""
+        return pngs(self.generator.space, iter([self.values]), self.origin)
+
+    def wav(self) -> bytes:
+        """Return all of them one after another, sounds only: the file of ``condgen sample --out FILE.wav``."""
+        return wav(self.generator.space, self.values, self.origin)
+
+    def wavs(self) -> Iterator[bytes]:
+        """Yield the sound of each, sounds only: the files of ``condgen sample --out FOLDER``."""
+        return files(self.generator.space, iter([self.values]), self.origin)
 
     def npz(self) -> bytes:
         """Return all of them as numbers, the file of ``condgen sample --out FILE.npz``."""
@@ -110,7 +121,7 @@ def conditions(generator: Generator, request: Request) -> tuple[Tensor, int]:
     generator.chosen_sampling(**request.sampling)
     if request.watermark is not None:
         check_key(request.watermark)
-        if not isinstance(generator.space, Images):
+        if not pictures(generator.space):
             raise CondgenError("A watermark is for images, and this model makes none: leave it out.")
         check_markable(*generator.space.shape[1:])
     if request.to is None:
@@ -199,11 +210,37 @@ def digest_of(generator: Generator) -> str:
     return str(known[1])
 
 
-def pngs(samples: Iterator[Tensor], origin: Origin | None) -> Iterator[bytes]:
+def pngs(space: Space, samples: Iterator[Tensor], origin: Origin | None) -> Iterator[bytes]:
     """Yield a PNG of each image, of blocks (B, C, H, W) in [-1, 1]; each says which one of its origin it is."""
-    images = (image for block in samples for image in to_uint8(block))
+    assert isinstance(space, Images)
+    images = (image for block in samples for image in space.pixels(block))
     for index, image in enumerate(images):
         yield to_png(image, origin.one(index).png() if origin else None)
+
+
+def wav(space: Space, samples: Tensor, origin: Origin | None) -> bytes:
+    """Return sounds (N, *shape) one after another, with a pause after each, as the bytes of a wav; it says its origin."""
+    assert isinstance(space, Sound)
+    return to_wav(one_after_another(space.waves(samples), space.rate), space.rate, origin.text() if origin else None)
+
+
+def files(space: Space, samples: Iterator[Tensor], origin: Origin | None) -> Iterator[bytes]:
+    """Yield the bytes of the file of each sample, of blocks (B, *shape): PNGs, wavs, or what its space writes.
+
+    PNGs and wavs say which one of their origin they are.
+    """
+    if pictures(space):
+        yield from pngs(space, samples, origin)
+    elif isinstance(space, Sound):
+        sounds = (sound for block in samples for sound in space.waves(block))
+        for index, sound in enumerate(sounds):
+            yield to_wav(sound, space.rate, origin.one(index).text() if origin else None)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"sample{space.suffix}"
+            for sample in (sample for block in samples for sample in block):
+                space.write(sample[None], [file])
+                yield file.read_bytes()
 
 
 def write_npz(file: IO[bytes], space: Space, requested: Tensor, samples: Iterator[Tensor], origin: Origin | None) -> None:

@@ -3,7 +3,8 @@
 import colorsys
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,9 +13,11 @@ from condgen.errors import CondgenError
 
 
 class Space(Protocol):
-    """The samples of a data set: images or points; audio and text would be others."""
+    """The samples of a data set: images, points, sound."""
 
     shape: tuple[int, ...]
+    suffix: str
+    """Ending of the file that one sample is written to, such as ``.png``; empty where one sample alone is no file."""
 
     def config(self) -> dict[str, Any]:
         """Return what rebuilds this space: a plain dict with a ``_target_``."""
@@ -30,6 +33,10 @@ class Space(Protocol):
 
     def export(self, samples: Tensor) -> tuple[str, Tensor]:
         """Return the name and the values under which an .npz keeps ``samples`` (N, *shape)."""
+        ...
+
+    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
+        """Write each of ``samples`` (N, *shape) to its path, which ends in `suffix`; a single path takes all of them."""
         ...
 
 
@@ -60,6 +67,8 @@ class Images:
         deviation: standard deviation of each channel, same units.
     """
 
+    suffix = ".png"
+
     def __init__(self, shape: Sequence[int], mean: Sequence[float] | None = None, deviation: Sequence[float] | None = None):
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise CondgenError(
@@ -81,6 +90,10 @@ class Images:
             "deviation": list(self.deviation),
         }
 
+    def fitted(self, mean: Sequence[float], deviation: Sequence[float]) -> "Images":
+        """Return this space with the mean and deviation of its samples."""
+        return Images(self.shape, mean, deviation)
+
     def layout(self, conditions: int, count: int | None = None) -> tuple[int, int]:
         """A row of eight (or ``count``) for each condition; a square where there is one, 8 x 8."""
         count = count or (8 if conditions > 1 else 64)
@@ -88,7 +101,7 @@ class Images:
 
     def grid(self, samples: Tensor, columns: int) -> Tensor:
         """Arrange ``samples`` (N, C, H, W) in [-1, 1] row by row, two pixels apart, into uint8 (3, height, width)."""
-        images = to_uint8(samples).cpu()
+        images = self.pixels(samples).cpu()
         count, channels, height, width = images.shape
         rows = -(-count // columns)
         canvas = torch.full((channels, rows * (height + 2) + 2, columns * (width + 2) + 2), 255, dtype=torch.uint8)
@@ -96,6 +109,17 @@ class Images:
             top, left = i // columns * (height + 2) + 2, i % columns * (width + 2) + 2
             canvas[:, top : top + height, left : left + width] = image
         return canvas.expand(3, -1, -1)
+
+    def pixels(self, samples: Tensor) -> Tensor:
+        """Return what is seen of ``samples`` (N, C, H, W) in [-1, 1]: uint8 (N, 1 or 3, H, W)."""
+        return to_uint8(samples)
+
+    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
+        """Write each of ``samples`` (N, C, H, W) in [-1, 1] as a PNG to its path."""
+        from condgen.images import to_png  # which stands on spaces
+
+        for pixels, path in zip(to_uint8(samples), paths, strict=True):
+            path.write_bytes(to_png(pixels))
 
     def export(self, samples: Tensor) -> tuple[str, Tensor]:
         """``images``, uint8 (N, H, W, C)."""
@@ -106,6 +130,7 @@ class Points:
     """Points in the plane as float32 (B, 2) in [-1, 1]: to the right, up."""
 
     shape: tuple[int, ...] = (2,)
+    suffix = ""
     side = 264
     """Height and width of a picture in pixels."""
 
@@ -142,6 +167,15 @@ class Points:
     def export(self, samples: Tensor) -> tuple[str, Tensor]:
         """``points``, float32 (N, 2)."""
         return "points", samples.float()
+
+    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
+        """Refuse: a point alone is no file."""
+        raise CondgenError("Points have no files of their own: write them together, as .npz or .png.")
+
+
+def pictures(space: Space) -> TypeGuard[Images]:
+    """Whether samples are looked at: images that are no sound."""
+    return isinstance(space, Images) and space.suffix == ".png"
 
 
 def window(images: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:

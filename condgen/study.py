@@ -28,7 +28,7 @@ from condgen.metrics.kept import fingerprint
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.run.stored import run_of
 from condgen.samples import digest_of
-from condgen.spaces import Images, to_uint8
+from condgen.spaces import pictures, to_uint8
 from condgen.studies.answers import read_people
 from condgen.studies.results import place_in_run, write_results
 from condgen.studies.trials import (
@@ -129,7 +129,7 @@ def contender(path: Path, out: Path, config: dict[str, Any], trust: bool) -> tup
     """Load a model, sampled as the configuration says, and say which it is."""
     content = read(path)
     model = restore(content, path, trust, config["weights"])
-    if not isinstance(model.space, Images):
+    if not pictures(model.space):
         raise CondgenError(f"People can judge images and {path} makes {type(model.space).__name__.lower()}.")
     model.set_sampling(**config["sampling"])
     run = run_of(path)
@@ -162,7 +162,7 @@ def fitting(models: list[Generator], data: DataModule, config: dict[str, Any], p
             raise CondgenError(
                 f"{paths[0]} and {paths[1]} cannot be asked for the same: only models of one condition can be compared."
             )
-    if not isinstance(data.space, Images):
+    if not pictures(data.space):
         raise CondgenError(f"People can judge images and the data are {type(data.space).__name__.lower()}: choose others.")
     classes = data.condition.classes
     if first.condition.classes and first.condition.classes != classes:

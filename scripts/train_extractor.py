@@ -4,6 +4,7 @@
     uv run python scripts/train_extractor.py mnist-attributes
     uv run python scripts/train_extractor.py fashion-cnn
     uv run python scripts/train_extractor.py cifar10-resnet data.source.archive=PATH/train.zip
+    uv run python scripts/train_extractor.py spoken-digits data.source.path=PATH/recordings.zip
 
 Trained on the train part: the validation images stay unseen, the test images are looked at once, at the end. Stopped or
 killed, the same command goes on from the last epoch. What follows the name overrides the configuration of the data.
@@ -56,6 +57,7 @@ JOBS = {
         "mnist_attributes", (32, 64, 128), Recipe(epochs=16, rate=0.5), (Crop(1),), ("data.source.unseen=[]",), numbers=0.5
     ),
     "fashion-cnn": Job("fashion_mnist", (48, 96, 192), Recipe(epochs=30), (Flip(), Crop(2))),
+    "spoken-digits": Job("spoken_digits", (32, 64, 128), Recipe(epochs=30, batch_size=96, rate=0.25), (Crop(4),)),
     "cifar10-resnet": Job("cifar10", (64, 256, 256), Recipe(epochs=24), (Flip(), Crop(2, reflect=True))),
 }
 
@@ -91,6 +93,7 @@ def main(name: str, overrides: list[str]) -> None:
         scores = {"errors": {split: errors(attributes, network, part) for split, part in parts.items()}}
     else:
         scores = {"accuracy": {split: accuracy(network, part.images, part.labels) for split, part in parts.items()}}
+    given = [override.split("=", 1) for override in overrides]
     weights = safetensors.torch.save({key: value.contiguous() for key, value in network.state_dict().items()})
     card = {
         "name": name,
@@ -109,7 +112,9 @@ def main(name: str, overrides: list[str]) -> None:
         **scores,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "recipe": asdict(job.recipe) | {"augment": [type(one).__name__ for one in job.augment], "seed": SEED},
-        "command": f"python scripts/train_extractor.py {name}" + (" data.source.archive=train.zip" if overrides else ""),
+        "command": " ".join(
+            ["python scripts/train_extractor.py", name, *(f"{key}={Path(value).name}" for key, value in given)]
+        ),
         "sha256": digest(weights),
     }
     SHIPPED.mkdir(exist_ok=True)

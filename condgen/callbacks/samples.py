@@ -1,4 +1,4 @@
-"""Pictures of the run: real beside generated samples, always from the same noise."""
+"""Pictures of the run, and sounds: real beside generated samples, always from the same noise."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from condgen.audio import Sound, one_after_another, to_wav
 from condgen.callbacks.base import Callback, epochs_of
-from condgen.files import save_png
-from condgen.run.loggers import show
+from condgen.files import replacing, save_png
+from condgen.run.loggers import play, show
 from condgen.spaces import floating
 from condgen.training.base import Training
 from condgen.types import PositiveInt
@@ -21,7 +22,8 @@ class SampleGrid(Callback):
 
     Left real samples of the validation part, right generated ones, as their space lays them out: of images a row of eight for
     each condition, 8 x 8 where there is nothing to ask for; of points a colour for each condition. Where samples start from
-    images, these stand on the left, what was made of them in the middle, and the real samples on the right.
+    images, these stand on the left, what was made of them in the middle, and the real samples on the right. Of sounds there is
+    a wav beside the picture, with one of each condition.
 
     Args:
         every_epochs: draw after every so many epochs, and at the end of the run; None: not then.
@@ -61,6 +63,16 @@ class SampleGrid(Callback):
         picture = torch.cat([part for panel in panels for part in (gap, panel)][1:], dim=2)
         save_png(Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.png", picture)
         show(trainer.loggers, "samples", picture, trainer.global_step)
+        if isinstance(model.space, Sound):
+            self.play(trainer, model, model.space)
+
+    def play(self, trainer: L.Trainer, model: Training, space: Sound) -> None:
+        """Write a sound of each condition, one after another, and hand it to the loggers that take sounds."""
+        samples = model.eval_generator.sample(model.condition.every(), seed=self.seed)
+        sound = one_after_another(space.waves(samples.cpu()), space.rate)
+        with replacing(Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.wav") as temporary:
+            temporary.write_bytes(to_wav(sound, space.rate))
+        play(trainer.loggers, "samples", sound, space.rate, trainer.global_step)
 
     def beside_real(self, trainer: L.Trainer, model: Training) -> list[Tensor]:
         """Return real samples of each condition, and generated ones."""

@@ -71,13 +71,16 @@ def pool(tables: Sequence[Table], relabel: Tensor, decoding: Decoding) -> Table:
     values = torch.cat(known) if known else None
     if undecoded := [table.images for table in tables if isinstance(table.images, Undecoded)]:
         return Table(undecoded[0].pooled(undecoded, rows), kept, values)
-    first = tables[0].images
+    first, made = tables[0].images, tables[0].made
     assert isinstance(first, Tensor)
-    if first.dtype != torch.uint8:  # points: few bytes, and nothing to convert
-        return Table(torch.cat([table.images[mine] for table, mine in zip(tables, rows, strict=True)]), kept, values)
+    if made is not None and decoding != Decoding(memory_share=decoding.memory_share):
+        raise CondgenError("data.image_size and data.channels change images, and these samples are none: leave both at null.")
+    if first.dtype != torch.uint8:  # points and texts: few bytes, and nothing to convert
+        whole = torch.cat([table.images[mine] for table, mine in zip(tables, rows, strict=True)])
+        return Table(whole, kept, values, made=made)
     shape = (len(kept), *_convert(first[:1], decoding).shape[1:])
     if len(tables) == 1 and shape == first.shape:
-        return Table(first, kept, values)
+        return Table(first, kept, values, made=made)
 
     def fill(pixels: cache.Pixels) -> None:
         start = 0
@@ -89,7 +92,7 @@ def pool(tables: Sequence[Table], relabel: Tensor, decoding: Decoding) -> Table:
     small = cache.fits(math.prod(shape), decoding.memory_share)
     identity = "" if small else [_digest(table) for table in tables]
     key = cache.name("pool", identity, relabel.tolist(), shape)
-    return Table(cache.keep(key, shape, fill, decoding.memory_share, costly=False), kept, values)
+    return Table(cache.keep(key, shape, fill, decoding.memory_share, costly=False), kept, values, made=made)
 
 
 def _convert(images: Tensor, decoding: Decoding) -> Tensor:

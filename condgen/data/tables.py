@@ -23,18 +23,24 @@ class Table:
         labels: int64 (N,), 0..K-1; zeros where the set has no classes.
         values: float32 (N, F), of the set's attributes; None where it has none.
         captions: a text for each image; None where there are none.
+        made: what the samples are, where their type does not say it: log-mel images, uint8 (N, 1, bands, frames).
     """
 
     images: Tensor | Undecoded
     labels: Tensor
     values: Tensor | None = None
     captions: Sequence[str] | None = None
+    made: Space | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def space(self, rows: Tensor) -> Space:
         """Return what the samples are; of images with mean and deviation over ``rows`` (M,)."""
+        if isinstance(self.made, Images) and isinstance(self.images, Tensor):
+            return self.made.fitted(*statistics(self.images, rows))
+        if self.made is not None:
+            return self.made
         if isinstance(self.images, Undecoded):
             return Images(self.images.shape[1:], *self.images.statistics(rows))
         if self.images.dtype == torch.uint8:

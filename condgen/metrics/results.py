@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from condgen.files import save_png
+from condgen.audio import Sound
+from condgen.files import replacing, save_png
 from condgen.generators.base import Generator
 from condgen.metrics.attributes import listed
 from condgen.metrics.catalogue import METRICS
@@ -41,8 +42,9 @@ def save(
     features: Features,
     model: Generator | None,
 ) -> dict[str, Tensor]:
-    """Write ``metrics.json`` and the pictures of a measurement into ``folder``, and return the pictures by their names."""
-    space = Images(images.shape[1:])
+    """Write ``metrics.json``, the pictures and perhaps a wav of a measurement into ``folder``; return the pictures by name."""
+    ours = evaluator.original.space
+    space = ours if isinstance(ours, Images) and images.shape[1:] == ours.shape else Images(images.shape[1:])
     pictures = {"samples": space.grid(to_float(images[shown(features.labels, len(images))]), SIDE)}
     if record.confusion is not None:
         pictures["confusion"] = confusion_chart(torch.tensor(record.confusion), record.classes)
@@ -59,6 +61,10 @@ def save(
         pictures |= {name: picture for name, picture in drawn.items() if picture is not None}
     for name, picture in pictures.items():
         save_png(folder / f"{name}.png", picture)
+    if isinstance(space, Sound):
+        chosen = to_float(images[shown(features.labels, len(images))[::SIDE]])
+        with replacing(folder / "samples.wav") as temporary:
+            space.write(chosen, [temporary])
     add_record(folder / "metrics.json", record)
     return pictures
 

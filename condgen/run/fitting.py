@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from condgen.config.build import build
 from condgen.errors import CondgenError
-from condgen.spaces import Points
 
 if TYPE_CHECKING:
     from condgen.training.base import Training
@@ -22,10 +22,13 @@ def require_fitting(training: "Training", checkpoint: dict[str, Any], path: Path
     """
     recipe = checkpoint["condgen"]
     fresh = "leave that as it was, or start a new run with run.finetune=RUN"
-    shape, before = tuple(training.space.shape), tuple(recipe["space"].get("shape", Points.shape))  # points say none
-    if shape != before:
-        wanted, given = ("x".join(map(str, one)) for one in (before, shape))
+    space, before = training.space, build("space", recipe["space"])
+    if space.shape != before.shape:
+        wanted, given = ("x".join(map(str, one.shape)) for one in (before, space))
         raise CondgenError(f"{path} was trained on samples of {wanted} and the data now give {given}: {fresh}.")
+    if (wanted := lasting(before.config())) != (given := lasting(space.config())):
+        name = next(key for key in wanted | given if wanted.get(key) != given.get(key))
+        raise CondgenError(f"{path} was trained on samples of another {name} than the data now give: {fresh}.")
     if recipe["condition"] != training.recipe["condition"]:
         raise CondgenError(
             f"{path} was trained under another condition ({short(recipe['condition'])}) than the data now give "
@@ -43,6 +46,11 @@ def require_fitting(training: "Training", checkpoint: dict[str, Any], path: Path
         if tensor.shape != theirs[name].shape:
             wanted, given = ("x".join(map(str, one.shape)) or "1" for one in (tensor, theirs[name]))
             raise CondgenError(f"{path} does not fit the model: {name} is {given} there and {wanted} here; {fresh}.")
+
+
+def lasting(space: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a space's recipe decides what a sample means, without statistics of the data."""
+    return {key: value for key, value in space.items() if key not in ("mean", "deviation")}
 
 
 def short(condition: dict[str, Any]) -> str:

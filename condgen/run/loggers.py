@@ -8,8 +8,10 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
+from condgen.audio import to_wav
 from condgen.errors import CondgenError
 from condgen.files import replacing
 
@@ -22,6 +24,9 @@ class RunLogger(Logger):
 
     def log_picture(self, name: str, picture: Tensor, step: int) -> None:
         """Show a uint8 picture (3, H, W), where pictures can be shown."""
+
+    def log_sound(self, name: str, sound: Tensor, rate: int, step: int) -> None:
+        """Play a waveform (T,) in [-1, 1], where sounds can be played."""
 
 
 class TensorBoard(RunLogger, TensorBoardLogger):
@@ -44,6 +49,19 @@ class TensorBoard(RunLogger, TensorBoardLogger):
         self.experiment.add_image(name, picture, step)
 
     @rank_zero_only
+    def log_sound(self, name: str, sound: Tensor, rate: int, step: int) -> None:
+        """Play a waveform (T,) in [-1, 1]."""
+        audio = Summary.Audio(
+            sample_rate=float(rate),
+            num_channels=1,
+            length_frames=len(sound),
+            encoded_audio_string=to_wav(sound, rate),
+            content_type="audio/wav",
+        )
+        summary = Summary(value=[Summary.Value(tag=name, audio=audio)])
+        self.experiment._get_file_writer().add_summary(summary, step)
+
+    @rank_zero_only
     def save(self) -> None:
         """Write what is pending; the configuration lies in config.yaml, no hparams.yaml is needed."""
         self.experiment.flush()
@@ -54,6 +72,13 @@ def show(loggers: Iterable[Logger], name: str, picture: Tensor, step: int) -> No
     for logger in loggers:
         if isinstance(logger, RunLogger):
             logger.log_picture(name, picture, step)
+
+
+def play(loggers: Iterable[Logger], name: str, sound: Tensor, rate: int, step: int) -> None:
+    """Hand a waveform (T,) in [-1, 1] to those of ``loggers`` that may play sounds."""
+    for logger in loggers:
+        if isinstance(logger, RunLogger):
+            logger.log_sound(name, sound, rate, step)
 
 
 def write_hparams(directory: Path, settings: Mapping[str, str], values: Mapping[str, float]) -> None:

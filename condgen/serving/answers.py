@@ -6,14 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
+from condgen.audio import Sound
 from condgen.samples import Samples, pngs
 from condgen.serving.messages import Format
+from condgen.spaces import Space
 
 KINDS: dict[Format, str] = {
     "png": "image/png",
     "npz": "application/octet-stream",
     "pngs": "application/json",
     "json": "application/json",
+    "wav": "audio/wav",
 }
 """Media types of the formats."""
 
@@ -24,14 +27,18 @@ def written(samples: Samples, form: Format, about: dict[str, Any]) -> bytes:
         return samples.png()
     if form == "npz":
         return samples.npz()
+    if form == "wav":
+        return samples.wav()
     answer = about | {"labels": samples.names}
     if form == "pngs":
         answer |= {"images": [base64.b64encode(picture).decode() for picture in samples.pngs()]}
+        if isinstance(samples.generator.space, Sound):
+            answer |= {"sounds": [base64.b64encode(sound).decode() for sound in samples.wavs()]}
     else:
         answer |= {"shape": list(samples.values.shape[1:]), "samples": samples.values.flatten(1).tolist()}
     return json.dumps(answer).encode()
 
 
-def pictures(values: Tensor) -> list[str]:
+def pictures(space: Space, values: Tensor) -> list[str]:
     """Return images (B, C, H, W) as PNGs in base64 that do not say where they come from: they are no result."""
-    return [base64.b64encode(picture).decode() for picture in pngs(iter([values]), None)]
+    return [base64.b64encode(picture).decode() for picture in pngs(space, iter([values]), None)]

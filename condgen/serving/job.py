@@ -117,7 +117,7 @@ class Job:
         """Preview the samples that are new, and what the next ones are ``expected`` to become, (B, *shape)."""
         if self.preview is not None and time.monotonic() > self.shown + BETWEEN:
             samples = torch.cat([*self.drawn, *([expected()] if expected else [])])
-            self.preview(self.final, pictures(samples[self.final :]))
+            self.preview(self.final, pictures(self.model.generator.space, samples[self.final :]))
             self.shown, self.final = time.monotonic(), self.there()
 
     def there(self) -> int:

@@ -10,7 +10,7 @@ Whole = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Named = Annotated[dict[Annotated[str, Field(max_length=200)], Text | Whole | Number], Field(max_length=200)]
 One = Text | Whole | Number | Named
 Several = Annotated[list[One], Field(min_length=1, max_length=64)]
-Format = Literal["png", "pngs", "npz", "json"]
+Format = Literal["png", "pngs", "npz", "json", "wav"]
 
 
 class Question(BaseModel):
@@ -32,7 +32,11 @@ class Question(BaseModel):
         Field(description="Sampling options, as the model's schema says.", max_length=20),
     ] = {}
     format: Annotated[
-        Format, Field(description="png: one grid; pngs: a picture each; npz: arrays of numpy; json: numbers in [-1, 1].")
+        Format,
+        Field(
+            description="png: one grid; pngs: a picture each; npz: arrays of numpy; json: numbers in [-1, 1]; of sounds wav: "
+            "one after another."
+        ),
     ] = "png"
     metadata: Annotated[bool, Field(description="Whether files say where they come from.")] = True
 
@@ -43,7 +47,8 @@ class Pictures(BaseModel):
     id: str
     seed: int
     labels: Annotated[list[str], Field(description="What each sample was asked for.")]
-    images: Annotated[list[str], Field(description="PNGs in base64.")]
+    images: Annotated[list[str], Field(description="PNGs in base64; of sounds their spectrograms.")]
+    sounds: Annotated[list[str] | None, Field(description="wav files in base64, where samples are sounds.")] = None
 
 
 class Numbers(BaseModel):

@@ -10,17 +10,19 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from condgen.audio import Sound
 from condgen.conditions.text import written
 from condgen.errors import CondgenError
 from condgen.generators.sampling import check_option
 from condgen.images import BROKEN, Picture, picture_as_sample
 from condgen.samples import Request, encode, origin_of
+from condgen.serving.answers import KINDS
 from condgen.serving.gate import Rules
 from condgen.serving.job import Job
 from condgen.serving.messages import Question
 from condgen.serving.models import Served
 from condgen.serving.refusals import Refusal, of_mistake
-from condgen.spaces import Images, Space
+from condgen.spaces import Images, Space, pictures
 
 MEGAPIXELS = 16
 """Size of an uploaded picture in memory; a file of a few bytes can hold a thousand times more."""
@@ -35,9 +37,12 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     generator = model.generator
     if question.count > rules.count:
         raise Refusal(422, "invalid_count", f"count must be at most {rules.count}, not {question.count}.", "count")
-    if question.format == "pngs" and not isinstance(generator.space, Images):
-        kind = type(generator.space).__name__.lower()
-        raise Refusal(422, "invalid_format", f"{model.name} makes {kind}: ask for png, npz or json.", "format")
+    others = [] if isinstance(generator.space, Images) else ["pngs"]
+    others += [] if isinstance(generator.space, Sound) else ["wav"]
+    if question.format in others:
+        kind, fitting = type(generator.space).__name__.lower(), [form for form in KINDS if form not in others]
+        said = f"{model.name} makes {kind}: ask for {', '.join(fitting[:-1])} or {fitting[-1]}."
+        raise Refusal(422, "invalid_format", said, "format")
     if question.image is not None and generator.condition.image is None:
         raise Refusal(422, "invalid_image", f"{model.name} is not conditioned on an image: leave image out.", "image")
     sampling = checked_sampling(model, question.sampling)
@@ -47,7 +52,7 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     if question.to is not None:
         with blaming("to"):
             count_rows(model, question.to, image, rows)
-    key = rules.watermark if isinstance(generator.space, Images) else None
+    key = rules.watermark if pictures(generator.space) else None
     wanted = Request(question.condition, question.to, image, question.count, question.seed, sampling, key)
     with blaming("condition" if question.to is None else "to"):
         requested, rows, names = encode(generator, wanted)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from data.pictures import noise, png
+from data.recordings import tone, wav, write_recordings
 
 from condgen.data.sources.idx import FILES
 from condgen.pack import pack
@@ -62,7 +63,21 @@ def write_shards(root: Path) -> Path:
     return root
 
 
+def write_sounds(root: Path) -> Path:
+    """Write tones in two class sub-folders."""
+    for name, pitch in (("high", 900.0), ("low", 200.0)):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            (root / name / f"{i}.wav").write_bytes(wav(tone(pitch + i, 0.2, 8000)))
+    return root
+
+
 TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
+    "audio": lambda root: [
+        f"data.source.path={write_sounds(root / 'sounds')}",
+        *("data.source.space.rate=8000", "data.source.space.seconds=0.256", "data.source.space.bands=32"),
+        *("data.source.space.fft=256", "data.source.space.hop=64"),
+    ],
     "archive": lambda root: [f"data.source.path={write_zip(root / 'a.zip', 32, 1, 2, 12)}"],
     "cifar10": lambda root: [f"data.source.archive={write_zip(root / 'c10.zip', 32, 3, 10, 4)}", "data.split=[0.5,0.25,0.25]"],
     "cifar100": lambda root: [
@@ -75,10 +90,15 @@ TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "mnist_attributes": lambda root: ["data.source.samples=400", "data.split=40"],
     "ring": lambda root: ["data.source.samples=400"],
     "shards": lambda root: [f"data.source.path={write_shards(root / 'shards')}"],
+    "spoken_digits": lambda root: [
+        f"data.source.path={write_recordings(root / 'recordings.zip', 3, 2, 6)}",
+        *("data.split=6", "data.source.test_takes=1", "data.source.space.seconds=0.512", "data.source.space.bands=32"),
+    ],
     "table": lambda root: [f"data.source.path={write_table(root / 'table')}"],
 }
 SHAPES = {
     "archive": (1, 32, 32),
+    "audio": (1, 32, 32),
     "cifar10": (3, 32, 32),
     "cifar100": (3, 32, 32),
     "fashion_mnist": (1, 28, 28),
@@ -87,5 +107,6 @@ SHAPES = {
     "mnist_attributes": (3, 28, 28),
     "ring": (2,),
     "shards": (1, 28, 28),
+    "spoken_digits": (1, 32, 32),
     "table": (1, 28, 28),
 }

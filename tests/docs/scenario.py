@@ -22,6 +22,7 @@ from unittest.mock import patch
 import numpy as np
 from blocks import ROOT, Block, commands
 from command import condgen
+from data.recordings import tone, wav, write_recordings
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -50,6 +51,8 @@ SHRUNK = {
 """The same for other verbs."""
 FEW = {
     r"data\.source\.archive=": ("data.split=10",),
+    r"spoken_digits": ("data.split=40", "data.source.test_takes=2"),
+    r"data=audio": ("data.split=[0.5,0.25,0.25]",),
     r"mnist_attributes": ("data.source.samples=200", "data.split=50"),
 }
 """What is given beside it where the data, by a pattern of the command, would be too few or too many."""
@@ -187,6 +190,8 @@ class Scenario:
 
 def stand_in(recipe: str) -> tuple[str, ...]:
     """Return the data on which a run of ``recipe`` is trained that a page does not train itself."""
+    if recipe.startswith("spoken_digits"):
+        return ("data.source.path=recordings.zip",)
     return ("data.source.archive=train.zip",) if recipe.startswith(("cifar", "stylize")) else ()
 
 
@@ -285,5 +290,10 @@ def bring_files(folder: Path) -> None:
                 picture().save(buffer, "PNG")
                 file.writestr(str(image), buffer.getvalue())
             file.writestr("dataset.json", json.dumps({"labels": labels}))
+    write_recordings(folder / "recordings.zip", 10, 3, 6)
+    for i in range(24):
+        path = folder / "SOUNDS" / ("high", "low")[i % 2] / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(wav(tone((900.0, 200.0)[i % 2] + i, 0.3, 16000), 16000))
     images = stream.integers(0, 256, (100, 28, 28, 1), dtype=np.uint8)
     np.savez(folder / "samples.npz", images=images, labels=np.arange(100) % 10)

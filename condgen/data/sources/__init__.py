@@ -1,12 +1,14 @@
 """Where data comes from: one small class a kind of file, constructed by Hydra, with ``load() -> Tables``."""
 
 from condgen.data.sources.archive import ImageArchive
+from condgen.data.sources.audio import Audio, AudioFolder, AudioTable
 from condgen.data.sources.cifar import CIFAR10, CIFAR100
 from condgen.data.sources.folder import ImageFolder
 from condgen.data.sources.idx import IDX, MNIST, FashionMNIST
 from condgen.data.sources.mnist_attributes import MNISTAttributes
 from condgen.data.sources.ring import Ring
 from condgen.data.sources.shards import Shards
+from condgen.data.sources.spoken_digits import SpokenDigits
 from condgen.data.sources.table import ImageTable
 
 __all__ = [
@@ -14,6 +16,9 @@ __all__ = [
     "CIFAR100",
     "IDX",
     "MNIST",
+    "Audio",
+    "AudioFolder",
+    "AudioTable",
     "FashionMNIST",
     "ImageArchive",
     "ImageFolder",
@@ -21,4 +26,5 @@ __all__ = [
     "MNISTAttributes",
     "Ring",
     "Shards",
+    "SpokenDigits",
 ]

@@ -13,8 +13,10 @@ from condgen.conditions.fields import Category, Field, Number
 from condgen.data import cache
 from condgen.data.decode import decode_all
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
+from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
 from condgen.images import Picture
+from condgen.spaces import Space
 from condgen.types import Name
 
 Rows = dict[str, dict[str, str]]
@@ -45,6 +47,10 @@ class ImageTable:
         outside: let the table name images by absolute paths and through ``..``, wherever they lie.
     """
 
+    what = "image"
+    made: Space | None = None
+    """See `Table`."""
+
     def __init__(
         self,
         path: str | Path,
@@ -60,13 +66,17 @@ class ImageTable:
         self.columns = dict.fromkeys(columns) if isinstance(columns, Sequence) else columns
         self.image, self.label, self.caption, self.outside = image, label, caption, outside
 
+    def decode(self, stem: str, identity: object, pictures: Sequence[Picture], decoding: Decoding) -> Tensor | Undecoded:
+        """Return all files as samples; see `decode_all`."""
+        return decode_all(stem, identity, pictures, decoding)
+
     def load(self, decoding: Decoding = AS_IS) -> Tables:
         """Load all images; raises CondgenError naming file, row and column of what is wrong."""
         if not self.path.is_dir():
-            raise CondgenError(f"{self.path} is not a folder: name the one that holds the images.")
+            raise CondgenError(f"{self.path} is not a folder: name the one that holds the {self.what}s.")
         rows = dict(read(self.file))
         if not rows:
-            raise CondgenError(f"{self.file} has no rows: it needs one for each image.")
+            raise CondgenError(f"{self.file} has no rows: it needs one for each {self.what}.")
         files = [self._picture(row, name) for row, name in self._cells(rows, self.image).items()]
         known = next(iter(rows.values()))
         names = self.columns if self.columns is not None else [name for name in known if name not in (self.image, self.caption)]
@@ -80,9 +90,10 @@ class ImageTable:
             field, values = self._category(self.label, self._cells(rows, self.label))
             classes, labels = list(field.values), values.long()
         identity = [cache.stamp(file) for file in files]
-        images = decode_all(self.path.resolve().name, identity, [Picture(str(f), f.read_bytes) for f in files], decoding)
+        images = self.decode(self.path.resolve().name, identity, [Picture(str(f), f.read_bytes) for f in files], decoding)
         captions = list(self._cells(rows, self.caption).values()) if self.caption else None
-        return Tables(Table(images, labels, torch.stack(columns, dim=1) if columns else None, captions), None, classes, fields)
+        known_values = torch.stack(columns, dim=1) if columns else None
+        return Tables(Table(images, labels, known_values, captions, self.made), None, classes, fields)
 
     def _cells(self, rows: Rows, name: str) -> dict[str, str]:
         """Return the cells of a column by their rows."""
@@ -91,19 +102,19 @@ class ImageTable:
             if name not in found:
                 raise CondgenError(f"{self.file} {row} has no column {name}: it has {', '.join(found)}.")
             if not found[name]:
-                raise CondgenError(f"{self.file} {row}: {name} is empty, and every image needs one.")
+                raise CondgenError(f"{self.file} {row}: {name} is empty, and every {self.what} needs one.")
             cells[row] = found[name]
         return cells
 
     def _picture(self, row: str, name: str) -> Path:
         if not self.outside and (Path(name).is_absolute() or ".." in Path(name).parts):
             raise CondgenError(
-                f"{self.file} {row}: the image {name} of column {self.image} lies outside {self.path}; if you trust the table, "
-                "data.source.outside=true reads it."
+                f"{self.file} {row}: the {self.what} {name} of column {self.image} lies outside {self.path}; if you trust the "
+                "table, data.source.outside=true reads it."
             )
         file = self.path / name
         if not file.is_file():
-            raise CondgenError(f"{self.file} {row}: the image {name} of column {self.image} is not in {self.path}.")
+            raise CondgenError(f"{self.file} {row}: the {self.what} {name} of column {self.image} is not in {self.path}.")
         return file
 
     def _attribute(self, name: str, cells: dict[str, str]) -> tuple[Field, Tensor]:

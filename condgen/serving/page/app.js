@@ -92,7 +92,7 @@ async function show(keep = false) {
   if (!keep && same && !byId("locked").checked) byId("seed").value = anySeed();
   const request = form.read();
   const { model } = form;
-  const shape = model.space.kind === "images" ? model.space.shape : null;
+  const shape = ["images", "mel"].includes(model.space.kind) ? model.space.shape : null;
   const view = {
     shape,
     count: shape ? request.count : 1,
@@ -143,6 +143,7 @@ function plate(title, subtitle) {
   byId("title").classList.toggle("long", title.length > 36);
   byId("subtitle").textContent = subtitle;
   byId("actions").hidden = !last;
+  byId("wav").hidden = form.model.space.kind !== "mel";
   document.title = `${title} – condgen`;
 }
 

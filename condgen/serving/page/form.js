@@ -116,7 +116,7 @@ export class Form {
 
   /** What a sample is called. */
   get noun() {
-    return { images: "picture", points: "point" }[this.model.space.kind] ?? "sample";
+    return { images: "picture", mel: "sound", points: "point" }[this.model.space.kind] ?? "sample";
   }
 
   /** Say on the button what it does. */

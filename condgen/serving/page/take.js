@@ -21,6 +21,7 @@ export function takeAlong(last, complain) {
   };
   byId("png").addEventListener("click", ({ target }) => take("png", target));
   byId("npz").addEventListener("click", ({ target }) => take("npz", target));
+  byId("wav").addEventListener("click", ({ target }) => take("wav", target));
   byId("link").addEventListener("click", ({ target }) => {
     if (!fits(last().image)) complain(new Problem("The picture is too large for a link; all else is in it."));
     copied(location.href, target);

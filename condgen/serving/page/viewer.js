@@ -1,4 +1,4 @@
-// One picture, large: arrows go on, Escape goes back.
+// One picture, large, with its sound where it has one: arrows go on, Escape goes back.
 
 import { byId, bytes, say } from "./dom.js";
 
@@ -8,7 +8,7 @@ let at = 0;
 let name = "picture";
 let reuse = null;
 
-/** Show items[i], { src, label }; `save`: the name of its file; `again(blob)`: starts from it, null where nothing can. */
+/** Show items[i], { src, label, sound }; `save`: the name of its file; `again(blob)`: starts from it, null where nothing can. */
 export function open(all, i, { save, again }) {
   [items, name, reuse] = [all, save, again];
   byId("reuse").hidden = !reuse;
@@ -18,16 +18,23 @@ export function open(all, i, { save, again }) {
 
 function go(i) {
   at = (i + items.length) % items.length;
-  const { src, label } = items[at];
+  const { src, label, sound } = items[at];
   const image = dialog.querySelector("img");
   image.onload = () => fit(image);
   image.src = src;
   image.alt = label ? `Generated: ${label}` : "A generated picture";
+  const player = byId("sound");
+  player.hidden = !sound;
+  if (sound) {
+    player.src = sound;
+    player.play().catch(() => {}); // a browser may want to be asked first
+  } else player.removeAttribute("src");
   const where = `${at + 1} of ${items.length}`;
   byId("caption").textContent = label ? `${label}, ${where}` : where;
   for (const id of ["previous", "next"]) byId(id).hidden = items.length < 2;
-  byId("save").href = src;
-  byId("save").download = `${name}-${String(at + 1).padStart(2, "0")}.png`;
+  byId("save").href = sound ?? src;
+  byId("save").textContent = sound ? "Save WAV" : "Save PNG";
+  byId("save").download = `${name}-${String(at + 1).padStart(2, "0")}.${sound ? "wav" : "png"}`;
   say(byId("caption").textContent);
 }
 
@@ -49,6 +56,7 @@ byId("reuse").addEventListener("click", () => {
   dialog.close();
   reuse(new Blob([bytes(items[at].src.split(",")[1])], { type: "image/png" }));
 });
+dialog.addEventListener("close", () => byId("sound").pause());
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 dialog.addEventListener("keydown", (event) => {
   if (event.key === "ArrowLeft") go(at - 1);

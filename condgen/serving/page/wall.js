@@ -74,12 +74,13 @@ const address = (image) => `data:image/png;base64,${image}`;
  *
  * - `result`: the server's, with `images` and `labels`; `count` of them for each condition
  * - `shape`: (C, H, W), or null for one picture of any size; `start`: an address of what they start from, or ""
- * - `open(items, i)`: shows one of the items { src, label } large
+ * - `open(items, i)`: shows one of the items { src, label, sound } large
  */
 export function show(result, { shape, count, walking, start, open }) {
   const items = result.images.map((image, i) => {
     const said = result.labels[i] ?? "";
-    return { src: address(image), said, label: walking ? said.split(" to ").map((end) => readable(end)).join(" → ") : readable(said) };
+    const sound = result.sounds && `data:audio/wav;base64,${result.sounds[i]}`;
+    return { src: address(image), sound, said, label: walking ? said.split(" to ").map((end) => readable(end)).join(" → ") : readable(said) };
   });
   const rows = [];
   for (let i = 0; i < items.length; i += count) rows.push(items.slice(i, i + count));
