@@ -73,8 +73,9 @@ def pool(tables: Sequence[Table], relabel: Tensor, decoding: Decoding) -> Table:
         return Table(undecoded[0].pooled(undecoded, rows), kept, values)
     first = tables[0].images
     assert isinstance(first, Tensor)
-    if first.dtype != torch.uint8:  # points: few bytes, and nothing to convert
-        return Table(torch.cat([table.images[mine] for table, mine in zip(tables, rows, strict=True)]), kept, values)
+    if first.dtype != torch.uint8:  # points and texts: few bytes, and nothing to convert
+        whole = torch.cat([table.images[mine] for table, mine in zip(tables, rows, strict=True)])
+        return Table(whole, kept, values, made=tables[0].made)
     shape = (len(kept), *_convert(first[:1], decoding).shape[1:])
     if len(tables) == 1 and shape == first.shape:
         return Table(first, kept, values)

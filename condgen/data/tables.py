@@ -23,18 +23,22 @@ class Table:
         labels: int64 (N,), 0..K-1; zeros where the set has no classes.
         values: float32 (N, F), of the set's attributes; None where it has none.
         captions: a text for each image; None where there are none.
+        made: what the samples are, where their type does not say it: texts, int16 (N, length).
     """
 
     images: Tensor | Undecoded
     labels: Tensor
     values: Tensor | None = None
     captions: Sequence[str] | None = None
+    made: Space | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def space(self, rows: Tensor) -> Space:
         """Return what the samples are; of images with mean and deviation over ``rows`` (M,)."""
+        if self.made is not None:
+            return self.made
         if isinstance(self.images, Undecoded):
             return Images(self.images.shape[1:], *self.images.statistics(rows))
         if self.images.dtype == torch.uint8:
@@ -51,12 +55,14 @@ class Tables:
         test: the test part, if the set has one.
         classes: names of the K classes in the order of the labels; empty for a set without classes.
         fields: the F attributes in the order of the values; empty for a set without attributes.
+        words: that samples can be asked for by; their numbers stand in the values behind the attributes, -1 for none.
     """
 
     train: Table
     test: Table | None
     classes: list[str]
     fields: list[Field] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

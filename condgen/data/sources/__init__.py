@@ -8,6 +8,7 @@ from condgen.data.sources.mnist_attributes import MNISTAttributes
 from condgen.data.sources.ring import Ring
 from condgen.data.sources.shards import Shards
 from condgen.data.sources.table import ImageTable
+from condgen.data.sources.text import SongCi, TextTable
 
 __all__ = [
     "CIFAR10",
@@ -21,4 +22,6 @@ __all__ = [
     "MNISTAttributes",
     "Ring",
     "Shards",
+    "SongCi",
+    "TextTable",
 ]
