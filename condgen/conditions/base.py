@@ -166,7 +166,7 @@ class Condition(ABC):
 
 
 def of_data(make: Callable[..., Condition], **facts: Any) -> Condition:
-    """Make a condition of what it wants to know of the data: of ``classes``, ``fields``, ``words`` and ``shape`` what it takes."""
+    """Make a condition of what it takes of ``facts`` on the data: ``classes``, ``fields``, ``words`` and ``shape``."""
     wanted = signature(make).parameters
     return make(**{name: fact for name, fact in facts.items() if name in wanted})
 

@@ -188,8 +188,10 @@ class Keywords(Condition):
         said = self.sayings(condition)
         if isinstance(self.said, Attributes):
             # What is zero for every value of an attribute is open.
-            parts = [part if part.shape[1] == 1 else part.masked_fill(~part.any(1, keepdim=True), torch.nan)
-                     for part in self.said.parts(said)]
+            parts = [
+                part if part.shape[1] == 1 else part.masked_fill(~part.any(1, keepdim=True), torch.nan)
+                for part in self.said.parts(said)
+            ]
             said = torch.cat(parts, dim=1)
         names = self.said.describe(said)
         lines = []

@@ -101,7 +101,8 @@ def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     weights = query @ key.mT * query.shape[-1] ** -0.5  # (B, heads, T, places)
     if query.shape[2] > 1:
         weights = weights + torch.full(weights.shape[-2:], -torch.inf, dtype=weights.dtype, device=weights.device).triu(1)
-    return weights.softmax(dim=-1) @ value
+    found: Tensor = weights.softmax(dim=-1) @ value
+    return found
 
 
 def normed(x: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ class CausalTransformer(nn.Module):
         """Return what the condition (B, ...) says to each block, (B, 1, 4 width); to ``dropped`` rows, bool (B,), nothing."""
         said = self.condition.sayings(condition) if isinstance(self.condition, Keywords) else condition
         heard = F.silu(self.hear(self.saying(said) * ~dropped[:, None]))
-        return [block.modulate(heard)[:, None] for block in self.blocks]  # type: ignore[operator, union-attr]
+        return [block.modulate(heard)[:, None] for block in self.blocks]  # type: ignore[operator]
 
     def prefix(self, condition: Tensor, dropped: Tensor) -> Tensor:
         """Return the words that are asked for, (B, asked, width); free places come last."""
@@ -184,7 +185,8 @@ class CausalTransformer(nn.Module):
         words = words.sort(dim=1, descending=True).values[:, : self.asked]  # (B, asked)
         spelled = self.spelled[words + 1]  # type: ignore[index]  # (B, asked, letters)
         letters = (self.characters(spelled) + self.letters.weight) * (spelled != STOP)[..., None]
-        return letters.sum(2) + self.nothing * (words < 0)[..., None]
+        found: Tensor = letters.sum(2) + self.nothing * (words < 0)[..., None]
+        return found
 
     # --- all at once ---
 
@@ -223,7 +225,7 @@ class CausalTransformer(nn.Module):
         prefix, signals = self.prefix(condition, dropped), self.signals(condition, dropped)
         heads = self.blocks[0].heads
         shape = (len(prefix), heads, self.asked + self.length, self.width // heads)  # type: ignore[operator, arg-type]
-        keys, values = ([prefix.new_zeros(shape) for _ in self.blocks] for _ in range(2))  # type: ignore[arg-type]
+        keys, values = ([prefix.new_zeros(shape) for _ in self.blocks] for _ in range(2))
         for i, block in enumerate(self.blocks if self.asked else []):
             prefix = block(prefix, signals[i], (keys[i], values[i], 0))
         counts = torch.zeros(len(prefix), dtype=torch.int64, device=prefix.device)

@@ -90,7 +90,8 @@ class TextTable:
         for row, cells in rows.items():
             if self.text not in cells:
                 raise CondgenError(
-                    f"{self.file} {row} has no column {self.text}: it has {', '.join(cells)}; data.source.text names that of texts."
+                    f"{self.file} {row} has no column {self.text}: it has {', '.join(cells)}; data.source.text names the one "
+                    "of texts."
                 )
             if not (text := cells[self.text].strip()):
                 raise CondgenError(f"{self.file} {row}: {self.text} is empty, and every row needs a text.")
@@ -169,7 +170,16 @@ class SongCi(TextTable):
         seed: int = 0,
     ):
         super().__init__(
-            file, "text", ("tune", "author"), None, words=words, places=places, length=length, rarest=rarest, rare=rare, seed=seed
+            file,
+            "text",
+            ("tune", "author"),
+            None,
+            words=words,
+            places=places,
+            length=length,
+            rarest=rarest,
+            rare=rare,
+            seed=seed,
         )
 
     def rows(self) -> Rows:
