@@ -4,12 +4,15 @@ Samples are asked for the attributes of held-out texts, and for none to three of
 beside that of the held-out texts in the place of samples.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from condgen.conditions import Condition, Keywords
@@ -18,7 +21,6 @@ from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, evaluating
 from condgen.generators.language import LanguageGenerator, counts
-from condgen.losses.next_token import BIT, NextToken
 from condgen.metrics.catalogue import TEXT
 from condgen.metrics.kept import fingerprint
 from condgen.metrics.protocol import Protocol
@@ -161,14 +163,14 @@ class TextEvaluator:
     @torch.inference_mode()
     def bits(self, model: LanguageGenerator) -> dict[str, float]:
         """Return bits per character of the held-out texts, stops counted, told their attributes, and told nothing."""
-        loss, sums, total = NextToken().eval(), {"bits_per_char": 0.0, "bits_per_char_untold": 0.0}, 0
+        loss, sums, total = partial(F.cross_entropy, reduction="none"), dict.fromkeys(LIKELIHOOD, 0.0), 0
         with evaluating(model):
             for rows in torch.split(torch.arange(len(self.part)), BLOCK):
                 x = self.part.table.images[self.part.rows[rows]].long().to(model.device)
                 condition = self.data.encode(self.part, rows, model.condition).to(model.device)
                 told, none = model.condition.without_hints(condition), torch.zeros(len(x), dtype=torch.bool, device=x.device)
                 for name, dropped in zip(sums, (none, ~none), strict=True):
-                    sums[name] += model.nats(x, told, loss, dropped).double().sum().item() / BIT
+                    sums[name] += model.nats(x, told, loss, dropped).double().sum().item() / math.log(2)
                 total += int(counts(x).sum())
         return {name: value / total for name, value in sums.items()}
 

@@ -126,9 +126,9 @@ class CausalTransformer(nn.Module):
         self,
         condition: Condition,
         space: Tokens,
-        width: PositiveInt = 384,
-        layers: PositiveInt = 6,
-        heads: PositiveInt = 6,
+        width: PositiveInt = 256,
+        layers: PositiveInt = 4,
+        heads: PositiveInt = 4,
         dropout: BelowOne = 0.0,
     ):
         super().__init__()
@@ -136,7 +136,7 @@ class CausalTransformer(nn.Module):
             raise CondgenError(f"model.generator.network.heads={heads} must divide width={width}.")
         if condition.map_shape is not None:
             raise CondgenError("A language model cannot start from an image: choose a condition that is none.")
-        self.condition, self.length, self.width = condition, space.length, width
+        self.condition, self.length, self.width, self.heads = condition, space.length, width, heads
         said = condition.said if isinstance(condition, Keywords) else condition
         self.saying = LearnedEmbedding(said, width)
         self.hear = nn.Linear(self.saying.width, width)
@@ -223,8 +223,7 @@ class CausalTransformer(nn.Module):
     def start(self, condition: Tensor, dropped: Tensor) -> Memory:
         """Return a memory that has taken in the prefix."""
         prefix, signals = self.prefix(condition, dropped), self.signals(condition, dropped)
-        heads = self.blocks[0].heads
-        shape = (len(prefix), heads, self.asked + self.length, self.width // heads)  # type: ignore[operator, arg-type]
+        shape = (len(prefix), self.heads, self.asked + self.length, self.width // self.heads)
         keys, values = ([prefix.new_zeros(shape) for _ in self.blocks] for _ in range(2))
         for i, block in enumerate(self.blocks if self.asked else []):
             prefix = block(prefix, signals[i], (keys[i], values[i], 0))

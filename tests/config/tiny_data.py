@@ -62,6 +62,24 @@ def write_shards(root: Path) -> Path:
     return root
 
 
+def write_texts(path: Path) -> Path:
+    """Write a table of short texts of two kinds."""
+    lines = [f"the {('cat', 'dog')[i % 2]} sees a {('bird', 'tree', 'house')[i % 3]}, {i} times." for i in range(40)]
+    path.write_text("text,kind\n" + "".join(f'"{line}",{("cats", "dogs")[i % 2]}\n' for i, line in enumerate(lines)))
+    return path
+
+
+def write_songci(path: Path) -> Path:
+    """Write poems in the layout of songci.jsonl.gz."""
+    lines = ["明月何时还。", "一江春水。", "空山不见人。"]
+    poems = [
+        {"tune": "甲・乙" if i % 2 else "丙", "author": "某" if i % 3 else "佚", "lines": ["春风又绿，", lines[i % 3]]}
+        for i in range(40)
+    ]
+    path.write_bytes(gzip.compress("\n".join(json.dumps(poem, ensure_ascii=False) for poem in poems).encode()))
+    return path
+
+
 TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "archive": lambda root: [f"data.source.path={write_zip(root / 'a.zip', 32, 1, 2, 12)}"],
     "cifar10": lambda root: [f"data.source.archive={write_zip(root / 'c10.zip', 32, 3, 10, 4)}", "data.split=[0.5,0.25,0.25]"],
@@ -75,7 +93,9 @@ TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "mnist_attributes": lambda root: ["data.source.samples=400", "data.split=40"],
     "ring": lambda root: ["data.source.samples=400"],
     "shards": lambda root: [f"data.source.path={write_shards(root / 'shards')}"],
+    "songci": lambda root: [f"data.source.file={write_songci(root / 'songci.jsonl.gz')}", "data.split=[0.5,0.25,0.25]"],
     "table": lambda root: [f"data.source.path={write_table(root / 'table')}"],
+    "text": lambda root: [f"data.source.file={write_texts(root / 'texts.csv')}", "data.source.length=64"],
 }
 SHAPES = {
     "archive": (1, 32, 32),
@@ -87,5 +107,7 @@ SHAPES = {
     "mnist_attributes": (3, 28, 28),
     "ring": (2,),
     "shards": (1, 28, 28),
+    "songci": (256,),
     "table": (1, 28, 28),
+    "text": (64,),
 }
