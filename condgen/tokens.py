@@ -102,7 +102,7 @@ class Tokens:
         Where no font of the machine has their characters, each is a square in a colour of its own, punctuation a blank.
         """
         texts = [wrapped(text) for text in self.texts(samples)]
-        height = max(map(len, texts), default=1) * LINE + LINE // 2
+        height = -(-self.length // WIDE) * LINE + LINE // 2  # whatever the texts are: pictures stand beside each other
         width = (WIDE + 1) * CELL
         picture = Image.new("RGB", (columns * width, -(-len(texts) // columns) * height), "white")
         pen, font = ImageDraw.Draw(picture), self._font
@@ -152,5 +152,6 @@ def sentences(text: str) -> list[str]:
 
 
 def wrapped(text: str) -> list[str]:
-    """Cut a text into lines of at most `WIDE` characters."""
-    return [line[start : start + WIDE] for line in sentences(text) for start in range(0, max(1, len(line)), WIDE)]
+    """Cut a text into lines of `WIDE` characters, where a line of its own ends only a space."""
+    text = text.replace("\n", " ")
+    return [text[start : start + WIDE] for start in range(0, len(text), WIDE)]

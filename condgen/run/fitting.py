@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from condgen.config.build import build
 from condgen.errors import CondgenError
-from condgen.spaces import Points
 
 if TYPE_CHECKING:
     from condgen.training.base import Training
@@ -22,10 +22,13 @@ def require_fitting(training: "Training", checkpoint: dict[str, Any], path: Path
     """
     recipe = checkpoint["condgen"]
     fresh = "leave that as it was, or start a new run with run.finetune=RUN"
-    shape, before = tuple(training.space.shape), tuple(recipe["space"].get("shape", Points.shape))  # points say none
+    shape, before = tuple(training.space.shape), tuple(build("space", recipe["space"]).shape)
     if shape != before:
         wanted, given = ("x".join(map(str, one)) for one in (before, shape))
         raise CondgenError(f"{path} was trained on samples of {wanted} and the data now give {given}: {fresh}.")
+    letters, known = (one.get("vocabulary") for one in (training.space.config(), recipe["space"]))
+    if letters != known:
+        raise CondgenError(f"{path} was trained on texts of other characters than the data now give: {fresh}.")
     if recipe["condition"] != training.recipe["condition"]:
         raise CondgenError(
             f"{path} was trained under another condition ({short(recipe['condition'])}) than the data now give "

@@ -69,12 +69,11 @@ def write_texts(path: Path) -> Path:
     return path
 
 
-def write_songci(path: Path) -> Path:
+def write_songci(path: Path, tunes: tuple[str, str] = ("丙", "甲・乙")) -> Path:
     """Write poems in the layout of songci.jsonl.gz."""
     lines = ["明月何时还。", "一江春水。", "空山不见人。"]
     poems = [
-        {"tune": "甲・乙" if i % 2 else "丙", "author": "某" if i % 3 else "佚", "lines": ["春风又绿，", lines[i % 3]]}
-        for i in range(40)
+        {"tune": tunes[i % 2], "author": "某" if i % 3 else "佚", "lines": ["春风又绿，", lines[i % 3]]} for i in range(40)
     ]
     path.write_bytes(gzip.compress("\n".join(json.dumps(poem, ensure_ascii=False) for poem in poems).encode()))
     return path
