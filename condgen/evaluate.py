@@ -139,6 +139,7 @@ def texts(
 ) -> tuple[Record, Path]:
     """Measure a model that makes texts, see `evaluate`; ``content`` is that of its checkpoint."""
     config = settings(checkpoint, known_of(checkpoint, trust), overrides, needed=("data",))
+    metrics = wanted(config["suite"])
     home = (run_of(checkpoint) or Path("outputs")) / "evaluation"
     require_writable(out or home)
     model = restore(content, checkpoint, trust, config["weights"]).to(device_of(device))
@@ -153,7 +154,7 @@ def texts(
     record, lines = evaluator.record(
         model,
         count,
-        metrics=wanted(config["suite"]),
+        metrics=metrics,
         weights=config["weights"] if has_average(content) else "raw",
         source=checkpoint.stem,
         step=content["global_step"],
