@@ -66,6 +66,8 @@ def sample(
     guidance: Annotated[float | None, typer.Option(help="Scale of guidance: larger is clearer and less diverse.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps in which a sample is made.")] = None,
     solver: Annotated[str | None, typer.Option(help="Solver of the ODE that makes them: euler, midpoint, heun.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Likeliest characters among which each is drawn, of texts.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Probability that these have together.")] = None,
     device: Device = "cpu",
     metadata: Annotated[
         bool, typer.Option("--metadata/--no-metadata", help="Let the files say which model made them, and how.")
@@ -79,7 +81,7 @@ def sample(
     from condgen.sample import write_samples
 
     noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
-    path = {"guidance": guidance, "steps": steps, "solver": solver}
+    path = {"guidance": guidance, "steps": steps, "solver": solver, "top_k": top_k, "top_p": top_p}
     write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, metadata, watermark, **noise, **path)
 
 

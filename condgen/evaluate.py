@@ -15,20 +15,23 @@ from condgen.config.compose import by_choices
 from condgen.config.validate import check_node, check_section
 from condgen.data.sources import AudioFolder, ImageFolder
 from condgen.errors import CondgenError
-from condgen.files import require_writable
+from condgen.files import require_writable, write_text
 from condgen.generators.base import Generator
+from condgen.generators.language import LanguageGenerator
 from condgen.images import BROKEN
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Enough, Evaluator
 from condgen.metrics.features import Features
-from condgen.metrics.record import Record
+from condgen.metrics.record import Record, add_record
 from condgen.metrics.results import name_of, save, table
+from condgen.metrics.text import TextEvaluator, wanted
 from condgen.resume import changed
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.run.exported import CONFIG, is_exported, read_config
 from condgen.run.stored import run_of, stored_config
 from condgen.spaces import Images, Space
-from condgen.types import Positive, PositiveInt
+from condgen.tokens import Tokens
+from condgen.types import Positive, PositiveInt, PositiveShare
 
 GROUPS = ("data", "extractor", "condition")
 """What conf/evaluate.yaml chooses; the rest of it are keys."""
@@ -43,6 +46,8 @@ class Sampling(TypedDict, total=False):
     guidance: Positive | None
     steps: PositiveInt | None
     solver: str | None
+    top_k: PositiveInt | None
+    top_p: PositiveShare | None
 
 
 class Measuring(TypedDict, total=False):
@@ -78,6 +83,8 @@ def evaluate(
     if checkpoint is not None:
         content = read(checkpoint)
         model = restore(content, checkpoint, trust)
+        if isinstance(model.space, Tokens):
+            return texts(content, checkpoint, overrides, out, device, trust)
         if not isinstance(model.space, Images):
             raise CondgenError(
                 f"Only images can be evaluated and {checkpoint} makes {type(model.space).__name__.lower()}: "
@@ -125,6 +132,37 @@ def evaluate(
         save(folder, record, evaluator, images, features, model)
     except (CondgenError, OSError) as error:  # a full disk: what took minutes is at least told
         raise CondgenError(f"{error}\nThe figures:\n{table(record)}") from error
+    return record, folder
+
+
+def texts(
+    content: dict[str, Any], checkpoint: Path, overrides: list[str], out: Path | None, device: str, trust: bool
+) -> tuple[Record, Path]:
+    """Measure a model that makes texts, see `evaluate`; ``content`` is that of its checkpoint."""
+    config = settings(checkpoint, known_of(checkpoint, trust), overrides, needed=("data",))
+    metrics = wanted(config["suite"])
+    home = (run_of(checkpoint) or Path("outputs")) / "evaluation"
+    require_writable(out or home)
+    model = restore(content, checkpoint, trust, config["weights"]).to(device_of(device))
+    assert isinstance(model, LanguageGenerator)
+    evaluator = TextEvaluator(build("data", config["data"]), config["split"], config["seed"])
+    if evaluator.space.config() != model.space.config():
+        raise CondgenError(f"{checkpoint} writes other characters than the data have: choose the data it was trained on.")
+    count = config["samples"] or len(evaluator.part)
+    if count < FEWEST:
+        raise CondgenError(f"samples={count} are too few: at least {FEWEST} are needed for figures that mean something.")
+    model.set_sampling(**config["sampling"])
+    record, lines = evaluator.record(
+        model,
+        count,
+        metrics=metrics,
+        weights=config["weights"] if has_average(content) else "raw",
+        source=checkpoint.stem,
+        step=content["global_step"],
+    )
+    folder = out or home / name_of(record)
+    add_record(folder / "metrics.json", record)
+    write_text(folder / "samples.txt", "\n\n".join(lines) + "\n")
     return record, folder
 
 

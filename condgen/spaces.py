@@ -199,5 +199,7 @@ def to_float(x: Tensor) -> Tensor:
 
 
 def floating(x: Tensor) -> Tensor:
-    """Return samples as models see them: uint8 images as floats in [-1, 1], floats as they are."""
+    """Return samples as models see them: uint8 images as floats in [-1, 1], floats as they are, int16 tokens as int64."""
+    if x.dtype == torch.int16:
+        return x.long()
     return x if x.is_floating_point() else to_float(x)

@@ -4,6 +4,7 @@ from condgen.conditions.attributes import Attributes, Codes, Styles
 from condgen.conditions.base import Condition, Embedding, LearnedEmbedding, NoCondition, OneHot, Unconditioned
 from condgen.conditions.fields import Category, Field, Number
 from condgen.conditions.images import Colorize, Edges, ImageCondition, Inpaint, Photo
+from condgen.conditions.keywords import Keywords
 from condgen.conditions.labels import ClassLabel
 from condgen.conditions.tasks import Tasks
 from condgen.conditions.together import Together
@@ -21,6 +22,7 @@ __all__ = [
     "Field",
     "ImageCondition",
     "Inpaint",
+    "Keywords",
     "LearnedEmbedding",
     "NoCondition",
     "Number",

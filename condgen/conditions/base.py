@@ -23,7 +23,7 @@ class Condition(ABC):
     A network sees it as a vector (`width`, `vector`), as an image (`map_shape`, `map`), or as both.
 
     What a constructor takes of the data it names: ``classes``, the names of their classes; ``fields``, their attributes
-    (`condgen.conditions.fields`); ``shape``, of a sample.
+    (`condgen.conditions.fields`); ``words``, that they can be asked for by; ``shape``, of a sample.
     """
 
     classes: list[str]
@@ -120,6 +120,24 @@ class Condition(ABC):
         """Write encoded conditions as images, float32 (N, *map_shape) in [-1, 1]."""
         raise NotImplementedError(f"{type(self).__name__} has no map")
 
+    @property
+    def numbers(self) -> int:
+        """Numbers, uniform in [0, 1), that `partly` needs for each row."""
+        return 0
+
+    def partly(self, condition: Tensor, u: Tensor) -> Tensor:
+        """Return encoded conditions (N, ...) in which parts are left out at random, as users leave them out; most have none.
+
+        Args:
+            condition: encoded conditions (N, ...).
+            u: uniform numbers (N, `numbers`).
+        """
+        return condition
+
+    def without_hints(self, condition: Tensor) -> Tensor:
+        """Return encoded conditions without what gives a part of the sample away, such as its words; most have none of it."""
+        return condition
+
     def complete(self, condition: Tensor, x: Tensor, u: Tensor) -> Tensor:
         """Return encoded conditions with what samples say of themselves, where `map_shape` is not None.
 
@@ -148,7 +166,7 @@ class Condition(ABC):
 
 
 def of_data(make: Callable[..., Condition], **facts: Any) -> Condition:
-    """Make a condition of what it wants to know of the data: of ``classes``, ``fields`` and ``shape`` those that it takes."""
+    """Make a condition of what it takes of ``facts`` on the data: ``classes``, ``fields``, ``words`` and ``shape``."""
     wanted = signature(make).parameters
     return make(**{name: fact for name, fact in facts.items() if name in wanted})
 

@@ -190,7 +190,7 @@ class DataModule(LightningDataModule):
         classes, relabel = choose(tables.classes, self.classes)
         train, val, test = self._split(tables, relabel)
         shape = tuple(train.table.images.shape[1:])
-        condition = of_data(self.make_condition, classes=classes, fields=tables.fields, shape=shape)
+        condition = of_data(self.make_condition, classes=classes, fields=tables.fields, words=tables.words, shape=shape)
         if self.vicinity:  # refused here, where there are no numbers
             condition.near(*torch.zeros(2, 1, condition.width))
         for part, title in ((train, "the train part"), (val, "the validation part"), (test, "the test part")):

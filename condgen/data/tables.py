@@ -23,7 +23,8 @@ class Table:
         labels: int64 (N,), 0..K-1; zeros where the set has no classes.
         values: float32 (N, F), of the set's attributes; None where it has none.
         captions: a text for each image; None where there are none.
-        made: what the samples are, where their type does not say it: log-mel images, uint8 (N, 1, bands, frames).
+        made: what the samples are, where their type does not say it: log-mel images, uint8 (N, 1, bands, frames), or texts,
+            int16 (N, length).
     """
 
     images: Tensor | Undecoded
@@ -57,12 +58,14 @@ class Tables:
         test: the test part, if the set has one.
         classes: names of the K classes in the order of the labels; empty for a set without classes.
         fields: the F attributes in the order of the values; empty for a set without attributes.
+        words: that samples can be asked for by; their numbers stand in the values behind the attributes, -1 for none.
     """
 
     train: Table
     test: Table | None
     classes: list[str]
     fields: list[Field] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

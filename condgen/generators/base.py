@@ -20,6 +20,7 @@ from condgen.generators.sampling import OPTIONS, check_option, truncated
 from condgen.images import read_picture, to_picture
 from condgen.randomness import generator as keyed_generator
 from condgen.spaces import Space
+from condgen.tokens import Tokens
 
 BLOCK = 250
 """Samples drawn at a time. Each block has a random stream of its own, so neither memory nor processes decide what is drawn."""
@@ -37,9 +38,12 @@ class Generator(nn.Module, ABC):
     """What the field calls generators of this kind."""
     OPTIONS: ClassVar[tuple[str, ...]] = ("truncation", "temperature")
     """The sampling options that `set_sampling` takes."""
+    MAKES: ClassVar[tuple[type[Space], ...] | None] = None
+    """Spaces whose samples the family can make; None: all of numbers, so no texts."""
 
     def __init__(self, space: Space, condition: Condition):
         super().__init__()
+        require_made(type(self), space)
         self.space = space
         self.condition = condition
         self.defaults: dict[str, Any] = {}
@@ -104,6 +108,8 @@ class Generator(nn.Module, ABC):
             guidance: scale of classifier-free guidance; 1 is none.
             steps: number of steps of the ODE solver.
             solver: name of the ODE solver.
+            top_k: number of the likeliest characters among which the next one is drawn.
+            top_p: probability that these have together.
 
         Raises:
             CondgenError: this family has no such option, or the value cannot be.
@@ -217,6 +223,15 @@ class Generator(nn.Module, ABC):
         """Generate block ``index`` of what `sample` would, for its encoded conditions (at most `BLOCK`, ...)."""
         with evaluating(self):
             return self.draw(condition.to(self.device), generator or keyed_generator(seed, "sample", index))
+
+
+def require_made(family: type[Generator], space: Space) -> None:
+    """Refuse samples of a space that the family cannot make; raises CondgenError."""
+    if isinstance(space, family.MAKES or object) and (family.MAKES or not isinstance(space, Tokens)):
+        return
+    kind = "text" if isinstance(space, Tokens) else type(space).__name__.lower()
+    remedy = "set model=language" if isinstance(space, Tokens) else "set data=text, or another model"
+    raise CondgenError(f"The data give {kind} and a {family.family} makes none: {remedy}.")
 
 
 @contextmanager

@@ -48,6 +48,8 @@ OPTIONS = {
     "guidance": Option(float, "Scale of guidance: larger is clearer and less diverse; 1 is none.", (0.1, 10.0), neutral=1.0),
     "steps": Option(int, "Steps of the solver: more follow the path more closely and take longer.", (1, 200)),
     "solver": Option(str, "The solver of the ODE that makes samples.", values=tuple(SOLVERS)),
+    "top_k": Option(int, "Number of the likeliest characters among which the next one is drawn.", (1, 200)),
+    "top_p": Option(float, "Probability that the characters have together among which it is drawn.", (0.1, 1.0), neutral=1.0),
 }
 """Everything that some family can be sampled with, see `Generator.set_sampling`."""
 

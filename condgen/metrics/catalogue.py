@@ -68,6 +68,15 @@ METRICS = {
     "iwae": Metric("IWAE bound", "higher", "The same from importance samples, which make it tighter.", ".2f"),
     "log_likelihood": Metric("log-likelihood", "higher", "Mean log-likelihood of real images in nats.", ".2f"),
     "bits_per_dim": Metric("bits/dim", "lower", "Negative log-likelihood (or its bound) of real images, bits a dimension."),
+    "bits_per_char": Metric("bits/character", "lower", "What a model pays for held-out texts, told their attributes."),
+    "bits_per_char_untold": Metric("the same, untold", "lower", "What it pays for them without knowing their attributes."),
+    "form_obeyed": Metric(
+        "form obeyed", "higher", "Share of texts with just the phrases, in letters, of a training text of the kind asked for."
+    ),
+    "keywords_present": Metric("keywords present", "higher", "Share of the words asked for that their text holds."),
+    "distinct_2": Metric("distinct-2", "higher", "Different pairs of letters over all; falls with the number of texts."),
+    "repetition": Metric("repetition", "lower", "Share of a text's pairs of letters that it held before."),
+    "copied_8grams": Metric("copied 8-grams", "lower", "Share of eight characters in a row that a training text holds."),
     "hype": Metric("HYPE∞", "higher", "Share of people's answers, real or generated, that are wrong; 0.5 where they guess."),
     "hype_fake": Metric("generated taken for real", "higher", "Share of generated images that people take for real ones."),
     "hype_real": Metric("real taken for generated", "higher", "Share of real images that people take for generated ones."),
@@ -81,6 +90,11 @@ METRICS = {
 """All metrics by the names under which figures are stored."""
 LIKELIHOODS = ("elbo", "iwae", "log_likelihood", "bits_per_dim")
 """Those that a model itself says of real images; what of, and from how many draws, stands in the protocol."""
+TEXT = (
+    *("bits_per_char", "bits_per_char_untold", "form_obeyed", "keywords_present"),
+    *("distinct_2", "repetition", "copied_8grams"),
+)
+"""Those of texts, see `condgen.metrics.text`."""
 JUDGED = ("hype", "hype_fake", "hype_real", "human_accuracy", "human_accuracy_real", "preference", "preference_condition")
 """Those that people's answers are counted into, by ``condgen study``."""
 LOOKING_AT_TRAIN = {"nearest", "authenticity"}
@@ -96,11 +110,13 @@ ELSEWHERE = ("cas", "l1", "ssim", *TEXTURE)
 def chosen(metrics: Sequence[str] | str) -> list[str]:
     """Return the names of ``metrics``: a list, or "all" that are of generated images but the slow ``cas``, asked for by name.
 
+    Those of texts are for ``condgen evaluate`` of a model that makes texts.
+
     Raises:
         CondgenError: a name is unknown.
     """
     if metrics == "all":
-        return [name for name in METRICS if name not in ("cas", *LIKELIHOODS, *JUDGED)]
+        return [name for name in METRICS if name not in ("cas", *LIKELIHOODS, *TEXT, *JUDGED)]
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     require_metrics(names)
     return names

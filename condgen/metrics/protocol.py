@@ -28,6 +28,8 @@ class Protocol:
         standing: batches over which batch norm's statistics were measured anew, None where they are those of the training.
         steps: in which a sample was made, None where it is made at once.
         solver: of the ODE that made them, None where there is none.
+        top_k: number of the likeliest characters among which each was drawn, None where it was all.
+        top_p: probability that these had together, None where it was all.
         likelihood: what likelihoods are of and from how many draws each, such as "bits-50"; None where there are none.
         start: the image that each sample was made from, e.g. "edges, threshold 0.15"; None where there is none.
         trials: shown to each person, where people judge; then ``extractor`` says how they are asked, and there are no weights.
@@ -51,6 +53,8 @@ class Protocol:
     likelihood: str | None = None
     start: str | None = None
     trials: int | None = None
+    top_k: int | None = None
+    top_p: float | None = None
 
     @property
     def name(self) -> str:
@@ -71,7 +75,7 @@ class Protocol:
         return asdict(self)
 
 
-SAMPLING = ("weights", "truncation", "temperature", "guidance", "standing", "steps", "solver", "likelihood")
+SAMPLING = ("weights", "truncation", "temperature", "guidance", "standing", "steps", "solver", "likelihood", "top_k", "top_p")
 """The half of a protocol that says how a model was used; the other half says how images were measured."""
 
 

@@ -83,7 +83,8 @@ def table(record: Record) -> str:
     """Return the figures with their floors and baselines as lines of text, under their protocol."""
     protocol = record.protocol
     beside = f"; in the column real, {record.floors_of} in the place of samples" if record.floors else ""
-    lines = [f"{protocol.name}: {protocol.generated:,} samples, {protocol.real:,} real images{beside}"]
+    kind = "texts" if protocol.extractor == "characters" else "images"
+    lines = [f"{protocol.name}: {protocol.generated:,} samples, {protocol.real:,} real {kind}{beside}"]
     lines += [f"  each sample starts from an image ({protocol.start})"] if protocol.start else []
     columns = {"samples": record.figures, "real": record.floors} | record.baselines
     widths = {title: max(10, len(title) + 1) for title in columns}

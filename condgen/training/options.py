@@ -8,6 +8,7 @@ from torch import nn
 
 from condgen.errors import CondgenError
 from condgen.spaces import Space
+from condgen.tokens import Tokens
 from condgen.training.schedules import Schedule
 from condgen.types import BelowOne, Count, Positive, PositiveInt
 
@@ -46,7 +47,8 @@ class Options:
         wanted, given = ("x".join(map(str, shape)) for shape in (self.expects, space.shape))
         if len(self.expects) != len(space.shape):
             kind = type(space).__name__.lower()
-            raise CondgenError(f"This model was published for {wanted} images and the data give {kind}: set model=gan_points.")
+            other = "language" if isinstance(space, Tokens) else "gan_points"
+            raise CondgenError(f"This model was published for {wanted} images and the data give {kind}: set model={other}.")
         raise CondgenError(
             f"This model was published for {wanted} images and the data give {given}: set data.image_size={self.expects[-1]} "
             f"data.channels={self.expects[0]}, or model.options.expects=null to train it on {given}."

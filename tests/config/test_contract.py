@@ -28,6 +28,7 @@ from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError
 from condgen.run.recipe import build_training
 from condgen.spaces import Images
+from condgen.tokens import Tokens
 
 
 def choices(group: str) -> list[str]:
@@ -39,8 +40,10 @@ MODELS, LOSSES, DATA, EXPERIMENTS = (choices(group) for group in ("model", "loss
 CONDITIONS = choices("condition")
 REGULARIZERS, AUGMENTS = choices("regularizer"), choices("discriminator_augment")
 AUXILIARIES, PRIORS = choices("auxiliary"), choices("prior")
-FAMILIES = ["cgan_conv", "cvae_conv", "flow_matching", "glow", "merf", "stylization"]
+FAMILIES = ["cgan_conv", "cvae_conv", "flow_matching", "glow", "language", "merf", "stylization"]
 """A small model of each family."""
+NO_DIGITS = ("language", "stylization")
+"""Models that make no digits, or need more than a class to make them from."""
 FROM_IMAGES = ["flow_matching", "pix2pix"]
 """Models that see a condition that is an image."""
 QUIET = ("callbacks.samples=null", "logger=none", "trainer.max_epochs=1")
@@ -149,7 +152,8 @@ def trained_and_samples(result: Result, root: Path, shape: tuple[int, ...] | Non
         asked = model.condition.complete(model.condition.from_data(labels), x, torch.rand(2, model.condition.draws))
     samples = model.sample(asked, 3, seed=1)
     assert samples.shape == (3 * len(asked), *(shape or model.space.shape))
-    assert samples.isfinite().all() and samples.min() >= -1 and samples.max() <= 1 and samples.std() > 0
+    low, high = (0, model.space.size - 1) if isinstance(model.space, Tokens) else (-1, 1)
+    assert samples.isfinite().all() and samples.min() >= low and samples.max() <= high and samples.double().std() > 0
     assert torch.equal(samples, model.sample(asked, 3, seed=1))
 
 
@@ -174,7 +178,8 @@ def test_losses_of_other_families_are_refused(model, attempt, tmp_path):
     sentences = [refused(attempt([*on_mnist(model)[0], f"loss={others[0]}"]), tmp_path)]
     condition = (ClassLabel("ab") if model != "stylization" else Together(Styles("ab"), Photo((3, 32, 32)))).config()
     recipe = {"model": OmegaConf.to_container(configured_model(f"model={model}", "experiment=none"), resolve=True)}
-    recipe |= {"space": Images((3, 32, 32)).config(), "condition": condition, "seed": 0}
+    space = Tokens("ab", 8) if model == "language" else Images((3, 32, 32))
+    recipe |= {"space": space.config(), "condition": condition, "seed": 0}
     for loss in others:
         with pytest.raises(CondgenError) as told:
             build_training(recipe | {"loss": read("loss", loss)})
@@ -191,8 +196,8 @@ def test_each_loss_with_a_model_of_its_family(model, loss, attempt, tmp_path):
     if getattr(get_class(read("loss", loss)["_target_"]), "unbounded", False):  # what the sentence offers must work
         (remedy,) = re.findall(r"regularizer=\w+", refused(attempt(overrides), tmp_path))
         overrides.append(remedy)
-    elif model == "stylization":
-        return  # needs pictures: tests/training/test_stylization.py
+    elif model in NO_DIGITS:
+        return  # needs pictures, or texts: tests/training
     trained_and_samples(attempt(overrides), tmp_path, shape)
 
 
@@ -242,7 +247,7 @@ def test_a_prior_is_for_codes(attempt, tmp_path):
     assert "prior" in refused(attempt(["experiment=none", "model=cgan_mlp", "prior=flow"]), tmp_path)
 
 
-ON_MNIST = [(model, "mnist") for model in MODELS if model != "stylization"]
+ON_MNIST = [(model, "mnist") for model in MODELS if model not in NO_DIGITS]
 ON_DATA = [("cgan_conv", data) for data in DATA if data != "mnist"]
 
 

@@ -72,6 +72,21 @@ def write_sounds(root: Path) -> Path:
     return root
 
 
+def write_texts(path: Path) -> Path:
+    """Write a table of short texts of two kinds."""
+    lines = [f"the {('cat', 'dog')[i % 2]} sees a {('bird', 'tree', 'house')[i % 3]}, {i} times." for i in range(40)]
+    path.write_text("text,kind\n" + "".join(f'"{line}",{("cats", "dogs")[i % 2]}\n' for i, line in enumerate(lines)))
+    return path
+
+
+def write_songci(path: Path, tunes: tuple[str, str] = ("丙", "甲・乙")) -> Path:
+    """Write poems in the layout of songci.jsonl.gz."""
+    lines = ["春风又绿，明月何时还。", "一江秋水，向东流。", "空山不见人。"]  # a word that nearly each text holds is none
+    poems = [{"tune": tunes[i % 2], "author": "某" if i % 3 else "佚", "lines": [lines[i % 3]]} for i in range(40)]
+    path.write_bytes(gzip.compress("\n".join(json.dumps(poem, ensure_ascii=False) for poem in poems).encode()))
+    return path
+
+
 TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "audio": lambda root: [
         f"data.source.path={write_sounds(root / 'sounds')}",
@@ -94,7 +109,9 @@ TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
         f"data.source.path={write_recordings(root / 'recordings.zip', 3, 2, 6)}",
         *("data.split=6", "data.source.test_takes=1", "data.source.space.seconds=0.512", "data.source.space.bands=32"),
     ],
+    "songci": lambda root: [f"data.source.file={write_songci(root / 'songci.jsonl.gz')}", "data.split=[0.5,0.25,0.25]"],
     "table": lambda root: [f"data.source.path={write_table(root / 'table')}"],
+    "text": lambda root: [f"data.source.file={write_texts(root / 'texts.csv')}", "data.source.length=64"],
 }
 SHAPES = {
     "archive": (1, 32, 32),
@@ -108,5 +125,7 @@ SHAPES = {
     "ring": (2,),
     "shards": (1, 28, 28),
     "spoken_digits": (1, 32, 32),
+    "songci": (256,),
     "table": (1, 28, 28),
+    "text": (64,),
 }

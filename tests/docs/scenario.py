@@ -22,6 +22,7 @@ from unittest.mock import patch
 import numpy as np
 from blocks import ROOT, Block, commands
 from command import condgen
+from config.tiny_data import write_songci, write_texts
 from data.recordings import tone, wav, write_recordings
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -54,6 +55,8 @@ FEW = {
     r"spoken_digits": ("data.split=40", "data.source.test_takes=2"),
     r"data=audio": ("data.split=[0.5,0.25,0.25]",),
     r"mnist_attributes": ("data.source.samples=200", "data.split=50"),
+    r"^train .*(songci|data=text)": ("data.split=[0.5,0.25,0.25]",),
+    r"^evaluate .*songci": ("suite=all",),
 }
 """What is given beside it where the data, by a pattern of the command, would be too few or too many."""
 COMPOSED = {
@@ -192,6 +195,8 @@ def stand_in(recipe: str) -> tuple[str, ...]:
     """Return the data on which a run of ``recipe`` is trained that a page does not train itself."""
     if recipe.startswith("spoken_digits"):
         return ("data.source.path=recordings.zip",)
+    if recipe == "songci":
+        return ("data.source.file=songci.jsonl.gz",)
     return ("data.source.archive=train.zip",) if recipe.startswith(("cifar", "stylize")) else ()
 
 
@@ -276,6 +281,8 @@ def bring_files(folder: Path) -> None:
         path = folder / "FOLDER" / classes[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture().save(path)
+    write_songci(folder / "songci.jsonl.gz", ("浣溪沙", "蝶恋花"))
+    write_texts(folder / "texts.csv")
     (folder / "FACES").mkdir()
     rows = ["file,smile,age"]
     for i in range(40):

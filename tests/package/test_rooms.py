@@ -11,7 +11,7 @@ import condgen
 from condgen.config.folder import conf_dir
 
 ROOT = Path(condgen.__file__).parent
-GROUND = {"errors", "types", "spaces", "spectral", "audio", "randomness", "images", "files", "listening"}
+GROUND = {"errors", "types", "spaces", "spectral", "audio", "tokens", "randomness", "images", "files", "listening"}
 ANSWERS = {"origin", "samples", "watermark"}
 """Files at the top that verbs stand on, and rooms that hand samples out."""
 BELOW = {

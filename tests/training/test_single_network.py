@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from condgen.conditions import Condition, Photo, Styles, Together
 from condgen.errors import CondgenError
+from condgen.spaces import Space
+from condgen.tokens import Tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -24,14 +26,17 @@ class Family(NamedTuple):
     networks: tuple[str, ...]
     shape: tuple[int, ...] = (1, 8, 8)
     condition: Condition = DIGITS
+    space: Space | None = None
 
     def make(self, *options: str) -> Any:
         """Build the training, with the options of a user."""
-        return make_model(*self.overrides, *PLAIN, *options, shape=self.shape, condition=self.condition)
+        return make_model(*self.overrides, *PLAIN, *options, shape=self.shape, condition=self.condition, space=self.space)
 
     def data(self, count: int, size: int = 4) -> Data:
         """Draw batches."""
         drawn = batches(count, size, self.shape)
+        if self.space:  # letters instead of greys
+            drawn = [((x * 4).long().abs(), c) for x, c in drawn]
         return [(x, self.condition.complete(self.condition.from_data(c), x, torch.empty(size, 0))) for x, c in drawn]
 
 
@@ -42,6 +47,12 @@ FAMILIES = {
     "flow": Family(("model=flow_points", "model.generator.network.hidden=[16]"), ("network",)),
     "glow": Family(
         ("model=glow", "model.generator.network.steps=[1,1]", "model.generator.network.coarse.width=8"), ("network",)
+    ),
+    "language": Family(
+        ("model=language", "model.optimizer.lr=0.05", *(f"model.generator.network.{key}" for key in ("width=8", "layers=1"))),
+        ("network",),
+        (8,),
+        space=Tokens("abc", 8),
     ),
     "style": Family(
         ("model=stylization", *(f"model.generator.network.{key}" for key in ("width=4", "blocks=1", "kernel=3"))),
@@ -72,7 +83,7 @@ def test_the_average_follows_each_update_and_is_what_samples_come_from(family: F
     for mine, kept in zip(expected, weights(model.ema.average), strict=True):
         torch.testing.assert_close(kept, mine)
     assert model.counts.updates == 4 and model.weights == "ema" and model.eval_generator is model.ema.average
-    drawn, raw = (generator.sample(data[0][1]) for generator in (model.eval_generator, model.generator))
+    drawn, raw = (generator.sample(data[0][1], 20) for generator in (model.eval_generator, model.generator))
     assert not torch.equal(drawn, raw)
 
 

@@ -10,6 +10,7 @@ from condgen.data.sources.ring import Ring
 from condgen.data.sources.shards import Shards
 from condgen.data.sources.spoken_digits import SpokenDigits
 from condgen.data.sources.table import ImageTable
+from condgen.data.sources.text import SongCi, TextTable
 
 __all__ = [
     "CIFAR10",
@@ -26,5 +27,7 @@ __all__ = [
     "MNISTAttributes",
     "Ring",
     "Shards",
+    "SongCi",
     "SpokenDigits",
+    "TextTable",
 ]

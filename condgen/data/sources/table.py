@@ -1,6 +1,7 @@
 """Any folder of images with a table of what they show: a CSV, a JSON list or JSON lines."""
 
 import csv
+import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -170,13 +171,15 @@ def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     Raises:
         CondgenError: there is no such file, or it is no table.
     """
-    if file.suffix not in (".csv", ".json", ".jsonl"):
+    packed = file.suffix == ".gz"
+    kind = Path(file.stem).suffix if packed else file.suffix
+    if kind not in (".csv", ".json", ".jsonl"):
         raise CondgenError(
             f"data.source.file={file} must be a .csv, a .json with a list of objects, or a .jsonl with one a line."
         )
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            if file.suffix == ".csv":
+        with (gzip.open if packed else open)(file, "rt", newline="", encoding="utf-8-sig") as lines:
+            if kind == ".csv":
                 table = csv.DictReader(lines)
                 require_different(file, table.fieldnames or ())
                 for found in table:
@@ -185,7 +188,7 @@ def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
                             f"{file} line {table.line_num} does not have as many cells as the first line: add what is missing."
                         )
                     yield f"line {table.line_num}", {name.strip(): cell.strip() for name, cell in found.items()}
-            elif file.suffix == ".json":
+            elif kind == ".json":
                 yield from (entry(file, f"entry {i}", found) for i, found in enumerate(parsed(lines.read()), start=1))
             else:
                 yield from (entry(file, f"line {i}", parsed(line)) for i, line in enumerate(lines, 1) if line.strip())
@@ -195,7 +198,7 @@ def read(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         ) from None
     except CondgenError:
         raise
-    except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, TypeError, RecursionError, csv.Error) as error:
         raise CondgenError(f"{file} could not be read as a table ({str(error).splitlines()[0]}).") from error
 
 

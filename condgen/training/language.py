@@ -1,0 +1,104 @@
+"""A language model (Bengio et al. 2003; Radford et al. 2019): the likelihood of each character after those before it.
+
+    L = -E_{(x, c) ~ data} sum_t log p(x_t | x_<t, c) / (T log 2),    in bits per character, the stop counted as one
+
+A part of c is left out at times (`Condition.partly`), and all of it too, so that a user need not say everything and samples can
+be guided.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from condgen.conditions import Condition
+from condgen.errors import CondgenError
+from condgen.generators.language import LanguageGenerator, counts
+from condgen.losses.next_token import BIT, NextToken
+from condgen.spaces import Space
+from condgen.training.base import Batch, MakeOptimizer, SingleNetwork, check_optimizer
+from condgen.training.options import Options
+from condgen.training.tally import Tally
+from condgen.types import PositiveInt
+
+
+class Language(SingleNetwork):
+    """The training of a (conditional) language model.
+
+    Args:
+        space: the characters.
+        condition: what can be asked for.
+        loss: of a predicted character.
+        generator: makes the generator from (space, condition), see `LanguageGenerator`.
+        optimizer: makes the optimizer from the parameters.
+        pieces: in which a batch goes through the network, texts of like length together, so that few places are empty.
+        options: what every family can be told; None: the defaults of `Options`.
+        seed: decides every random number of the training.
+    """
+
+    generator: LanguageGenerator
+
+    def __init__(
+        self,
+        space: Space,
+        condition: Condition,
+        loss: NextToken,
+        generator: Callable[..., LanguageGenerator],
+        optimizer: MakeOptimizer,
+        pieces: PositiveInt = 4,
+        options: Options | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(space, condition, options, seed)
+        if not isinstance(loss, NextToken):
+            raise CondgenError(
+                f"A language model is trained by its next tokens and {type(loss).__name__} knows none: choose loss=next_token."
+            )
+        self.generator = generator(space=space, condition=condition)
+        self.make_optimizer = check_optimizer("optimizer", optimizer)
+        self.loss = loss
+        self.pieces = pieces
+        self._tally = Tally()
+        self.keep_average()
+        self.options.compiled(self.generator.network)
+
+    # --- a training step ---
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the objective of a batch."""
+        x, condition = batch
+
+        def uniform(count: int, stream: torch.Generator) -> Tensor:
+            return torch.rand(count, 1 + self.condition.numbers, generator=stream)
+
+        u = self.rows(uniform, len(x), "left out")
+        dropped = u[:, 0] < self.generator.condition_dropout
+        condition = self.condition.partly(condition, u[:, 1:])
+        order = counts(x).argsort(stable=True)
+        nats = [
+            self.generator.nats(x[rows], condition[rows], self.loss, dropped[rows]).sum()
+            for rows in order.tensor_split(min(self.pieces, len(x)))
+        ]
+        loss = torch.stack(nats).sum() / counts(x).sum() / BIT
+        self.record(loss=loss)
+        return loss
+
+    # --- validation ---
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Sum over the validation part what the averaged model pays for texts: told what no text gives away, and nothing."""
+        model = self.eval_generator
+        assert isinstance(model, LanguageGenerator)
+        x, condition = batch
+        told = self.condition.without_hints(condition)
+        none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        bits = {
+            name: model.nats(x, told, self.loss, dropped).sum(1) / BIT for name, dropped in (("told", none), ("untold", ~none))
+        }
+        self._tally.add(count=counts(x), **bits)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation objective, bits per character; ``untold`` is that without the condition."""
+        means = self._tally.means(self.sum)
+        told, untold = ((means[name] / means["count"]).item() for name in ("told", "untold"))
+        self.publish_validation({"val/loss": told, "val/untold": untold})
