@@ -4,10 +4,10 @@ FID (arXiv:1706.08500) is the Fréchet distance of two Gaussians,
 
     |m - m'|² + tr S + tr S' - 2 tr (S S')^½.
 
-The reference (m, S) is known before: its root R, RᵀR = S, has the precision of the features also where S is singular. Of the
-samples x only sums are kept, in float64, around the reference's mean: of x - m, of |x - m|² and of the outer products of
-R (x - m). From these follow m', tr S' and R S' Rᵀ, whose eigenvalues' roots are what the last trace is the sum of. A class of
-few real images has a short root, and so few sums.
+The reference (m, S) is known before; its root R, RᵀR = S, has the precision of the features also where S is singular. Of the
+samples x only sums are kept, in float64, around the reference's mean: of y = x - m, of |y|² and of y yᵀ. From these follow m',
+S' and its root R', and the last trace is the sum of the singular values of R' Rᵀ, which loses no digits by squaring S S'. Where
+the reference has fewer images than features, outer products are taken in the few directions in which its images differ.
 """
 
 import logging
@@ -81,6 +81,7 @@ class FrechetDistance(Summed):
         if isinstance(real, Tensor):
             real = [gaussian(real)] if labels is None else by_class(real, labels)
         self.real = list(real)
+        self.bases = [None if one is None or len(one.root) == len(one.mean) else basis(one.root) for one in self.real]
         self.widths = [0 if one is None else len(one.root) for one in self.real]
         self.add_sum("count", len(self.real))
         self.add_sum("shift", len(self.real), max(len(one.mean) for one in self.real if one))
@@ -92,6 +93,11 @@ class FrechetDistance(Summed):
         parts = torch.split(self.outer, [width**2 for width in self.widths])
         return [part.view(width, width) for part, width in zip(parts, self.widths, strict=True)]
 
+    def _seen_from(self, k: int, x: Tensor) -> Tensor:
+        """Return the coordinates (N, R) of vectors (N, D) in the directions in which the real images of class ``k`` differ."""
+        base = self.bases[k]
+        return x if base is None else x @ base.to(x.device)
+
     def update(self, features: Tensor, labels: Tensor | None = None) -> None:
         """Take in features (B, D), and the classes that they were asked for, int64 (B,), where the reference has classes."""
         if labels is not None:
@@ -101,7 +107,7 @@ class FrechetDistance(Summed):
             if (real := self.real[k]) is not None:
                 self.real[k] = real = real.to(features.device)
                 x = part.detach().double() - real.mean
-                y = x @ real.root.T
+                y = self._seen_from(k, x)
                 self.shift[k] += x.sum(0)
                 self.square[k] += x.square().sum()
                 self.products()[k].addmm_(y.T, y)
@@ -113,11 +119,13 @@ class FrechetDistance(Summed):
             if real is None or n < 2:
                 continue
             real, shift = real.to(self.count.device), self.shift[k] / n
-            y = real.root @ shift
-            values = torch.linalg.eigvalsh((products - n * torch.outer(y, y)) / (n - 1))
-            values[values < len(values) * torch.finfo(values.dtype).eps * values[-1]] = 0  # the rounding of zeros
+            y = self._seen_from(k, shift)
+            values, vectors = torch.linalg.eigh((products - n * torch.outer(y, y)) / (n - 1))
+            there = values > len(values) * torch.finfo(values.dtype).eps * values[-1]  # others are the rounding of zeros
+            root = values[there].sqrt()[:, None] * vectors[:, there].T
+            common = torch.linalg.svdvals(root @ self._seen_from(k, real.root).T).sum()
             spread = (self.square[k] - n * shift.square().sum()) / (n - 1)
-            found[k] = shift.square().sum() + real.root.square().sum() + spread - 2 * values.sqrt().sum()
+            found[k] = shift.square().sum() + real.root.square().sum() + spread - 2 * common
         return found
 
     def compute(self) -> Tensor:
@@ -126,6 +134,11 @@ class FrechetDistance(Summed):
         if found.isnan().all():
             raise CondgenError(f"FID needs at least 2 images on each side, not {int(self.count.max())}.")
         return found.nanmean()
+
+
+def basis(root: Tensor) -> Tensor:
+    """Return orthonormal columns (D, R) that span the rows of ``root`` (R, D), R < D."""
+    return torch.linalg.qr(root.T).Q
 
 
 @cache  # once for equal counts: validation comes every epoch, and intra-class FID and floors are many FIDs
