@@ -18,7 +18,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import Tensor
 
 from condgen.metrics.features import Features
 from condgen.metrics.suite import Known, Suite, by_class, gaussian
@@ -45,18 +44,21 @@ class Counter:
 
     def __init__(self, world: int):
         self.put = self.received = 0.0
-        shares = {"all_reduce": 2 * (world - 1) / world, "all_gather": world - 1.0}
-        for name, share in shares.items():
-            setattr(dist, name, self._counting(getattr(dist, name), share))
+        self._count("all_reduce", 0, 2 * (world - 1) / world)
+        self._count("all_gather", 1, world - 1)
+        self._count("all_gather_single", 1, world - 1)  # all_gather_object's
 
-    def _counting(self, collective: Any, share: float) -> Any:
+    def _count(self, name: str, place: int, share: float) -> None:
+        """Count what the collective ``name`` is given at a ``place`` of its arguments, and the share of it that comes back."""
+        collective = getattr(dist.distributed_c10d, name)
+
         def wrapped(*arguments: Any, **options: Any) -> Any:
-            tensor = next(argument for argument in arguments if isinstance(argument, Tensor))
-            self.put += tensor.nbytes
-            self.received += share * tensor.nbytes
+            self.put += arguments[place].nbytes
+            self.received += share * arguments[place].nbytes
             return collective(*arguments, **options)
 
-        return wrapped
+        for module in (dist, dist.distributed_c10d):
+            setattr(module, name, wrapped)
 
 
 def process(rank: int, options: argparse.Namespace, folder: Path, name: str, known: Known) -> None:
@@ -69,10 +71,10 @@ def process(rank: int, options: argparse.Namespace, folder: Path, name: str, kno
     if CONTENDERS[name] is None:
         shares: list[Any] = [None] * world
         own = {i: block(i, BLOCK, options.features) for i in blocks}
-        dist.distributed_c10d.all_gather = dist.all_gather  # where all_gather_object looks it up
         dist.all_gather_object(shares, own)
-        whole = Features.cat([shares[i % world][i] for i in range(count // BLOCK)])
-        assert len(whole) == count
+        seen = [shares[i % world][i] for i in range(count // BLOCK)]
+        whole = [torch.cat(column) for column in zip(*((part.features, part.logits) for part in seen), strict=True)]
+        assert len(whole[0]) == count
     else:
         suite = Suite(CONTENDERS[name], block(0, 1, options.features), known, count)
         for i in blocks:
@@ -92,9 +94,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=50_000)
     parser.add_argument("--features", type=int, default=2048)
     options = parser.parse_args()
-    print(
-        f"{options.processes} processes, {options.samples:,} samples of {options.features:,} features, MB of the first process"
-    )
+    print(f"{options.processes} processes, {options.samples:,} x {options.features:,} features, MB of the first process")
     print(f"{'':22}{'memory':>10}{'put in':>10}{'received':>10}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -34,4 +34,4 @@ class LabelAccuracy(Summed):
 
     def compute(self) -> Tensor:
         """Return the share, in 0..1."""
-        return self.confusion.diagonal().sum() / self.confusion.sum()
+        return self.confusion.diagonal().sum(dtype=torch.float64) / self.confusion.sum()
