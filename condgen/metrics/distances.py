@@ -7,7 +7,8 @@ FID (arXiv:1706.08500) is the Fréchet distance of two Gaussians,
 The reference (m, S) is known before; its root R, RᵀR = S, has the precision of the features also where S is singular. Of the
 samples x only sums are kept, in float64, around the reference's mean: of y = x - m, of |y|² and of y yᵀ. From these follow m',
 S' and its root R', and the last trace is the sum of the singular values of R' Rᵀ, which loses no digits by squaring S S'. Where
-the reference has fewer images than features, outer products are taken in the few directions in which its images differ.
+the reference has fewer images than features, as a class may, R is short, and the outer products kept are the few of R y: the
+last trace is the sum of the roots of the eigenvalues of R S' Rᵀ.
 """
 
 import logging
@@ -42,6 +43,27 @@ class Gaussian:
     def to(self, device: torch.device) -> "Gaussian":
         """Return it on ``device``."""
         return Gaussian(self.mean.to(device), self.root.to(device))
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is of fewer images than features."""
+        return len(self.root) < len(self.mean)
+
+    def short(self, x: Tensor) -> Tensor:
+        """Return the products (N, R) of ``x`` (N, D) with a root that is short; else ``x`` itself."""
+        return x @ self.root.T if self.is_short else x
+
+    def common(self, covariance: Tensor) -> Tensor:
+        """Return tr (S S')^½ of this covariance and that of `short` vectors, (R, R)."""
+        if self.is_short:
+            return positive(torch.linalg.eigvalsh(covariance)).sqrt().sum()
+        values, vectors = torch.linalg.eigh(covariance)
+        return torch.linalg.svdvals(positive(values).sqrt()[:, None] * vectors.T @ self.root.T).sum()
+
+
+def positive(values: Tensor) -> Tensor:
+    """Return rising eigenvalues (R,), with zeros for those that are nothing but rounding."""
+    return values.where(values > len(values) * torch.finfo(values.dtype).eps * values[-1], 0)
 
 
 def gaussian(features: Tensor) -> Gaussian:
@@ -81,7 +103,6 @@ class FrechetDistance(Summed):
         if isinstance(real, Tensor):
             real = [gaussian(real)] if labels is None else by_class(real, labels)
         self.real = list(real)
-        self.bases = [None if one is None or len(one.root) == len(one.mean) else basis(one.root) for one in self.real]
         self.widths = [0 if one is None else len(one.root) for one in self.real]
         self.add_sum("count", len(self.real))
         self.add_sum("shift", len(self.real), max(len(one.mean) for one in self.real if one))
@@ -93,11 +114,6 @@ class FrechetDistance(Summed):
         parts = torch.split(self.outer, [width**2 for width in self.widths])
         return [part.view(width, width) for part, width in zip(parts, self.widths, strict=True)]
 
-    def _seen_from(self, k: int, x: Tensor) -> Tensor:
-        """Return the coordinates (N, R) of vectors (N, D) in the directions in which the real images of class ``k`` differ."""
-        base = self.bases[k]
-        return x if base is None else x @ base.to(x.device)
-
     def update(self, features: Tensor, labels: Tensor | None = None) -> None:
         """Take in features (B, D), and the classes that they were asked for, int64 (B,), where the reference has classes."""
         if labels is not None:
@@ -107,7 +123,7 @@ class FrechetDistance(Summed):
             if (real := self.real[k]) is not None:
                 self.real[k] = real = real.to(features.device)
                 x = part.detach().double() - real.mean
-                y = self._seen_from(k, x)
+                y = real.short(x)
                 self.shift[k] += x.sum(0)
                 self.square[k] += x.square().sum()
                 self.products()[k].addmm_(y.T, y)
@@ -119,11 +135,8 @@ class FrechetDistance(Summed):
             if real is None or n < 2:
                 continue
             real, shift = real.to(self.count.device), self.shift[k] / n
-            y = self._seen_from(k, shift)
-            values, vectors = torch.linalg.eigh((products - n * torch.outer(y, y)) / (n - 1))
-            there = values > len(values) * torch.finfo(values.dtype).eps * values[-1]  # others are the rounding of zeros
-            root = values[there].sqrt()[:, None] * vectors[:, there].T
-            common = torch.linalg.svdvals(root @ self._seen_from(k, real.root).T).sum()
+            y = real.short(shift)
+            common = real.common((products - n * torch.outer(y, y)) / (n - 1))
             spread = (self.square[k] - n * shift.square().sum()) / (n - 1)
             found[k] = shift.square().sum() + real.root.square().sum() + spread - 2 * common
         return found
@@ -134,11 +147,6 @@ class FrechetDistance(Summed):
         if found.isnan().all():
             raise CondgenError(f"FID needs at least 2 images on each side, not {int(self.count.max())}.")
         return found.nanmean()
-
-
-def basis(root: Tensor) -> Tensor:
-    """Return orthonormal columns (D, R) that span the rows of ``root`` (R, D), R < D."""
-    return torch.linalg.qr(root.T).Q
 
 
 @cache  # once for equal counts: validation comes every epoch, and intra-class FID and floors are many FIDs
