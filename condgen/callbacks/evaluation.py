@@ -157,14 +157,13 @@ class Evaluation(Callback):
         if not metrics:
             return 0.0
 
-        def sample(count: int, metrics: Sequence[str] = ()) -> Generated:
+        def sample(count: int) -> Generated:
             place = trainer.global_rank, trainer.world_size
             return evaluator.sample(model.eval_generator, evaluator.matching_rows(count), metrics, *place, pictures=final)
 
-        evaluator.known(metrics)
         sample(min(BLOCK, few))  # compiles, chooses kernels
         start = time.monotonic()
-        generated = sample(few, metrics)
+        generated = sample(few)
         seconds = (time.monotonic() - start) * count / few
         if trainer.is_global_zero:
             evaluator.looked_at(metrics)

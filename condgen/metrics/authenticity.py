@@ -27,13 +27,15 @@ class Authenticity(Reservoir):
         options: see `Reservoir`.
     """
 
+    known: Tensor
+
     def __init__(self, train: Tensor, capacity: int = 2000, **options: Any):
         super().__init__({"features": train[:0]}, capacity, **options)
-        self.train_features = train
+        self.register_buffer("known", train, persistent=False)
 
     def compute(self) -> Tensor:
         """Return the share that is authentic, in 0..1."""
-        return torch.tensor(authenticity(super().compute()["features"], self.train_features))
+        return torch.tensor(authenticity(super().compute()["features"], self.known))
 
 
 def authenticity(samples: Tensor, train: Tensor, known: tuple[Tensor, Tensor] | None = None) -> float:

@@ -201,9 +201,12 @@ class KernelDistance(Reservoir):
         options: see `Reservoir`.
     """
 
+    real: Tensor
+
     def __init__(self, real: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 0, **options: Any):
         super().__init__({"features": real[:0]}, seed=seed, **options)
-        self.real, self.choice = real, (subsets, subset_size, seed)
+        self.register_buffer("real", real, persistent=False)
+        self.choice = subsets, subset_size, seed
 
     def compute(self) -> Tensor:
         """Return the distance."""

@@ -215,7 +215,7 @@ class Evaluator:
                 raise CondgenError("The model generates pixels that are not numbers (NaN or infinite): it cannot be measured.")
             generated.update(to_uint8(samples).cpu(), i * BLOCK)
         if world > 1:
-            generated.sync()
+            generated.sync(model.device)
         return generated
 
     def given(

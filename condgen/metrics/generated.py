@@ -65,7 +65,8 @@ class Generated:
         if self.real:
             self.parts["paired"].update(images, self.real(place))
 
-    def sync(self) -> None:
-        """Add up what all processes have taken in; each of them calls it."""
+    def sync(self, device: torch.device) -> None:
+        """Add up what all processes have taken in, by way of the ``device`` from which they send; each of them calls it."""
         for part in (*self.suite.parts.values(), *self.parts.values()):
-            part.sync(part.dist_sync_fn)
+            part.to(device).sync(part.dist_sync_fn)
+            part.to("cpu")

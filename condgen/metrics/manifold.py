@@ -101,9 +101,13 @@ class PrecisionRecall(Reservoir):
         options: see `Reservoir`.
     """
 
+    real: Tensor
+    radii: Tensor
+
     def __init__(self, real: Tensor, **options: Any):
         super().__init__({"features": real[:0]}, **options)
-        self.real, self.radii = real, radii(real)
+        self.register_buffer("real", real, persistent=False)
+        self.register_buffer("radii", radii(real), persistent=False)
 
     def compute(self) -> dict[str, float]:
         """Return the four by their names."""
@@ -119,9 +123,11 @@ class Diversity(Reservoir):
         options: see `Reservoir`.
     """
 
+    real: Tensor
+
     def __init__(self, real: Tensor, labels: Tensor, **options: Any):
         super().__init__({"features": real[:0], "labels": labels[:0]}, **options)
-        self.real = spreads(real, labels, int(labels.max()) + 1)
+        self.register_buffer("real", spreads(real, labels, int(labels.max()) + 1), persistent=False)
 
     def compute(self) -> Tensor:
         """Return the mean over the classes that have two samples."""

@@ -147,7 +147,7 @@ def figures_of_one_process(rank, world, file, out):
     suite = Suite(WHOLE, GENERATED, Known.of(REAL, TRAIN), N)
     for place in share(rank, world):
         suite.update(GENERATED[place], place)
-    Generated.sync(SimpleNamespace(suite=suite, parts={}))
+    Generated.sync(SimpleNamespace(suite=suite, parts={}), torch.device("cpu"))
     result = {"suite": suite.compute(REAL, TRAIN).figures, "sent": sum(sent)}
     alone = {
         "fid": FrechetDistance(REAL.features),
@@ -184,7 +184,7 @@ def test_four_processes_measure_what_one_does(tmp_path):
         intra = FrechetDistance(REAL.features, REAL.labels)(expected.features, expected.labels)
         assert float(rank["intra_fid"]) == pytest.approx(float(intra), rel=1e-9)
         assert float(rank["is"]) == pytest.approx(float(InceptionScore(K, splits=1)(expected.logits)), rel=1e-9)
-        assert float(rank["accuracy"]) == float((expected.recognized == expected.labels).float().mean())
+        assert float(rank["accuracy"]) == float((expected.recognized == expected.labels).double().mean())
         assert rank["four"] == PrecisionRecall(REAL.features)(expected.features)
         assert rank["kid"] == found[0]["kid"] and abs(rank["kid"] - whole["kid"]) < 0.5 * abs(whole["kid"]) + 0.05
     assert sum(rank["few rows"] for rank in found) == 100 and CAPACITY == 10_000
