@@ -58,7 +58,8 @@ class Gaussian:
         if self.is_short:
             return positive(torch.linalg.eigvalsh(covariance)).sqrt().sum()
         values, vectors = torch.linalg.eigh(covariance)
-        return torch.linalg.svdvals(positive(values).sqrt()[:, None] * vectors.T @ self.root.T).sum()
+        both: Tensor = torch.linalg.svdvals(positive(values).sqrt()[:, None] * vectors.T @ self.root.T)
+        return both.sum()
 
 
 def positive(values: Tensor) -> Tensor:
@@ -105,7 +106,7 @@ class FrechetDistance(Summed):
         self.real = list(real)
         self.widths = [0 if one is None else len(one.root) for one in self.real]
         self.add_sum("count", len(self.real))
-        self.add_sum("shift", len(self.real), max(len(one.mean) for one in self.real if one))
+        self.add_sum("shift", len(self.real), max((len(one.mean) for one in self.real if one), default=0))
         self.add_sum("square", len(self.real))
         self.add_sum("outer", sum(width**2 for width in self.widths))  # of all classes, one after the other
 

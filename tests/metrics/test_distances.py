@@ -114,6 +114,12 @@ def test_one_image_is_too_few():
             metric(REAL, GENERATED[:1])
 
 
+def test_classes_of_one_image_have_no_distance():
+    metric = FrechetDistance(REAL[:3], torch.tensor([0, 1, 2]))
+    metric.update(GENERATED[:9], torch.arange(9) % 3)
+    assert metric.distances().isnan().all()
+
+
 def test_kid_of_everything_is_torch_fidelitys():
     real, generated = REAL[:1500], GENERATED
     expected = kid_features_to_metric(real, generated, kid_subsets=1, kid_subset_size=1500, verbose=False)
