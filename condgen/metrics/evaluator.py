@@ -62,6 +62,7 @@ class Evaluator:
             kind = type(data.space).__name__.lower()
             raise CondgenError(f"The extractor {extractor.name} looks at images and the data are {kind}: set extractor=none.")
         self.extractor, self.split, self.seed = extractor, split, seed
+        self._known: dict[bool, Known] = {}  # with, and without what looks at the training images
         fits = len(extractor.shape) == 1 or data.space.shape == extractor.shape
         self.original = data  # of the model's size
         self.data = data if fits else data.at(extractor.shape[1], extractor.shape[0])
@@ -112,24 +113,13 @@ class Evaluator:
         name = cache.name(f"{stem}-{self.extractor.name}", self.extractor.sha256, *identity)
         return cached(name, compute)
 
-    @cached_property
-    def _known(self) -> Known:
-        """What metrics need of the reference."""
-        return self._know()
-
-    @cached_property
-    def _known_with_train(self) -> Known:
-        """The same, and how far unseen real images are from training images."""
-        return self._know(with_train=True)
-
-    def _know(self, with_train: bool = False) -> Known:
-        identity = (self.fingerprint, self._train_fingerprint) if with_train else (self.fingerprint,)
-        compute = lambda: Known.of(self.reference, self.train if with_train else None).tensors()  # noqa: E731
-        return Known.from_tensors(self._cached("reference", *identity, compute=compute))
-
     def known(self, metrics: Sequence[str]) -> Known:
         """Return what ``metrics`` need of the reference; slow the first time."""
-        return self._known_with_train if LOOKING_AT_TRAIN & {*metrics} else self._known
+        if (with_train := bool(LOOKING_AT_TRAIN & {*metrics})) not in self._known:
+            identity = (self.fingerprint, self._train_fingerprint) if with_train else (self.fingerprint,)
+            compute = lambda: Known.of(self.reference, self.looked_at(metrics)).tensors()  # noqa: E731
+            self._known[with_train] = Known.from_tensors(self._cached("reference", *identity, compute=compute))
+        return self._known[with_train]
 
     def looked_at(self, metrics: Sequence[str]) -> Features | None:
         """Return what ``metrics`` need of the training images, None for nothing; slow the first time."""
