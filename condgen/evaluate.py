@@ -21,7 +21,7 @@ from condgen.generators.language import LanguageGenerator
 from condgen.images import BROKEN
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Enough, Evaluator
-from condgen.metrics.features import Features
+from condgen.metrics.generated import Generated
 from condgen.metrics.record import Record, add_record
 from condgen.metrics.results import name_of, save, table
 from condgen.metrics.text import TextEvaluator, wanted
@@ -105,20 +105,17 @@ def evaluate(
         raise CondgenError("suite= names no metric: give suite=all, or a list such as suite=[fid,label_accuracy].")
     likelihood: dict[str, float] = {}
     if content is None or model is None or checkpoint is None:
-        images, labels = read_images(target, evaluator)
-        features = evaluator.extract(images, labels)
+        generated = evaluator.given(*read_images(target, evaluator), metrics=metrics)
         weights, sampling, condition, source, step = "given", {}, None, target.stem, None
     else:
-        images, features = samples_of(model.to(place), evaluator, config, checkpoint)
+        generated = samples_of(model.to(place), evaluator, config, checkpoint, metrics)
         sampling, condition = model.sampling, model.condition
         weights = config["weights"] if has_average(content) else "raw"
         source, step = checkpoint.stem, content["global_step"]
         if likelihood := likelihood_of(model, evaluator, config):
             sampling = sampling | {"likelihood": f"{model.density}-{config['likelihood']}"}
     record = evaluator.record(
-        images,
-        features,
-        metrics=metrics,
+        generated,
         with_floors=True,
         weights=weights,
         sampling=sampling,
@@ -129,7 +126,7 @@ def evaluate(
     )
     folder = out or home / name_of(record)
     try:
-        save(folder, record, evaluator, images, features, model)
+        save(folder, record, evaluator, generated, model)
     except (CondgenError, OSError) as error:  # a full disk: what took minutes is at least told
         raise CondgenError(f"{error}\nThe figures:\n{table(record)}") from error
     return record, folder
@@ -205,7 +202,9 @@ def settings(
     return dict(config)
 
 
-def samples_of(model: Generator, evaluator: Evaluator, config: dict[str, Any], checkpoint: Path) -> tuple[Tensor, Features]:
+def samples_of(
+    model: Generator, evaluator: Evaluator, config: dict[str, Any], checkpoint: Path, metrics: Sequence[str]
+) -> Generated:
     """Draw the samples of a trained model that will be measured."""
     if model.condition.classes and model.condition.classes != evaluator.data.condition.classes:
         raise CondgenError(
@@ -217,7 +216,7 @@ def samples_of(model: Generator, evaluator: Evaluator, config: dict[str, Any], c
     if count < FEWEST:
         raise CondgenError(f"samples={count} are too few: at least {FEWEST} are needed for figures that mean something.")
     model.set_sampling(**config["sampling"])
-    return evaluator.sample(model, evaluator.matching_rows(count))
+    return evaluator.sample(model, evaluator.matching_rows(count), metrics)
 
 
 def likelihood_of(model: Generator, evaluator: Evaluator, config: dict[str, Any]) -> dict[str, float]:

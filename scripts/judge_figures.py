@@ -114,9 +114,8 @@ def main(name: str, overrides: list[str]) -> None:
 
 def figures(evaluator: Evaluator, pictures: Pictures, metrics: list[str]) -> dict[str, float]:
     """Return ``metrics`` of ``pictures``."""
-    features = evaluator.extract(pictures.images, pictures.labels)
-    options: dict[str, Any] = {"with_floors": False, "weights": "given", "source": "judged", "step": None}
-    return evaluator.record(pictures.images, features, metrics=metrics, **options).figures
+    generated = evaluator.given(pictures.images, pictures.labels, metrics=metrics)
+    return evaluator.record(generated, with_floors=False, weights="given", source="judged", step=None).figures
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 
 from condgen.callbacks.base import Callback, epochs_of
 from condgen.data import DataModule
@@ -18,7 +17,7 @@ from condgen.generators.base import BLOCK
 from condgen.metrics.catalogue import LIKELIHOODS, chosen
 from condgen.metrics.evaluator import FEWEST, Enough, Evaluator
 from condgen.metrics.extractors import Extractor
-from condgen.metrics.features import Features
+from condgen.metrics.generated import Generated
 from condgen.metrics.protocol import Protocol, thousands
 from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
@@ -152,37 +151,38 @@ class Evaluation(Callback):
     ) -> float:
         """Return the seconds that `measure` will take for ``count`` samples, and compute what it finds in the cache then.
 
-        A quarter of the samples is drawn, and its time multiplied; repeated, they are measured as all would be.
+        A quarter of the samples is drawn, and its time multiplied; repeated, what is kept of them is measured as all would be.
         """
         few = max(FEWEST, count // 4)
-        seconds = 0.0
-        if metrics:
+        if not metrics:
+            return 0.0
+
+        def sample(count: int) -> Generated:
             place = trainer.global_rank, trainer.world_size
-            evaluator.sample(
-                model.eval_generator, evaluator.matching_rows(min(BLOCK, few)), *place
-            )  # compiles, chooses kernels
+            return evaluator.sample(model.eval_generator, evaluator.matching_rows(count), metrics, *place, pictures=final)
+
+        sample(min(BLOCK, few))  # compiles, chooses kernels
+        start = time.monotonic()
+        generated = sample(few)
+        seconds = (time.monotonic() - start) * count / few
+        if trainer.is_global_zero:
+            evaluator.looked_at(metrics)
+            generated.suite.stretch(count)
             start = time.monotonic()
-            images, features = evaluator.sample(model.eval_generator, evaluator.matching_rows(few), *place)
-            seconds = (time.monotonic() - start) * count / few
-        if metrics and trainer.is_global_zero:
-            evaluator.prepare(metrics)
-            rows = torch.arange(count) * few // count
-            options: Any = {
-                "metrics": metrics,
-                "weights": model.weights,
-                "sampling": model.eval_generator.sampling,
-                "source": "last",
-                "step": None,
-            }
-            options["condition"] = model.condition
-            start = time.monotonic()
-            record = evaluator.record(images[rows], features[rows], with_floors=False, **options)
+            record = self.record(trainer, model, evaluator, generated)
             seconds += time.monotonic() - start
             if final:
                 evaluator.floors(count, list(record.figures))
                 if start_of := model.condition.image:
-                    evaluator.baselines(start_of, features[rows], list(record.figures))
+                    evaluator.baselines(start_of, count, bool(model.condition.classes), list(record.figures))
         return seconds
+
+    def record(
+        self, trainer: L.Trainer, model: Training, evaluator: Evaluator, generated: Generated, with_floors: bool = False
+    ) -> Record:
+        """Compute the figures of samples of a model as it now is."""
+        options: Any = {"weights": model.weights, "sampling": model.eval_generator.sampling, "condition": model.condition}
+        return evaluator.record(generated, with_floors=with_floors, source="last", step=trainer.global_step, **options)
 
     def measure(
         self,
@@ -195,24 +195,13 @@ class Evaluation(Callback):
     ) -> Record:
         """Draw ``count`` samples, measure them, publish the figures and tell the other callbacks."""
         start = time.monotonic()
-        images, features = evaluator.sample(
-            model.eval_generator, evaluator.matching_rows(count), trainer.global_rank, trainer.world_size
-        )
+        rows, place = evaluator.matching_rows(count), (trainer.global_rank, trainer.world_size)
+        generated = evaluator.sample(model.eval_generator, rows, metrics, *place, pictures=final)
         record = None
         if trainer.is_global_zero:
-            record = evaluator.record(
-                images,
-                features,
-                metrics=metrics,
-                with_floors=final,
-                weights=model.weights,
-                sampling=model.eval_generator.sampling,
-                condition=model.condition,
-                source="last",
-                step=trainer.global_step,
-            )
+            record = self.record(trainer, model, evaluator, generated, with_floors=final)
             if final:
-                self.finish(trainer, model, evaluator, record, images, features)
+                self.finish(trainer, model, evaluator, record, generated)
         record = trainer.strategy.broadcast(record)
         assert record is not None
         model.publish(record.named())
@@ -228,12 +217,11 @@ class Evaluation(Callback):
         model: Training,
         evaluator: Evaluator,
         record: Record,
-        images: Tensor,
-        features: Features,
+        generated: Generated,
     ) -> None:
         """Write the last measurement as ``condgen evaluate`` would, and show its pictures to the loggers."""
         folder = Path(trainer.default_root_dir) / "evaluation" / name_of(record)
-        for name, picture in save(folder, record, evaluator, images, features, model.eval_generator).items():
+        for name, picture in save(folder, record, evaluator, generated, model.eval_generator).items():
             show(trainer.loggers, f"evaluation/{name}", picture, trainer.global_step)
         log.info("%s", table(record))
 

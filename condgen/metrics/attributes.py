@@ -10,7 +10,6 @@ from torch import Tensor
 
 from condgen.conditions import Attributes, Category, Condition, Together
 from condgen.conditions.fields import Field
-from condgen.metrics.features import Features
 
 Table = dict[str, dict[str, float]]
 """Of each attribute by its name: ``agreement``, the share of samples whose category is as asked, or ``error``, the mean
@@ -46,22 +45,6 @@ class AttributeReader:
         if self.recognizer is None or not self.fields:
             return None
         return self.recognizer.values(outputs)[:, [self.recognizer.fields.index(field) for field in self.fields]]
-
-    def table(self, images: Features) -> Table:
-        """Compare what was asked for with what is read; empty where nothing can be compared."""
-        if images.requested is None or images.read is None or self._train is None:
-            return {}
-        unseen = self.unseen(images.requested)
-        found: Table = {}
-        for field, requested, read in zip(self.fields, images.requested.unbind(1), images.read.unbind(1), strict=True):
-            if requested.isnan().any():
-                continue
-            category = isinstance(field, Category)
-            values = (requested == read).double() if category else (requested - read).double().abs()
-            name = "agreement" if category else "error"
-            parts = {name: values[~unseen], f"{name}_unseen": values[unseen]}
-            found[field.name] = {key: part.mean().item() for key, part in parts.items() if len(part)}
-        return found
 
     def unseen(self, requested: Tensor) -> Tensor:
         """Tell which of values (N, A) have a combination of categories that no training sample has, bool (N,)."""

@@ -9,10 +9,33 @@ is read beside theirs, its floor: a generator below it draws what it has seen, a
 the floor, whatever the number of samples.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from condgen.metrics.manifold import blocks, nearest
+from condgen.metrics.states import Reservoir
+
+
+class Authenticity(Reservoir):
+    """The authenticity of (at most 2,000 of) the features that `update` is given.
+
+    Args:
+        train: features of the training images, float32 (M, D), M > 1.
+        capacity: how many samples look for their nearest training image.
+        options: see `Reservoir`.
+    """
+
+    known: Tensor
+
+    def __init__(self, train: Tensor, capacity: int = 2000, **options: Any):
+        super().__init__({"features": train[:0]}, capacity, **options)
+        self.register_buffer("known", train, persistent=False)
+
+    def compute(self) -> Tensor:
+        """Return the share that is authentic, in 0..1."""
+        return torch.tensor(authenticity(super().compute()["features"], self.known))
 
 
 def authenticity(samples: Tensor, train: Tensor, known: tuple[Tensor, Tensor] | None = None) -> float:

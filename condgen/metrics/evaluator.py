@@ -16,14 +16,16 @@ from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator, evaluating
 from condgen.images import recolour, resize
+from condgen.metrics.agreement import agreement
 from condgen.metrics.attributes import AttributeReader, with_real
 from condgen.metrics.cas import classification_accuracy_score
 from condgen.metrics.catalogue import ELSEWHERE, LOOKING_AT_TRAIN
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
 from condgen.metrics.floors import floors, unseen_part
+from condgen.metrics.generated import Generated
 from condgen.metrics.kept import cached, fingerprint
-from condgen.metrics.paired import baselines, paired_figures
+from condgen.metrics.paired import Paired, baselines
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, measure
@@ -33,6 +35,8 @@ from condgen.spaces import Images, floating, to_uint8
 
 FEWEST = 100
 """Images below which figures mean nothing."""
+GIVEN = 1000
+"""Images of other code that are looked at at a time."""
 Enough = Annotated[int, Ge(FEWEST)]
 """A number of images whose figures mean something."""
 
@@ -58,6 +62,7 @@ class Evaluator:
             kind = type(data.space).__name__.lower()
             raise CondgenError(f"The extractor {extractor.name} looks at images and the data are {kind}: set extractor=none.")
         self.extractor, self.split, self.seed = extractor, split, seed
+        self._known: dict[bool, Known] = {}  # with, and without what looks at the training images
         fits = len(extractor.shape) == 1 or data.space.shape == extractor.shape
         self.original = data  # of the model's size
         self.data = data if fits else data.at(extractor.shape[1], extractor.shape[0])
@@ -108,25 +113,17 @@ class Evaluator:
         name = cache.name(f"{stem}-{self.extractor.name}", self.extractor.sha256, *identity)
         return cached(name, compute)
 
-    @cached_property
-    def _known(self) -> Known:
-        """What metrics need of the reference."""
-        return self._know()
+    def known(self, metrics: Sequence[str]) -> Known:
+        """Return what ``metrics`` need of the reference; slow the first time."""
+        if (with_train := bool(LOOKING_AT_TRAIN & {*metrics})) not in self._known:
+            identity = (self.fingerprint, self._train_fingerprint) if with_train else (self.fingerprint,)
+            compute = lambda: Known.of(self.reference, self.looked_at(metrics)).tensors()  # noqa: E731
+            self._known[with_train] = Known.from_tensors(self._cached("reference", *identity, compute=compute))
+        return self._known[with_train]
 
-    @cached_property
-    def _known_with_train(self) -> Known:
-        """The same, and how far unseen real images are from training images."""
-        return self._know(self.train)
-
-    def _know(self, train: Features | None = None) -> Known:
-        identity = (self.fingerprint,) if train is None else (self.fingerprint, self._train_fingerprint)
-        return Known.from_tensors(
-            self._cached("reference", *identity, compute=lambda: Known.of(self.reference, train).tensors())
-        )
-
-    def prepare(self, metrics: Sequence[str]) -> tuple[Features | None, Known]:
-        """Return what ``metrics`` need of the training images (None: nothing) and of the reference; slow the first time."""
-        return (self.train, self._known_with_train) if LOOKING_AT_TRAIN & {*metrics} else (None, self._known)
+    def looked_at(self, metrics: Sequence[str]) -> Features | None:
+        """Return what ``metrics`` need of the training images, None for nothing; slow the first time."""
+        return self.train if LOOKING_AT_TRAIN & {*metrics} else None
 
     @cached_property
     def unseen(self) -> Features | None:
@@ -139,8 +136,8 @@ class Evaluator:
         metrics = [name for name in metrics if name not in ELSEWHERE]
 
         def compute() -> dict[str, Tensor]:
-            train, known = self.prepare(metrics)
-            found = floors(self.unseen, self.reference, count, metrics=metrics, train=train, seed=self.seed, known=known)
+            about: dict[str, Any] = {"train": self.looked_at(metrics), "known": self.known(metrics)}
+            found = floors(self.unseen, self.reference, count, metrics=metrics, seed=self.seed, **about)
             return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
         identity: tuple[object, ...] = self.fingerprint, self._unseen and fingerprint(self._unseen), count, self.seed, *metrics
@@ -172,31 +169,53 @@ class Evaluator:
         features, outputs = self.extractor(images)
         return self._seen(features, outputs, labels, requested)
 
-    def sample(self, model: Generator, rows: Tensor, rank: int = 0, world: int = 1) -> tuple[Tensor, Features]:
-        """Draw a sample for the condition of each of ``rows`` (N,), and return images, uint8 (N, C, H, W), and their features.
+    def sample(
+        self,
+        model: Generator,
+        rows: Tensor,
+        metrics: Sequence[str],
+        rank: int = 0,
+        world: int = 1,
+        pictures: bool = True,
+    ) -> Generated:
+        """Draw a sample for the condition of each of ``rows`` (N,), and take it in for ``metrics``.
 
-        Each of ``world`` processes draws and looks at its own blocks; then all have all of them, in the order of the blocks.
+        Each of ``world`` processes draws and looks at its own blocks; then what they have taken in is added up. With
+        ``pictures`` some samples are kept to be shown.
 
         Raises:
             CondgenError: a pixel is not a number.
         """
         self.extractor.to(model.device)
-        conditions = torch.split(self.original.encode(getattr(self.original, self.split), rows, model.condition), BLOCK)
-        labels = torch.split(self.part.labels[rows], BLOCK)
-        values = None if self.part.values is None else self.part.values[rows]
-        requested = self.reader.requested(values, model.condition)
-        shares: list[dict[int, tuple[Tensor, Features]]] = [{} for _ in range(world)]
-        for i in range(rank, len(labels), world):
+        part: Part = getattr(self.original, self.split)
+        conditions = torch.split(self.original.encode(part, rows, model.condition), BLOCK)
+        generated = Generated(
+            self,
+            metrics,
+            len(rows),
+            model.space.shape,
+            self.part.labels[rows] if model.condition.classes else None,
+            self.reader.requested(None if self.part.values is None else self.part.values[rows], model.condition),
+            (lambda place: part.table.images[part.rows[rows[place]]]) if model.condition.image else None,
+            pictures,
+        )
+        for i in range(rank, len(conditions), world):
             samples = model.sample_block(i, conditions[i], self.seed)
             if not bool(samples.isfinite().all()):
                 raise CondgenError("The model generates pixels that are not numbers (NaN or infinite): it cannot be measured.")
-            images = to_uint8(samples).cpu()
-            attributes = None if requested is None else requested[i * BLOCK : (i + 1) * BLOCK]
-            shares[rank][i] = images, self.extract(images, labels[i] if model.condition.classes else None, attributes)
+            generated.update(to_uint8(samples).cpu(), i * BLOCK)
         if world > 1:
-            torch.distributed.all_gather_object(shares, shares[rank])
-        blocks = [shares[i % world][i] for i in range(len(labels))]
-        return torch.cat([images for images, _ in blocks]), Features.cat([features for _, features in blocks])
+            generated.sync(model.device)
+        return generated
+
+    def given(
+        self, images: Tensor, labels: Tensor | None, requested: Tensor | None = None, *, metrics: Sequence[str]
+    ) -> Generated:
+        """Take in uint8 images (N, C, H, W) of other code for ``metrics``, and what each was asked for."""
+        generated = Generated(self, metrics, len(images), images.shape[1:], labels, requested)
+        for start in range(0, len(images), GIVEN):
+            generated.update(images[start : start + GIVEN], start)
+        return generated
 
     @torch.inference_mode()
     def likelihood(self, model: Generator, draws: int) -> dict[str, float]:
@@ -216,10 +235,8 @@ class Evaluator:
 
     def record(
         self,
-        images: Tensor,
-        generated: Features,
+        generated: Generated,
         *,
-        metrics: Sequence[str],
         with_floors: bool,
         weights: str,
         sampling: Mapping[str, Any] | None = None,
@@ -231,9 +248,7 @@ class Evaluator:
         """Measure generated images and return the figures under their protocol.
 
         Args:
-            images: uint8 (N, C, H, W), as they were generated.
-            generated: their features.
-            metrics: names in `condgen.metrics.catalogue.METRICS`.
+            generated: all of them, taken in for the metrics that are wanted.
             with_floors: also measure real images that nothing has seen.
             weights: see `Protocol`.
             sampling: how the model was sampled, where otherwise than in training, and the protocol of its likelihoods.
@@ -242,32 +257,31 @@ class Evaluator:
             source: see `Record`.
             step: see `Record`.
         """
-        train, known = self.prepare(metrics)
-        measured = measure(generated, self.reference, metrics=metrics, train=train, seed=self.seed, known=known)
-        figures = measured.figures | self.texture.figures(metrics, images)
-        lows = self.floors(len(generated), list(figures)) if with_floors else {}
-        attributes = self.reader.table(generated)
+        metrics, parts, count = generated.metrics, generated.parts, generated.count
+        measured = generated.suite.compute(self.reference, self.looked_at(metrics))
+        figures = measured.figures | self.texture.figures(metrics, parts)
+        lows = self.floors(count, list(figures)) if with_floors else {}
+        attributes = parts["attributes"].compute()
         figures |= {name: value for name, value in self.reader.figures(attributes).items() if name in metrics}
         if attributes and with_floors:  # of images that the recognizer has not seen, and that lack no combination
-            real = self.reader.table(self.unseen or self.reference)
+            real = agreement(self.reader, self.unseen or self.reference)
             lows |= {name: value for name, value in self.reader.figures(real).items() if name in figures}
             attributes = with_real(attributes, real)
         if "cas" in metrics and generated.labels is not None:
-            figures["cas"], lows["cas"] = self._cas(images, generated.labels)
+            figures["cas"], lows["cas"] = self._cas(**generated.suite.kept())
         start = condition.image if condition else None
         trivial: dict[str, dict[str, float]] = {}
         if start:
-            part: Part = getattr(self.original, self.split)
-            figures |= paired_figures(metrics, images, part.images[self.matching_rows(len(images))])
-            trivial = self.baselines(start, generated, list(figures)) if with_floors else {}
+            figures |= parts["paired"].compute()
+            trivial = self.baselines(start, count, generated.labels is not None, list(figures)) if with_floors else {}
         protocol = Protocol(
             extractor=self.extractor.name,
             sha256=self.extractor.sha256,
             reference=self.split,
             data=self.fingerprint,
             real=len(self.part),
-            generated=len(generated),
-            resize=self.extractor.resizing(images.shape[1:], "the samples"),
+            generated=count,
+            resize=self.extractor.resizing(generated.shape, "the samples"),
             seed=self.seed,
             weights=weights,
             **(sampling or {}),
@@ -289,19 +303,21 @@ class Evaluator:
             floors_of=self.floors_of if lows else "",
         )
 
-    def baselines(self, start: ImageCondition, generated: Features, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-        """Return ``metrics`` (but CAS) of trivial answers, by their names, to what samples were ``generated`` for."""
-        rows, wanted = self.matching_rows(len(generated)), [name for name in metrics if name != "cas"]
+    def baselines(
+        self, start: ImageCondition, count: int, labelled: bool, metrics: Sequence[str]
+    ) -> dict[str, dict[str, float]]:
+        """Return ``metrics`` (but CAS) of trivial answers, by their names, to what ``count`` samples are asked for."""
+        rows, wanted = self.matching_rows(count), [name for name in metrics if name != "cas"]
         part: Part = getattr(self.original, self.split)
-        real = part.images[rows]
 
         def compute() -> dict[str, Tensor]:
-            train, known = self.prepare(wanted)
+            about: dict[str, Any] = {"train": self.looked_at(wanted), "known": self.known(wanted), "seed": self.seed}
             found: dict[str, float] = {}
             for name, images in baselines(start, self.original.encode(part, rows, start), self.original.train).items():
-                features = self.extract(images, generated.labels)
-                found_for = measure(features, self.reference, metrics=wanted, train=train, seed=self.seed, known=known).figures
-                found |= {f"{name}/{metric}": v for metric, v in (found_for | paired_figures(wanted, images, real)).items()}
+                features = self.extract(images, self.part.labels[rows] if labelled else None)
+                figures = measure(features, self.reference, metrics=wanted, **about).figures
+                figures |= Paired(wanted, images.shape[1:], sync_on_compute=False)(images, part.images[rows])
+                found |= {f"{name}/{metric}": value for metric, value in figures.items()}
             return {key: torch.tensor(value, dtype=torch.float64) for key, value in found.items()}
 
         identity = fingerprint(part), fingerprint(self.original.train), start.config(), wanted, len(rows), self.seed
@@ -309,7 +325,7 @@ class Evaluator:
         names = sorted({key.partition("/")[0] for key in found})
         return {name: {m: float(found[f"{name}/{m}"]) for m in wanted if f"{name}/{m}" in found} for name in names}
 
-    def _cas(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
+    def _cas(self, images: Tensor, labels: Tensor, **others: Tensor) -> tuple[float, float]:
         """Return the classification accuracy score of generated images, and that of as many training images."""
         shape, train = self.data.space.shape, self.data.train
         rows = train.rows[cut(train.labels, min(len(labels), len(train)), (self.seed, "cas"))[1]]

@@ -1,9 +1,7 @@
 """What an extractor says of a set of images: the only thing that metrics look at."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -33,16 +31,7 @@ class Features:
     def __len__(self) -> int:
         return len(self.features)
 
-    def columns(self) -> tuple[Tensor | None, ...]:
-        """Return all that is known of the images, in the order of the constructor."""
-        return self.features, self.logits, self.labels, self.recognized, self.requested, self.read
-
-    @staticmethod
-    def cat(parts: Sequence["Features"]) -> "Features":
-        """Join several sets, of which all or none have labels."""
-        columns = zip(*(part.columns() for part in parts), strict=True)
-        return Features(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
-
     def __getitem__(self, rows: Tensor) -> "Features":
         """Return some rows, given by index or mask (N,)."""
-        return Features(*(None if column is None else column[rows] for column in self.columns()))  # type: ignore[arg-type]
+        columns = (self.features, self.logits, self.labels, self.recognized, self.requested, self.read)
+        return Features(*(None if column is None else column[rows] for column in columns))  # type: ignore[arg-type]

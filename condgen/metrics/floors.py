@@ -32,6 +32,7 @@ from condgen.metrics.authenticity import authenticity
 from condgen.metrics.catalogue import METRICS, require_metrics
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
+from condgen.metrics.states import CAPACITY
 from condgen.metrics.suite import Known, measure
 from condgen.randomness import generator
 
@@ -122,14 +123,14 @@ class Side:
         """Return ``metrics`` as ``count`` images against ``whole`` would have them."""
         bias = {name: METRICS[name].bias for name in metrics}
         known = self.known or Known.of(self.reference)
-        enough = self.count <= most_alike(self.unseen, self.reference) and self.whole == len(self.reference)
+        enough = self.kept <= most_alike(self.unseen, self.reference) and self.whole == len(self.reference)
         found, most = self.drawn(self.count, [name for name in metrics if enough or bias[name] != "ratio"], known)
         targets = {
             "samples": 1 / self.count,
             "samples and real": 1 / self.count + 1 / self.whole - 1 / len(self.reference),
-            "logarithm": math.log(self.count),
+            "logarithm": logarithm(self.count),
         }
-        place = {kind: math.log if kind == "logarithm" else inverse for kind in targets}
+        place = {kind: logarithm if kind == "logarithm" else inverse for kind in targets}
         lines = [name for name in found if (b := bias[name]) in targets and not math.isclose(targets[b], place[b](most))]
         half, fewer = self.drawn(most // 2, lines, known) if lines else ({}, 0)
         for name, value in half.items():
@@ -140,13 +141,18 @@ class Side:
             found |= self.at_ratio([name for name in metrics if bias[name] == "ratio"], most, known)
         return {name: found[name] for name in metrics if name in found}
 
+    @property
+    def kept(self) -> int:
+        """How many of the samples metrics of single samples look at."""
+        return min(self.count, CAPACITY)
+
     def at_ratio(self, metrics: Sequence[str], most: int, known: Known) -> dict[str, float]:
         """Return ``metrics`` of at most ``most`` images and a reference that is to them as ``whole`` is to ``count``."""
-        share = min(most / self.count, len(self.reference) / self.whole)
+        share = min(most / self.kept, len(self.reference) / self.whole)
         real = round(share * self.whole)
-        if not metrics or min(real, round(share * self.count)) < FEWEST // 2:
+        if not metrics or min(real, round(share * self.kept)) < FEWEST // 2:
             return {}
-        return self.drawn(round(share * self.count), metrics, known, real)[0]
+        return self.drawn(round(share * self.kept), metrics, known, real)[0]
 
     def drawn(self, count: int, metrics: Sequence[str], known: Known, real: int | None = None) -> tuple[dict[str, float], int]:
         """Return ``metrics``, means over draws of ``count`` unseen and ``real`` reference images; and how many were unseen."""
@@ -202,3 +208,8 @@ def stratified(images: Features, reference: Features, count: int, key: Sequence[
 def inverse(count: int) -> float:
     """Return 1 / N, in which a bias is linear."""
     return 1 / count
+
+
+def logarithm(count: int) -> float:
+    """Return log N, of the samples that metrics of single samples look at."""
+    return math.log(min(count, CAPACITY))

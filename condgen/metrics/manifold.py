@@ -4,10 +4,13 @@ Distances are Euclidean, between features, kept squared as long as possible and 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from condgen.errors import CondgenError
+from condgen.metrics.states import Reservoir
 
 PRECISION_NEIGHBOUR = 3
 """Radius of precision and recall (arXiv:1904.06991, section 3.1: k = 3)."""
@@ -70,6 +73,8 @@ def manifold(real: Tensor, generated: Tensor, real_radii: Tensor | None = None) 
         generated: float32 (M, D), M > 5.
         real_radii: (N, 2) from `radii` of ``real``, if known.
     """
+    if (fewest := min(len(real), len(generated))) <= DENSITY_NEIGHBOUR:
+        raise CondgenError(f"Precision, recall, density and coverage need at least 6 images on each side, not {fewest}.")
     near, wide = (radii(real) if real_radii is None else real_radii).T.contiguous()  # (N,) each
     reach = radii(generated)[:, :1]  # (M, 1)
     precise, dense = 0, 0
@@ -86,6 +91,48 @@ def manifold(real: Tensor, generated: Tensor, real_radii: Tensor | None = None) 
         density=dense / (DENSITY_NEIGHBOUR * len(generated)),
         coverage=int((closest <= wide).sum()) / len(real),
     )
+
+
+class PrecisionRecall(Reservoir):
+    """Precision, recall, density and coverage of the features that `update` is given.
+
+    Args:
+        real: float32 (N, D), those of real images, N > 5.
+        options: see `Reservoir`.
+    """
+
+    real: Tensor
+    radii: Tensor
+
+    def __init__(self, real: Tensor, **options: Any):
+        super().__init__({"features": real[:0]}, **options)
+        self.register_buffer("real", real, persistent=False)
+        self.register_buffer("radii", radii(real), persistent=False)
+
+    def compute(self) -> dict[str, float]:
+        """Return the four by their names."""
+        return manifold(self.real, super().compute()["features"], self.radii)._asdict()
+
+
+class Diversity(Reservoir):
+    """How far samples of a class lie apart, over how far real images do; the mean over the classes.
+
+    Args:
+        real: float32 (N, D), features of real images.
+        labels: int64 (N,), their classes 0..K-1.
+        options: see `Reservoir`.
+    """
+
+    real: Tensor
+
+    def __init__(self, real: Tensor, labels: Tensor, **options: Any):
+        super().__init__({"features": real[:0], "labels": labels[:0]}, **options)
+        self.register_buffer("real", spreads(real, labels, int(labels.max()) + 1), persistent=False)
+
+    def compute(self) -> Tensor:
+        """Return the mean over the classes that have two samples."""
+        kept = super().compute()
+        return (spreads(kept["features"], kept["labels"], len(self.real)) / self.real).nanmean()
 
 
 def spreads(features: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.image import StructuralSimilarityIndexMeasure
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from condgen.conditions import ImageCondition
 from condgen.data.pixels import chunks
 from condgen.data.tables import Part
 from condgen.metrics.manifold import nearest
+from condgen.metrics.states import Summed
 from condgen.spaces import floating, to_uint8
 
 BLOCK = 500
@@ -23,23 +24,42 @@ SMALLEST = 11
 """Side of SSIM's window, and so of the images that have an SSIM."""
 
 
-@torch.no_grad()
-def paired_figures(metrics: Sequence[str], images: Tensor, real: Tensor) -> dict[str, float]:
-    """Return those of "l1" and "ssim" that are among ``metrics``, of ``images`` and ``real``, uint8 (N, C, H, W), row by row.
+class Paired(Summed):
+    """Those of "l1" and "ssim" that are among ``metrics``, of samples and the real images that they were asked to be.
 
     L1 is the mean absolute difference. SSIM has the usual window, Gaussian of deviation 1.5 (Wang et al. 2004, section III-C),
     and mirrors images at their edges, as torchmetrics does.
+
+    Args:
+        metrics: names of metrics; others are passed over.
+        shape: (C, H, W) of the images; smaller ones than the window have no SSIM.
+        options: of `torchmetrics.Metric`.
     """
-    chosen = [name for name in ("l1", "ssim") if name in metrics and (name == "l1" or min(images.shape[2:]) >= SMALLEST)]
-    similarity: Any = StructuralSimilarityIndexMeasure(data_range=1.0, sync_on_compute=False)
-    distance = 0.0
-    for some, others in zip(torch.split(images, BLOCK), torch.split(real, BLOCK), strict=True):
-        a, b = some.float() / 255, others.float() / 255
-        distance += float((a - b).abs().mean((1, 2, 3)).double().sum())
-        if "ssim" in chosen:
-            similarity.update(a, b)
-    values = {"l1": distance / len(images), "ssim": float(similarity.compute()) if "ssim" in chosen else 0.0}
-    return {name: values[name] for name in chosen}
+
+    count: Tensor
+    l1: Tensor
+    ssim: Tensor
+
+    def __init__(self, metrics: Sequence[str], shape: Sequence[int], **options: Any):
+        super().__init__(**options)
+        self.names = [n for n in ("l1", "ssim") if n in metrics and (n == "l1" or min(shape[1:]) >= SMALLEST)]
+        for name in ("count", *self.names):
+            self.add_sum(name)
+
+    def update(self, images: Tensor, real: Tensor) -> None:
+        """Take in images and real images, uint8 (B, C, H, W) both, row by row."""
+        self.count += len(images)
+        for some, others in zip(torch.split(images, BLOCK), torch.split(real, BLOCK), strict=True):
+            a, b = some.float() / 255, others.float() / 255
+            if "l1" in self.names:
+                self.l1 += (a - b).abs().mean((1, 2, 3)).double().sum()
+            if "ssim" in self.names:
+                found: Any = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+                self.ssim += found.double().sum()
+
+    def compute(self) -> dict[str, float]:
+        """Return the means, by name."""
+        return {name: float(getattr(self, name) / self.count) for name in self.names}
 
 
 @torch.no_grad()

@@ -7,11 +7,16 @@ sorted values. The authors take 2²¹ patches of 16,384 images; here 2¹⁴ are 
 of different numbers can be compared.
 """
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from condgen.data.undecoded import Undecoded
+from condgen.metrics.states import Summed
 from condgen.randomness import generator
 
 SIDE = 7
@@ -61,6 +66,39 @@ def enlarge(x: Tensor) -> Tensor:
     return low_pass(wide, 4.0)
 
 
+class Patches(Summed):
+    """Patches of a known number of images, each cut by the process that has the image.
+
+    Args:
+        count: N; each image gives as many patches as the others, up to one.
+        shape: (C, H, H) of the images.
+        seed: decides where patches are.
+        options: of `torchmetrics.Metric`.
+    """
+
+    def __init__(self, count: int, shape: Sequence[int], seed: int, **options: Any):
+        super().__init__(**options)
+        self.channels, sides = shape[0], levels(shape[-1])
+        self.owner = torch.arange(PATCHES) * count // PATCHES  # the image of each patch, rising
+        if count > PATCHES:
+            self.owner = torch.randperm(count, generator=generator(seed, "patched images"))[:PATCHES].sort().values
+        draw = partial(torch.randint, size=(PATCHES, 2))
+        self.corners = [draw(side - SIDE + 1, generator=generator(seed, "patches", side)) for side in sides]
+        for level in range(len(sides)):  # the others' patches are zeros here: sums put all together
+            self.add_sum(f"level{level}", PATCHES, self.channels, SIDE**2, dtype=torch.float32)
+
+    def update(self, images: Tensor, place: Tensor) -> None:
+        """Take in uint8 images (B, C, H, H) and their places, int64 (B,), rising, among all."""
+        row = torch.searchsorted(place, self.owner).clamp_max(len(place) - 1)
+        own = place[row] == self.owner
+        for level, image in enumerate(pyramid(images.float() / 127.5 - 1)):
+            getattr(self, f"level{level}")[own] = cut_out(image, row[own], self.corners[level][own])
+
+    def compute(self) -> list[Tensor]:
+        """Return the normalized patches (P, C * 49) of each level."""
+        return [normalize(getattr(self, f"level{level}")) for level in range(len(self.corners))]
+
+
 def descriptors(images: Tensor | Undecoded, seed: int, rows: Tensor | None = None) -> list[Tensor]:
     """Return the normalized patches (P, C * 49) of each level of uint8 ``images`` (N, C, H, H).
 
@@ -69,20 +107,11 @@ def descriptors(images: Tensor | Undecoded, seed: int, rows: Tensor | None = Non
         seed: decides their places.
         rows: (M,), those of ``images`` that are meant; None: all. They are read a few at a time.
     """
-    sides, channels = levels(images.shape[-1]), images.shape[1]
     rows = torch.arange(len(images)) if rows is None else rows
-    owner = torch.arange(PATCHES) * len(rows) // PATCHES  # the image of each patch, rising
-    if len(rows) > PATCHES:
-        owner = torch.randperm(len(rows), generator=generator(seed, "patched images"))[:PATCHES].sort().values
-    corners = [torch.randint(side - SIDE + 1, (len(owner), 2), generator=generator(seed, "patches", side)) for side in sides]
-    found: list[list[Tensor]] = [[] for _ in sides]
-    bounds = torch.searchsorted(owner, torch.arange(0, len(rows) + BLOCK, BLOCK)).tolist()
-    for block, start in enumerate(range(0, len(rows), BLOCK)):
-        own = slice(bounds[block], bounds[block + 1])
-        some = images[rows[start : start + BLOCK]].float() / 127.5 - 1
-        for level, image in enumerate(pyramid(some)):
-            found[level].append(cut_out(image, owner[own] - start, corners[level][own]))
-    return [normalize(torch.cat(patches), channels) for patches in found]
+    found = Patches(len(rows), images.shape[1:], seed, sync_on_compute=False)
+    for place in torch.split(torch.arange(len(rows)), BLOCK):
+        found.update(images[rows[place]], place)
+    return found.compute()
 
 
 def cut_out(images: Tensor, owner: Tensor, corners: Tensor) -> Tensor:
@@ -93,7 +122,7 @@ def cut_out(images: Tensor, owner: Tensor, corners: Tensor) -> Tensor:
     return patches.flatten(1, 2).transpose(1, 2)
 
 
-def normalize(patches: Tensor, channels: int) -> Tensor:
+def normalize(patches: Tensor) -> Tensor:
     """Bring each channel of ``patches`` (P, C, 49) to mean 0 and deviation 1 over the set; flat (P, C * 49)."""
     mean, deviation = patches.mean((0, 2), keepdim=True), patches.std((0, 2), keepdim=True, correction=0)
     return ((patches - mean) / deviation.clamp_min(1e-8)).reshape(len(patches), -1)
@@ -115,7 +144,6 @@ def sliced_wasserstein(a: Tensor, b: Tensor) -> float:
     return SCALE * float((a - b).abs().mean(dtype=torch.float64))
 
 
-def patch_distances(images: Tensor, reference: list[Tensor], seed: int) -> list[float]:
-    """Return the distance of each level, finest first, from ``images`` (N, C, H, H) to the ``reference``'s `projections`."""
-    pairs = zip(descriptors(images, seed + 1), reference, strict=True)  # other places than those of the reference
-    return [sliced_wasserstein(projections(patches, seed), known) for patches, known in pairs]
+def patch_distances(patches: Sequence[Tensor], reference: Sequence[Tensor], seed: int) -> list[float]:
+    """Return the distance of each level, finest first, of normalized ``patches`` (P, D) from the `projections` of others."""
+    return [sliced_wasserstein(projections(some, seed), known) for some, known in zip(patches, reference, strict=True)]

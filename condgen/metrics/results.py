@@ -11,7 +11,7 @@ from condgen.generators.base import Generator
 from condgen.metrics.attributes import listed
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
-from condgen.metrics.features import Features
+from condgen.metrics.generated import Generated
 from condgen.metrics.protocol import SAMPLING, thousands
 from condgen.metrics.record import Record, add_record
 from condgen.reporting.charts import confusion_chart
@@ -38,23 +38,23 @@ def save(
     folder: Path,
     record: Record,
     evaluator: Evaluator,
-    images: Tensor,
-    features: Features,
+    generated: Generated,
     model: Generator | None,
 ) -> dict[str, Tensor]:
     """Write ``metrics.json``, the pictures and perhaps a wav of a measurement into ``folder``; return the pictures by name."""
-    ours = evaluator.original.space
-    space = ours if isinstance(ours, Images) and images.shape[1:] == ours.shape else Images(images.shape[1:])
-    pictures = {"samples": space.grid(to_float(images[shown(features.labels, len(images))]), SIDE)}
+    kept = generated.suite.kept()
+    images, ours = kept["images"], evaluator.original.space
+    rows = shown(kept.get("labels"), len(images))
+    space = ours if isinstance(ours, Images) and generated.shape == ours.shape else Images(generated.shape)
+    pictures = {"samples": space.grid(to_float(images[rows]), SIDE)}
     if record.confusion is not None:
         pictures["confusion"] = confusion_chart(torch.tensor(record.confusion), record.classes)
-    if images.shape[1:] == evaluator.data.space.shape:
+    if generated.shape == evaluator.data.space.shape:
         train = evaluator.data.train
         few = torch.linspace(0, len(images) - 1, COMPARED).long()
         known = evaluator.train.features
-        pictures["neighbours"] = neighbours(
-            images[few], features.features[few], train.table.images, known, space, rows=train.rows
-        )
+        some = images[few], kept["features"][few]
+        pictures["neighbours"] = neighbours(*some, train.table.images, known, space, rows=train.rows)
     if model:
         walks = {"latents": latent_interpolation, "classes": condition_interpolation}
         drawn = {name: draw(model, seed=record.protocol.seed) for name, draw in walks.items()}
@@ -62,9 +62,8 @@ def save(
     for name, picture in pictures.items():
         save_png(folder / f"{name}.png", picture)
     if isinstance(space, Sound):
-        chosen = to_float(images[shown(features.labels, len(images))[::SIDE]])
         with replacing(folder / "samples.wav") as temporary:
-            space.write(chosen, [temporary])
+            space.write(to_float(images[rows[::SIDE]]), [temporary])
     add_record(folder / "metrics.json", record)
     return pictures
 

@@ -6,6 +6,7 @@ need of the reference is kept in the cache folder. sFID is the FID of spatial fe
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,12 +15,12 @@ from condgen.data import cache
 from condgen.data.pixels import chunks
 from condgen.data.tables import Part
 from condgen.metrics.catalogue import SWD, TEXTURE
-from condgen.metrics.distances import Gaussian, frechet, gaussian
+from condgen.metrics.distances import FrechetDistance, Gaussian, gaussian
 from condgen.metrics.extractors import Extractor
 from condgen.metrics.features import Features
 from condgen.metrics.floors import floors
 from condgen.metrics.kept import cached, fingerprint
-from condgen.metrics.patches import PATCHES, descriptors, levels, patch_distances, projections
+from condgen.metrics.patches import PATCHES, Patches, descriptors, levels, patch_distances, projections
 from condgen.metrics.spatial import has_spatial
 
 
@@ -36,13 +37,29 @@ class Texture:
     def __init__(self, extractor: Extractor, fitting: Part, part: Part, seed: int):
         self.extractor, self.fitting, self.part, self.seed = extractor, fitting, part, seed
 
-    def figures(self, metrics: Sequence[str], images: Tensor) -> dict[str, float]:
-        """Return those of ``metrics`` that are of texture and apply to uint8 ``images`` (N, C, H, W)."""
+    def parts(self, metrics: Sequence[str], shape: Sequence[int], count: int) -> dict[str, Any]:
+        """Return, by name, what takes in ``count`` samples of ``shape`` (C, H, W) for those of ``metrics`` that apply."""
+        found: dict[str, Any] = {}
+        if "sfid" in metrics and has_spatial(self.extractor.network):
+            found["sfid"] = FrechetDistance([self._gaussian], sync_on_compute=False)
+        if {*SWD} & {*metrics} and self._comparable(shape):  # patches of other places than those of the reference
+            found["swd"] = Patches(count, shape, self.seed + 1, sync_on_compute=False)
+        return found
+
+    def update(self, parts: dict[str, Any], images: Tensor, place: Tensor) -> None:
+        """Let ``parts`` take in uint8 ``images`` (B, C, H, W) with their places, int64 (B,), rising, among all."""
+        if "sfid" in parts:
+            parts["sfid"].update(self.extractor.spatial(images))
+        if "swd" in parts:
+            parts["swd"].update(images, place)
+
+    def figures(self, metrics: Sequence[str], parts: dict[str, Any]) -> dict[str, float]:
+        """Return those of ``metrics`` that ``parts`` were filled for."""
         found: dict[str, float] = {}
-        if "sfid" in metrics and (spatial := self.extractor.spatial(images)) is not None:
-            found["sfid"] = frechet(self._gaussian, gaussian(spatial))
-        if {*SWD} & {*metrics} and self._comparable(images):
-            found |= swd_figures(patch_distances(images, self._projections, self.seed))
+        if "sfid" in parts:
+            found["sfid"] = float(parts["sfid"].compute())
+        if "swd" in parts:
+            found |= swd_figures(patch_distances(parts["swd"].compute(), self._projections, self.seed))
         return {name: found[name] for name in metrics if name in found}
 
     def floors(self, metrics: Sequence[str], fitting: Part | None, part: Part | None, count: int) -> dict[str, float]:
@@ -69,13 +86,15 @@ class Texture:
         return {name: float(found[name]) for name in wanted if name in found}
 
     def _patch_floors(self, metrics: Sequence[str], unseen: Part | None) -> dict[str, float]:
-        if unseen is not None:
-            return self.figures(metrics, unseen.images[:PATCHES])
         images, rows = self.part.table.images, self.part.rows
-        if not metrics:
+        if not (metrics and self._comparable(images.shape[1:])):
             return {}
-        known = [projections(patches, self.seed) for patches in descriptors(images, self.seed, rows[::2])]
-        found = swd_figures(patch_distances(images[rows[1::2][:PATCHES]], known, self.seed))
+        if unseen is not None:
+            known, images, rows = self._projections, unseen.table.images, unseen.rows
+        else:
+            known = [projections(patches, self.seed) for patches in descriptors(images, self.seed, rows[::2])]
+            rows = rows[1::2]
+        found = swd_figures(patch_distances(descriptors(images, self.seed + 1, rows[:PATCHES]), known, self.seed))
         return {name: found[name] for name in metrics}
 
     def _spatial(self, part: Part) -> Features:
@@ -101,10 +120,9 @@ class Texture:
         found = cached(cache.name("patches", fingerprint(self.part), self.seed), compute)
         return [found[str(i)] for i in range(len(found))]
 
-    def _comparable(self, images: Tensor) -> bool:
-        """Whether ``images`` have patches, and the shape of the reference."""
-        square = images.shape[2] == images.shape[3]
-        return square and bool(levels(images.shape[3])) and images.shape[1:] == self.part.table.images.shape[1:]
+    def _comparable(self, shape: Sequence[int]) -> bool:
+        """Whether images of ``shape`` (C, H, W) have patches, and are like those of the reference."""
+        return shape[1] == shape[2] and bool(levels(shape[2])) and tuple(shape) == tuple(self.part.table.images.shape[1:])
 
 
 def swd_figures(distances: Sequence[float]) -> dict[str, float]:

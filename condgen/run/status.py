@@ -10,6 +10,7 @@ import platform
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -107,10 +108,20 @@ def row(run: Status, folder: Path, settings: list[str]) -> list[str]:
 
 def read_all(folder: Path) -> list[Status]:
     """Return the runs in ``folder`` and below, in the order of their names, numbers by size."""
-    places = {path.parent for name in ("status.json", "config.yaml") for path in folder.rglob(name)}
-    found = [status for place in sorted(places, key=lambda place: order(place, folder)) if (status := read_status(place))]
+    found = [
+        status for place in sorted(places(folder), key=lambda place: order(place, folder)) if (status := read_status(place))
+    ]
     listed = queue() if any(run.job and (run.lost or run.state == "queued") for run in found) else None
     return [reconciled(run, listed) for run in found]
+
+
+def places(folder: Path) -> Iterator[Path]:
+    """Yield the folders that may be runs, ``folder`` among them; no run is looked for within a run, where most files are."""
+    for path, inner, files in os.walk(folder):
+        if "status.json" in files:
+            inner.clear()
+        if "status.json" in files or "config.yaml" in files:
+            yield Path(path)
 
 
 def order(place: Path, folder: Path) -> list[tuple[bool, int, str]]:

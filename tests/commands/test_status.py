@@ -35,6 +35,17 @@ def test_a_run_that_lives_is_running(tmp_path: Path) -> None:
     assert found.seconds_left == pytest.approx(200, abs=2)
 
 
+def test_a_thousand_runs_are_told_within_a_second(tmp_path: Path) -> None:
+    for number in range(1000):
+        folder = run(tmp_path / "sweep" / str(number), state="done", host="a", step=number, overrides=[f"seed={number}"])
+        (folder / "samples").mkdir()
+    run(folder / "samples" / "1", state="failed")  # within a run no other is looked for
+    start = time.process_time()
+    found = read_all(tmp_path)
+    assert time.process_time() - start < 0.5
+    assert [status.step for status in found] == list(range(1000))
+
+
 def test_the_end_is_predicted_from_this_session_alone(tmp_path: Path) -> None:
     now = time.time()
     found = read_status(run(tmp_path / "a", **living(at=now, began=now - 10, first=900, step=910, total=1000)))

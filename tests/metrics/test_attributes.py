@@ -10,6 +10,7 @@ from condgen.data import DataModule
 from condgen.data.sources import MNISTAttributes
 from condgen.data.tables import Table, Tables
 from condgen.errors import CondgenError
+from condgen.metrics.agreement import agreement
 from condgen.metrics.attributes import AttributeReader, listed, with_real
 from condgen.metrics.catalogue import METRICS
 from condgen.metrics.evaluator import Evaluator
@@ -36,7 +37,7 @@ def judge(condition=CONDITION, recognizer=CONDITION):
 def test_agreement_and_error_are_those_of_hand():
     wanted = [[0.0, 10, 0], [0, 20, 1], [1, 0, 0], [1, 0, 0], [1, 5, 1], [2, -5, 0]]
     read = [[0.0, 13, 0], [0, 20, 0], [2, 0, 0], [1, -9, 0], [1, 5, 0], [0, -14, 0]]
-    found = judge().table(features(wanted, read))
+    found = agreement(judge(), features(wanted, read))
     assert found == {
         "digit": {"agreement": 3 / 4, "agreement_unseen": 1 / 2},
         "rotation": {"error": 3.0, "error_unseen": 4.5},
@@ -54,7 +55,7 @@ def test_agreement_and_error_are_those_of_hand():
 
 
 def test_without_unseen_combinations_there_are_no_figures_of_them():
-    found = judge().table(features([[0.0, 10, 0]], [[0.0, 10, 0]]))
+    found = agreement(judge(), features([[0.0, 10, 0]], [[0.0, 10, 0]]))
     assert found["colour"] == {"agreement": 1} and set(judge().figures(found)) == {"attribute_accuracy", "attribute_error"}
     assert listed(found)[0] == ["attribute", "samples", "real"]
 
@@ -63,7 +64,7 @@ def test_what_is_not_asked_for_is_not_judged():
     values = torch.tensor([[1.0, 10, 1], [2, 20, 0]])
     some = judge().requested(values, Attributes(FIELDS, ["rotation", "digit"]))
     assert some[:, :2].tolist() == values[:, :2].tolist() and some[:, 2].isnan().all()
-    found = judge().table(features(some.tolist(), values.tolist()))
+    found = agreement(judge(), features(some.tolist(), values.tolist()))
     assert found == {"digit": {"agreement": 1}, "rotation": {"error": 0}}  # without the colours no combination is new
     assert judge().requested(values, ClassLabel(["0", "1", "2"])) is None
     assert judge(condition=ClassLabel(["0", "1", "2"])).fields == [] and judge(recognizer=None).read(values) is None
@@ -143,17 +144,10 @@ def test_the_evaluator_judges_seen_and_unseen_combinations(data, recognizer, tmp
     shown[:, 1] = (shown[:, 1] + 9).clamp(max=45)
     images = marked(*shown.unbind(1))
     wanted = evaluator.reader.requested(values, data.condition)
-    generated = evaluator.extract(images, evaluator.part.labels[rows], wanted)
-    assert generated.logits.shape == (300, 3)  # the digit's alone
-    record = evaluator.record(
-        images,
-        generated,
-        metrics=["fid", "label_accuracy", *ATTRIBUTES],
-        with_floors=True,
-        weights="given",
-        source="x",
-        step=None,
-    )
+    labels = evaluator.part.labels[rows]
+    assert evaluator.extract(images, labels, wanted).logits.shape == (300, 3)  # the digit's alone
+    generated = evaluator.given(images, labels, wanted, metrics=["fid", "label_accuracy", *ATTRIBUTES])
+    record = evaluator.record(generated, with_floors=True, weights="given", source="x", step=None)
     unseen = (values[:, 0] == 1) & (values[:, 2] == 1)
     assert 20 < unseen.sum() < 100
     assert record.figures["label_accuracy"] == 1 and record.figures["attribute_accuracy"] == 1
@@ -174,14 +168,14 @@ def test_the_evaluator_judges_seen_and_unseen_combinations(data, recognizer, tmp
 
 def test_validation_has_no_unseen_combinations_and_other_conditions_no_attributes(data, recognizer):
     evaluator = Evaluator(recognizer, data, "val")
-    assert set(evaluator.reader.figures(evaluator.reader.table(evaluator.reference))) == {
+    assert set(evaluator.reader.figures(agreement(evaluator.reader, evaluator.reference))) == {
         "attribute_accuracy",
         "attribute_error",
     }
     labelled = DataModule(Source(), ClassLabel, split=100)
     found = Evaluator(recognizer, labelled, "test")
     assert found.reference.requested is None and found.recognizes.tolist() == [0, 1, 2]
-    assert found.reader.table(found.reference) == {}
+    assert agreement(found.reader, found.reference) == {}
     assert found.fingerprint == Evaluator(recognizer, data, "test").fingerprint
 
 

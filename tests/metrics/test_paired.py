@@ -13,10 +13,10 @@ from condgen.data.tables import Part, Table, Tables
 from condgen.metrics.catalogue import chosen
 from condgen.metrics.evaluator import Evaluator
 from condgen.metrics.extractors import Shipped
-from condgen.metrics.paired import baselines, paired_figures
+from condgen.metrics.paired import Paired, baselines
 from condgen.metrics.record import read_records, write_record
 from condgen.metrics.results import table
-from condgen.spaces import to_float, to_uint8
+from condgen.spaces import Images, to_float, to_uint8
 
 
 def drawn(count, *shape, seed=0):
@@ -42,11 +42,15 @@ def ssim(a, b):
     return np.mean(found)
 
 
+def paired(metrics, images, real):
+    return Paired(metrics, images.shape[1:])(images, real)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_figures_are_those_of_their_definitions(channels):
     real = drawn(3, channels, 14, 16)
     images = (0.7 * real + 0.3 * drawn(3, channels, 14, 16, seed=1)).to(torch.uint8)
-    found = paired_figures(["fid", "l1", "ssim"], images, real)
+    found = paired(["fid", "l1", "ssim"], images, real)
     a, b = images.double().numpy(), real.double().numpy()
     assert found.keys() == {"l1", "ssim"}
     assert found["l1"] == pytest.approx(np.abs(a - b).mean() / 255, rel=1e-5)
@@ -55,9 +59,9 @@ def test_figures_are_those_of_their_definitions(channels):
 
 def test_copies_are_perfect_and_only_what_is_wanted_and_possible_is_measured():
     real = drawn(1001, 1, 12, 12)  # more than two blocks
-    assert paired_figures(["l1", "ssim"], real, real) == {"l1": 0.0, "ssim": pytest.approx(1.0, abs=1e-6)}
-    assert paired_figures(["l1"], real, real.flip(0)).keys() == {"l1"}
-    assert paired_figures(["l1", "ssim"], real[:, :, :10], real[:, :, :10]).keys() == {"l1"}
+    assert paired(["l1", "ssim"], real, real) == {"l1": 0.0, "ssim": pytest.approx(1.0, abs=1e-6)}
+    assert paired(["l1"], real, real.flip(0)).keys() == {"l1"}
+    assert paired(["l1", "ssim"], real[:, :, :10], real[:, :, :10]).keys() == {"l1"}
     assert {"l1", "ssim"} <= set(chosen("all"))
 
 
@@ -129,10 +133,10 @@ class Copier(SimpleNamespace):
 
 def measured(evaluator, condition, **options):
     rows = evaluator.matching_rows(150)
-    model = Copier(condition=condition, answers=evaluator.part.images[rows], device=torch.device("cpu"))
-    images, features = evaluator.sample(model, rows)
-    options = {"metrics": ["fid", "label_accuracy", "l1", "ssim"], "with_floors": True, "weights": "raw"} | options
-    return evaluator.record(images, features, condition=condition, source="best", step=1, **options)
+    model = Copier(condition=condition, answers=evaluator.part.images[rows], device=torch.device("cpu"), space=Images(GREY))
+    generated = evaluator.sample(model, rows, ["fid", "label_accuracy", "l1", "ssim"])
+    options = {"with_floors": True, "weights": "raw"} | options
+    return evaluator.record(generated, condition=condition, source="best", step=1, **options)
 
 
 DIGITS = ClassLabel([str(digit) for digit in range(10)])

@@ -8,7 +8,7 @@ import torch
 
 from condgen.errors import CondgenError
 from condgen.metrics.catalogue import ELSEWHERE, JUDGED, LIKELIHOODS, METRICS
-from condgen.metrics.distances import fid, kid
+from condgen.metrics.distances import FrechetDistance, kid
 from condgen.metrics.features import Features
 from condgen.metrics.floors import floors
 from condgen.metrics.suite import PROBES, Known, measure
@@ -56,9 +56,9 @@ def test_a_good_generator(good):
 
 
 def test_single_figures_are_those_of_the_functions(good):
-    assert good.figures["fid"] == fid(REFERENCE.features, GOOD.features)
+    assert good.figures["fid"] == float(FrechetDistance(REFERENCE.features)(GOOD.features))
     assert good.figures["kid"] == kid(REFERENCE.features, GOOD.features)[0]
-    one = [fid(REFERENCE.features[k::K], GOOD.features[k::K]) for k in range(K)]
+    one = [float(FrechetDistance(REFERENCE.features[k::K])(GOOD.features[k::K])) for k in range(K)]
     assert good.per_class["intra_fid"] == pytest.approx(one)
     assert good.figures["intra_fid"] == pytest.approx(sum(one) / K)
     assert good.figures["intra_fid_worst"] == pytest.approx(max(one))
