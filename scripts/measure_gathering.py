@@ -4,9 +4,9 @@
 
 Features are random numbers in the place of what an extractor says of samples of ten classes; the reference has 10,000 rows, as
 CIFAR-10's test part. Each process takes its share in, block by block, and what the processes have is then put together, by
-gloo on one machine. Told of the first process: the most memory that it came to need beyond that of the imports and of the
-reference, the bytes that it put into collectives, and what it received by them (of a gather all others' shares, of a sum by
-a ring 2 (n - 1) / n of its size). Figures are not computed.
+gloo on one machine. Told of the first process: the most memory that it came to need beyond that of the imports (with what it
+reads of the reference), the bytes that it put into collectives, and what it received by them (of a gather all others' shares,
+of a sum by a ring 2 (n - 1) / n of its size). Figures are not computed.
 """
 
 import argparse
