@@ -42,7 +42,7 @@ def main(folder: Path, what: str, without: Sequence[str], choices: Sequence[str]
         data, reader = ["data=folder", f"data.source.path={coloured(folder / 'digits')}"], "mnist-attributes"
     extractor: Extractor = build("extractor", by_choices("evaluate", [f"extractor={reader}"])[0]["extractor"])
     names = list(vectors)
-    given = "condition.vectors={" + ",".join(f"'{name}': {vector}" for name, vector in vectors.items()) + "}"
+    given = "condition.vectors={" + ",".join(f"{name}: {vector}" for name, vector in vectors.items()) + "}"
     print("| left out | read as it | read most often as | the others, read as what they are |\n|---|---|---|---|")
     for left in without:
         run = folder / what / left
