@@ -26,8 +26,9 @@ def require_fitting(training: "Training", checkpoint: dict[str, Any], path: Path
     if space.shape != before.shape:
         wanted, given = ("x".join(map(str, one.shape)) for one in (before, space))
         raise CondgenError(f"{path} was trained on samples of {wanted} and the data now give {given}: {fresh}.")
-    if (old := lasting(before.config())) != (new := lasting(space.config())):
-        name = next(key for key in old | new if old.get(key) != new.get(key))
+    then, now = lasting(before.config()), lasting(space.config())
+    if then != now:
+        name = next(key for key in then | now if then.get(key) != now.get(key))
         raise CondgenError(f"{path} was trained on samples of another {name} than the data now give: {fresh}.")
     if recipe["condition"] != training.recipe["condition"]:
         raise CondgenError(
