@@ -95,7 +95,9 @@ class LanguageGenerator(Generator):
         x = x[:, : int(counted.max())]
         there = torch.arange(x.shape[1], device=x.device) < counted[:, None]  # (B, T)
         stream = self.network(x, condition, dropped)
-        losses = loss(self.network.logits(stream[there]), x[there])
+        pointed = self.network.pointed(x, condition, dropped)
+        logits = self.network.logits(stream[there], None if pointed is None else pointed[there])
+        losses = loss(logits, x[there])
         return torch.zeros(x.shape, dtype=losses.dtype, device=x.device).masked_scatter(there, losses)
 
     # --- sampling ---

@@ -6,6 +6,9 @@ Norms come before attention and MLP (GPT-2, Radford et al. 2019); they have no w
 their scale and shift (adaptive layer norm, Peebles & Xie 2023, section 3.2), from where the network starts as one without a
 condition. Words that are asked for stand in front of the text, each at one place: the sum of its characters' embeddings.
 Where a character stands is told thrice: in the text, since the last punctuation mark, and after how many of these.
+
+A pointer may raise the logit of what comes next of each word that is asked for and not yet written, by as much as the stream
+says at each place: a word is copied, as by See et al. 2017 (section 2.2), who mix distributions where this one adds logits.
 """
 
 from dataclasses import dataclass
@@ -37,6 +40,9 @@ class Memory:
         text: characters so far.
         since: of each text characters since its last mark, int64 (B,).
         marks: and its number of marks, int64 (B,).
+        words: that are asked for, (B, asked, LETTERS + 1), as `CausalTransformer.spell` returns them.
+        tail: last characters of each text, (B, LETTERS).
+        written: which words are written, bool (B, asked).
     """
 
     keys: list[Tensor]
@@ -46,6 +52,9 @@ class Memory:
     text: int
     since: Tensor
     marks: Tensor
+    words: Tensor
+    tail: Tensor
+    written: Tensor
 
 
 class Block(nn.Module):
@@ -120,6 +129,7 @@ class CausalTransformer(nn.Module):
         layers: number of blocks.
         heads: of attention; divides ``width``.
         dropout: of what each part of a block adds to the stream.
+        pointer: raise the logits of words that are asked for and not yet written.
     """
 
     def __init__(
@@ -130,6 +140,7 @@ class CausalTransformer(nn.Module):
         layers: PositiveInt = 4,
         heads: PositiveInt = 4,
         dropout: BelowOne = 0.0,
+        pointer: bool = False,
     ):
         super().__init__()
         if width % heads:
@@ -149,6 +160,7 @@ class CausalTransformer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(space.size))
         self.register_buffer("is_mark", space.marks, persistent=False)
         self.asked = 0
+        self.point = nn.Linear(width, 1) if pointer and isinstance(condition, Keywords) else None
         if isinstance(condition, Keywords):
             self.asked = condition.asked
             spelled = Tokens(space.vocabulary, LETTERS).tokens(["", *condition.words])
@@ -179,14 +191,28 @@ class CausalTransformer(nn.Module):
 
     def prefix(self, condition: Tensor, dropped: Tensor) -> Tensor:
         """Return the words that are asked for, (B, asked, width); free places come last."""
-        if not isinstance(self.condition, Keywords):
+        spelled = self.spell(condition, dropped)[..., :-1]
+        if not self.asked:
             return self.characters.weight.new_empty(condition.shape[0], 0, self.width)
+        letters = (self.characters(spelled) + self.letters.weight) * (spelled != STOP)[..., None]
+        found: Tensor = letters.sum(2) + self.nothing * (spelled[..., :1] == STOP)
+        return found
+
+    def spell(self, condition: Tensor, dropped: Tensor) -> Tensor:
+        """Return the characters of the words that are asked for, then `STOP`: int64 (B, asked, LETTERS + 1)."""
+        if not isinstance(self.condition, Keywords):
+            return torch.empty(condition.shape[0], 0, LETTERS + 1, dtype=torch.int64, device=condition.device)
         words = self.condition.sets(condition).masked_fill(dropped[:, None], -1)
         words = words.sort(dim=1, descending=True).values[:, : self.asked]  # (B, asked)
-        spelled = self.spelled[words + 1]  # type: ignore[index]  # (B, asked, letters)
-        letters = (self.characters(spelled) + self.letters.weight) * (spelled != STOP)[..., None]
-        found: Tensor = letters.sum(2) + self.nothing * (words < 0)[..., None]
-        return found
+        return F.pad(self.spelled[words + 1], (0, 1), value=STOP)  # type: ignore[index]
+
+    def pointed(self, x: Tensor, condition: Tensor, dropped: Tensor) -> Tensor | None:
+        """Return what comes next of each word at each place of texts (B, T), (B, T, asked), for `logits`; see `following`."""
+        if self.point is None:
+            return None
+        before = F.pad(x[:, :-1], (LETTERS, 0), value=STOP)
+        letter, done = following(before.unfold(1, LETTERS, 1), self.spell(condition, dropped))
+        return letter.masked_fill(done.int().cummax(dim=1).values.bool(), STOP)
 
     # --- all at once ---
 
@@ -214,9 +240,13 @@ class CausalTransformer(nn.Module):
         embedded: Tensor = self.dropout(self.characters(tokens) + where)
         return embedded
 
-    def logits(self, stream: Tensor) -> Tensor:
-        """Predict from the stream (..., width): (..., tokens)."""
-        return F.linear(stream, self.characters.weight, self.bias)
+    def logits(self, stream: Tensor, pointed: Tensor | None = None) -> Tensor:
+        """Predict from the stream (N, width), and what a pointer shows (N, asked), where there is one: (N, tokens)."""
+        logits = F.linear(stream, self.characters.weight, self.bias)
+        if pointed is None or self.point is None:
+            return logits
+        raised = (self.point(stream) * (pointed != STOP)).to(logits.dtype)  # (N, asked)
+        return logits.scatter_add(1, pointed, raised)
 
     # --- one after the other ---
 
@@ -228,7 +258,9 @@ class CausalTransformer(nn.Module):
         for i, block in enumerate(self.blocks if self.asked else []):
             prefix = block(prefix, signals[i], (keys[i], values[i], 0))
         counts = torch.zeros(len(prefix), dtype=torch.int64, device=prefix.device)
-        return Memory(keys, values, signals, self.asked, 0, counts, counts)
+        words = self.spell(condition, dropped)
+        tail = counts[:, None].expand(-1, LETTERS)
+        return Memory(keys, values, signals, self.asked, 0, counts, counts, words, tail, words[..., 0] < 0)
 
     def next(self, tokens: Tensor, memory: Memory) -> Tensor:
         """Return the logits (B, tokens) of what follows ``tokens``, int64 (B,), and remember these."""
@@ -240,4 +272,25 @@ class CausalTransformer(nn.Module):
         for i, block in enumerate(self.blocks):
             stream = block(stream, memory.signals[i], (memory.keys[i], memory.values[i], memory.filled))
         memory.filled, memory.text = memory.filled + 1, memory.text + 1
-        return self.logits(normed(stream[:, 0]))
+        memory.tail = torch.cat([memory.tail[:, 1:], tokens[:, None]], dim=1)
+        letter, done = following(memory.tail[:, None], memory.words)
+        memory.written = memory.written | done[:, 0]
+        return self.logits(normed(stream[:, 0]), letter[:, 0].masked_fill(memory.written, STOP))
+
+
+def following(tails: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what comes next of each word after texts that end so, int64 (B, T, words), and whether one ends there, bool.
+
+    Args:
+        tails: the last characters of texts, int64 (B, T, LETTERS).
+        words: their characters, then `STOP`, int64 (B, words, LETTERS + 1).
+    """
+    words = words[:, None]  # (B, 1, words, LETTERS + 1)
+    letter = words[..., 0].expand(-1, tails.shape[1], -1)
+    done = torch.zeros_like(letter, dtype=torch.bool)
+    for n in range(1, LETTERS + 1):
+        begun = (tails[:, :, None, LETTERS - n :] == words[..., :n]).all(-1) & (words[..., n - 1] != STOP)
+        over = words[..., n] == STOP
+        done = done | (begun & over)
+        letter = torch.where(begun & ~over, words[..., n], letter)
+    return letter, done

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from condgen.augment.images import Crop, Flip
-from condgen.conditions import Attributes, ClassLabel, NoCondition
+from condgen.conditions import Attributes, ClassLabel, Keywords, NoCondition
 from condgen.data import DataModule
 from condgen.data.sources import MNIST
 from condgen.data.tables import AS_IS, Table, Tables
@@ -205,6 +205,7 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
     }
     overrides = [f"data.source.path={files[name]()}", "data.batch_size=4"] if name in files else []
     overrides += ["data.source.path=faces"] * (name in ("shards", "table"))
+    overrides += ["data.source.file=texts.csv"] * (name == "text")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "data").symlink_to(CONF)
     for group in ("extractor", "condition"):
@@ -215,7 +216,8 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
         config = compose("top", overrides=[*overrides, "data.split=[0.5,0.25,0.25]", "data.imbalance={0: 0.5}"])
     data = instantiate(config.data)
     assert isinstance(data, DataModule) and data.seed == 3
-    assert data.make_condition.func is (Attributes if name in ("mnist_attributes", "table") else ClassLabel)
+    own = {"mnist_attributes": Attributes, "songci": Keywords, "table": Attributes, "text": Keywords}
+    assert data.make_condition.func is own.get(name, ClassLabel)
     assert data.split == [0.5, 0.25, 0.25] and isinstance(data.make_condition, partial)
     if name in (*files, "mnist"):
         data.prepare()

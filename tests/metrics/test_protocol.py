@@ -9,7 +9,7 @@ from condgen.metrics.protocol import SAMPLING, Protocol, read_protocol, require_
 
 PROTOCOL = Protocol("mnist-cnn", "1a2b3c4d" * 8, "val", "0f1e2d3c" * 3, 5000, 2000, "none", 0, "ema")
 SAMPLED = {"truncation": 0.7, "temperature": 0.8, "guidance": 1.5, "standing": 8, "steps": 20, "solver": "heun"}
-SAMPLED |= {"likelihood": "bits-50", "start": "edges", "trials": 60}
+SAMPLED |= {"likelihood": "bits-50", "start": "edges", "trials": 60, "top_k": 40, "top_p": 0.9}
 OTHER = Protocol("inception", "ff" * 32, "test", "ee" * 12, 10000, 10000, "32x32 to 28x28, bilinear", 1, "raw", **SAMPLED)
 
 

@@ -46,18 +46,33 @@ def some(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x, KEYWORDS.draw(count, stream)
 
 
+@pytest.mark.parametrize("pointer", ["true", "false"])
 @pytest.mark.parametrize("condition", [KEYWORDS, ClassLabel("ab"), NoCondition()], ids=["keywords", "class", "none"])
 @torch.inference_mode()
-def test_one_after_the_other_says_the_same_as_all_at_once(condition: Condition) -> None:
-    network = small(condition=condition).generator.network.eval()
+def test_one_after_the_other_says_the_same_as_all_at_once(condition: Condition, pointer: str) -> None:
+    network = small(f"model.generator.network.pointer={pointer}", condition=condition).generator.network.eval()
     x = some(5)[0]
     asked = condition.draw(5, torch.Generator().manual_seed(0))
     dropped = torch.tensor([False, True, False, False, True])
-    at_once = network.logits(network(x, asked, dropped))
+    pointed = network.pointed(x, asked, dropped)
+    stream = network(x, asked, dropped).flatten(0, 1)
+    at_once = network.logits(stream, None if pointed is None else pointed.flatten(0, 1)).unflatten(0, x.shape)
     memory = network.start(asked, dropped)
     before = torch.cat([torch.full((5, 1), STOP), x[:, :-1]], dim=1)
     steps = torch.stack([network.next(token, memory) for token in before.unbind(1)], dim=1)
     assert torch.allclose(at_once, steps, atol=1e-4)
+
+
+def test_the_pointer_shows_what_is_missing_of_each_word() -> None:
+    """Of def and bc after each character of a text, until they are written."""
+    network = small().generator.network
+    x = SPACE.tokens(["adebcdefa"])
+    asked = KEYWORDS.encode("keywords=def bc")
+    (shown,) = network.pointed(x, asked, torch.tensor([False]))
+    letters = ["", "", *SPACE.vocabulary]
+    steps = [{letters[token] for token in place} - {""} for place in shown[:10].tolist()]
+    assert steps == [{"d", "b"}, {"d", "b"}, {"e", "b"}, {"f", "b"}, {"d", "c"}, {"d"}, {"e"}, {"f"}, set(), set()]
+    assert (network.pointed(x, asked, torch.tensor([True])) == STOP).all()
 
 
 @torch.inference_mode()
