@@ -2,7 +2,7 @@
 
 import colorsys
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -140,10 +140,12 @@ class Tokens:
         """``tokens``, int32 (N, length); `texts` reads them."""
         return "tokens", samples.to(torch.int32)
 
-    def write(self, samples: Tensor, paths: Iterable[Path]) -> None:
-        """Write each text (N, length) to its path, UTF-8 with a line for each sentence."""
-        for text, path in zip(self.texts(samples), paths, strict=True):
-            path.write_text("\n".join(sentences(text)) + "\n", encoding="utf-8")
+    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
+        """Write each text (N, length) to its path, UTF-8 with a line for each sentence; a single path takes all of them."""
+        written = ["\n".join(sentences(text)) + "\n" for text in self.texts(samples)]
+        written = ["\n".join(written)] if len(paths) == 1 else written  # an empty line between them
+        for text, path in zip(written, paths, strict=True):
+            path.write_text(text, encoding="utf-8")
 
 
 def sentences(text: str) -> list[str]:
