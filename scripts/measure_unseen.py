@@ -1,7 +1,8 @@
 """Ask for classes that training never saw, by their vectors: digits by their strokes, colours by their light.
 
     uv run python scripts/measure_unseen.py outputs/unseen strokes --without 8 9 6 3 --choices model=cvae_conv
-    uv run python scripts/measure_unseen.py outputs/unseen colours --without yellow green blue --choices model=acgan_conv
+    uv run python scripts/measure_unseen.py outputs/unseen colours --without yellow green white \\
+        --choices model=acgan_conv auxiliary=none
 
 For each class that is left out a run is trained without it (one that is there is taken), 500 samples of every class are drawn
 and read by a shipped extractor. Prints how many of the class that was left out are read as it, as what else, and how many of
@@ -30,7 +31,7 @@ SEGMENTS = ("1111110", "0110000", "1101101", "1111001", "0110011", "1011011", "1
 """Those of a display that show each digit: top, upper right, lower right, bottom, lower left, upper left, middle."""
 COLOURED = 12_000
 """Coloured digits to train on."""
-QUIET = ("callbacks.evaluation=null", "callbacks.samples=null", "auxiliary=none", "trainer.max_epochs=4")
+QUIET = ("callbacks.evaluation=null", "callbacks.samples=null", "trainer.max_epochs=4")
 
 
 def main(folder: Path, what: str, without: Sequence[str], choices: Sequence[str]) -> None:
