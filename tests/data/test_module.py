@@ -204,7 +204,7 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
         "archive": lambda: make_zip("a.zip", [torch.zeros(4, 4).byte().numpy()] * 18, [0, 1] * 9),
     }
     overrides = [f"data.source.path={files[name]()}", "data.batch_size=4"] if name in files else []
-    overrides += ["data.source.path=faces"] * (name in ("shards", "table"))
+    overrides += ["data.source.path=faces"] * (name in ("audio", "shards", "spoken_digits", "table"))
     overrides += ["data.source.file=texts.csv"] * (name == "text")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "data").symlink_to(CONF)
@@ -216,7 +216,8 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
         config = compose("top", overrides=[*overrides, "data.split=[0.5,0.25,0.25]", "data.imbalance={0: 0.5}"])
     data = instantiate(config.data)
     assert isinstance(data, DataModule) and data.seed == 3
-    own = {"mnist_attributes": Attributes, "songci": Keywords, "table": Attributes, "text": Keywords}
+    own = {"mnist_attributes": Attributes, "spoken_digits": Attributes, "table": Attributes}
+    own |= {"songci": Keywords, "text": Keywords}
     assert data.make_condition.func is own.get(name, ClassLabel)
     assert data.split == [0.5, 0.25, 0.25] and isinstance(data.make_condition, partial)
     if name in (*files, "mnist"):
