@@ -15,8 +15,9 @@ from condgen.errors import CondgenError
 from condgen.generators.flow_matching import FlowMatchingGenerator
 from condgen.losses.velocity import VelocityLoss
 from condgen.spaces import Space
-from condgen.training.base import Batch, Draw, MakeOptimizer, SingleNetwork, check_optimizer
+from condgen.training.base import Batch, Draw, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
+from condgen.training.single import SingleNetwork
 from condgen.training.tally import Tally
 from condgen.training.times import Times, Uniform, stratified
 

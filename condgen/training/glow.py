@@ -16,8 +16,9 @@ from condgen.conditions import Condition
 from condgen.generators.glow import GlowGenerator
 from condgen.losses.likelihood import Likelihood, bits
 from condgen.spaces import Space
-from condgen.training.base import Batch, MakeOptimizer, SingleNetwork, check_optimizer
+from condgen.training.base import Batch, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
+from condgen.training.single import SingleNetwork
 from condgen.training.tally import Tally
 
 

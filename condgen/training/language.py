@@ -16,8 +16,9 @@ from condgen.errors import CondgenError
 from condgen.generators.language import LanguageGenerator, counts
 from condgen.losses.next_token import BIT, NextToken
 from condgen.spaces import Space
-from condgen.training.base import Batch, MakeOptimizer, SingleNetwork, check_optimizer
+from condgen.training.base import Batch, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
+from condgen.training.single import SingleNetwork
 from condgen.training.tally import Tally
 from condgen.types import PositiveInt
 

@@ -16,8 +16,9 @@ from condgen.errors import CondgenError
 from condgen.generators.gan import GANGenerator
 from condgen.losses.mean_embedding import RandomFeatures
 from condgen.spaces import Space
-from condgen.training.base import Batch, MakeOptimizer, SingleNetwork, check_optimizer
+from condgen.training.base import Batch, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
+from condgen.training.single import SingleNetwork
 
 COUNTED = 0.1
 """The constant a: small beside the features' norm of 1, and yet counts of thousands are known to a percent."""

@@ -17,8 +17,9 @@ from condgen.errors import CondgenError
 from condgen.generators.stylization import StylizationGenerator
 from condgen.losses.perceptual import Perceptual
 from condgen.spaces import Images, Space
-from condgen.training.base import Batch, MakeOptimizer, SingleNetwork, check_optimizer
+from condgen.training.base import Batch, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
+from condgen.training.single import SingleNetwork
 from condgen.training.tally import Tally
 
 

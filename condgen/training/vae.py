@@ -18,8 +18,9 @@ from condgen.errors import CondgenError
 from condgen.generators.vae import VAEGenerator
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.spaces import Space
-from condgen.training.base import Batch, Draw, MakeOptimizer, SingleNetwork, check_optimizer
+from condgen.training.base import Batch, Draw, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
+from condgen.training.single import SingleNetwork
 from condgen.training.tally import Tally
 from condgen.types import Count, NonNegative
 

@@ -13,7 +13,8 @@ TRAINING = {"generators/gan.py", "randomness.py", "training/average.py", "traini
         ("mnist_quick", TRAINING, 7),
         (
             "mnist_cvae",
-            {"generators/priors.py", "generators/vae.py", "randomness.py", "training/base.py", "training/vae.py"},
+            {f"training/{name}.py" for name in ("base", "single", "vae")}
+            | {"generators/priors.py", "generators/vae.py", "randomness.py"},
             4,
         ),
     ],
