@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condgen.conditions.base import Condition
-from condgen.conditions.text import numbers, pieces, unquoted
+from condgen.conditions.text import places
 from condgen.errors import CondgenError
 
 
@@ -35,22 +35,8 @@ class ClassLabel(Condition):
         return labels.long()
 
     def parse(self, text: str) -> Tensor:
-        """Encode ``"3"``, ``"0-9"``, ``"frog"`` or a list with commas; a name wins over a number; ``"class=frog"`` is it, too.
-
-        A name that holds a comma stands in double quotes where it is not alone: ``'"cat, black",dog'``.
-        """
-        parts = [text] if text in self.classes else [part.strip().removeprefix("class=") for part in pieces(text, ",")]
-        return torch.tensor([label for part in parts for label in self._labels(unquoted(part))], dtype=torch.int64)
-
-    def _labels(self, part: str) -> list[int]:
-        if part in self.classes:
-            return [self.classes.index(part)]
-        if ends := numbers(part):
-            first, last = ends
-            if first <= last < len(self.classes):
-                return list(range(first, last + 1))
-        known = ", ".join(self.classes[:12]) + (", ..." if len(self.classes) > 12 else "")
-        raise CondgenError(f"Unknown class {part!r}: this model knows 0-{len(self.classes) - 1} and the names {known}.")
+        """Encode ``"3"``, ``"0-9"``, ``"frog"`` or a list with commas, see `condgen.conditions.text.places`."""
+        return torch.tensor(places(text, self.classes, "Unknown class {name}"), dtype=torch.int64)
 
     def schema(self) -> dict[str, Any]:
         return {

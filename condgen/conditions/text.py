@@ -76,3 +76,29 @@ def written(value: Any) -> str:
         raise CondgenError("An empty list asks for nothing: leave the condition out to ask for everything.")
     texts = [written(one) for one in value]
     return texts[0] if len(texts) == 1 else json.dumps(texts)
+
+
+def places(text: str, names: Sequence[str], unknown: str) -> list[int]:
+    """Read ``"3"``, ``"0-9"``, ``"frog"``, ``"class=frog"`` or a list with commas as places in ``names``.
+
+    A name wins over a number. One that holds a comma stands in double quotes where it is not alone: ``'"cat, black",dog'``.
+
+    Args:
+        text: what a user wrote.
+        names: all that can be asked for.
+        unknown: what is said of any other name, with ``{name}`` in it.
+
+    Raises:
+        CondgenError: the text names something else.
+    """
+    parts = [text] if text in names else [part.strip().removeprefix("class=") for part in pieces(text, ",")]
+    return [place for part in parts for place in _places(unquoted(part), names, unknown)]
+
+
+def _places(part: str, names: Sequence[str], unknown: str) -> list[int]:
+    if part in names:
+        return [names.index(part)]
+    if (ends := numbers(part)) and ends[0] <= ends[1] < len(names):
+        return list(range(ends[0], ends[1] + 1))
+    known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    raise CondgenError(f"{unknown.format(name=repr(part))}: this model knows 0-{len(names) - 1} and the names {known}.")

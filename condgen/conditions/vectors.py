@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from condgen.conditions.base import Condition
-from condgen.conditions.text import numbers, pieces, unquoted
+from condgen.conditions.text import places
 from condgen.errors import CondgenError
 
 MOST_NAMES = 1_000
@@ -66,17 +66,8 @@ class Vectors(Condition):
         return self._table[labels.long()]
 
     def parse(self, text: str) -> Tensor:
-        """Encode ``"frog"``, ``"0-9"`` or a list with commas, of all names that have a vector; ``"class=frog"`` is it, too."""
-        parts = [text] if text in self.names else [part.strip().removeprefix("class=") for part in pieces(text, ",")]
-        return self._table[[row for part in parts for row in self._rows(unquoted(part))]]
-
-    def _rows(self, part: str) -> list[int]:
-        if part in self.names:
-            return [self.names.index(part)]
-        if (ends := numbers(part)) and ends[0] <= ends[1] < len(self.names):
-            return list(range(ends[0], ends[1] + 1))
-        known = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else "")
-        raise CondgenError(f"{part!r} has no vector: this model knows 0-{len(self.names) - 1} and the names {known}.")
+        """Encode names that have a vector, see `condgen.conditions.text.places`."""
+        return self._table[places(text, self.names, "{name} has no vector")]
 
     def schema(self) -> dict[str, Any]:
         return {

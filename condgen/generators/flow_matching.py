@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
-from condgen.generators.base import Generator
+from condgen.generators.guided import Guided
 from condgen.generators.ode import SOLVERS, Time, integrate
 from condgen.spaces import Space
 from condgen.types import BelowOne, Positive, PositiveInt
 
 
-class FlowMatchingGenerator(Generator):
+class FlowMatchingGenerator(Guided):
     """A (conditional) velocity field, followed by an ODE solver.
 
     Args:
@@ -33,7 +33,7 @@ class FlowMatchingGenerator(Generator):
     """
 
     family = "flow matching"
-    OPTIONS = (*Generator.OPTIONS, "guidance", "steps", "solver")
+    OPTIONS = (*Guided.OPTIONS, "guidance", "steps", "solver")
 
     def __init__(
         self,
@@ -51,31 +51,11 @@ class FlowMatchingGenerator(Generator):
         self.defaults = {"solver": solver, "steps": steps, "guidance": guidance}
         self.set_sampling()
 
-    @property
-    def guidable(self) -> bool:
-        """Whether there is a condition, and it was dropped at times in training."""
-        return bool(self.condition.width or self.condition.map_shape is not None) and self.condition_dropout > 0
-
-    def sampling_schema(self) -> dict[str, Any]:
-        """See `Generator.sampling_schema`; guidance is there where samples can be guided."""
-        schema = super().sampling_schema()
-        if not self.guidable:
-            del schema["properties"]["guidance"]
-        return schema
-
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
-        """Refuse an unknown solver, and guidance where no null was trained."""
+        """Refuse an unknown solver, too."""
+        super().check_sampling(sampling)
         if sampling["solver"] not in SOLVERS:
             raise CondgenError(f"solver must be {', '.join(SOLVERS)}, not {sampling['solver']}.")
-        if sampling.get("guidance", 1) == 1:
-            return
-        if not self.condition.width and self.condition.map_shape is None:
-            raise CondgenError("guidance compares samples with and without a condition, and this model is unconditional.")
-        if not self.condition_dropout:
-            raise CondgenError(
-                "guidance needs a model that was trained without its condition too: this one has "
-                "model.generator.condition_dropout=0."
-            )
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw x_0 ~ N(0, I), (count, *shape)."""

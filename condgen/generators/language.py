@@ -14,14 +14,14 @@ from torch import Tensor
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
-from condgen.generators.base import Generator
+from condgen.generators.guided import Guided
 from condgen.nets.language import CausalTransformer
 from condgen.spaces import Space
 from condgen.tokens import STOP, UNKNOWN, Tokens
 from condgen.types import BelowOne, Positive, PositiveInt, PositiveShare
 
 
-class LanguageGenerator(Generator):
+class LanguageGenerator(Guided):
     """A (conditional) distribution of texts.
 
     Args:
@@ -58,27 +58,11 @@ class LanguageGenerator(Generator):
         self.defaults = {name: value for name, value in given.items() if value is not None}
         self.set_sampling()
 
-    @property
-    def guidable(self) -> bool:
-        """Whether there is a condition, and it was dropped at times in training."""
-        return self.condition.width > 0 and self.condition_dropout > 0
-
-    def sampling_schema(self) -> dict[str, Any]:
-        """See `Generator.sampling_schema`; guidance is there where samples can be guided."""
-        schema = super().sampling_schema()
-        if not self.guidable:
-            del schema["properties"]["guidance"]
-        return schema
-
     def check_sampling(self, sampling: Mapping[str, Any]) -> None:
-        """Refuse a share above 1, and guidance where no null was trained."""
+        """Refuse a share above 1, too."""
+        super().check_sampling(sampling)
         if sampling.get("top_p", 1) > 1:
             raise CondgenError(f"top_p must be a share of at most 1, not {sampling['top_p']}.")
-        if sampling.get("guidance", 1) != 1 and not self.guidable:
-            raise CondgenError(
-                "guidance compares texts with and without a condition, and this model was trained without one, or with "
-                "model.generator.condition_dropout=0."
-            )
 
     # --- how likely a text is ---
 
