@@ -151,6 +151,7 @@ def test_a_recipe_repeated_with_another_seed_is_the_same_run(experiment, tmp_pat
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             overrides = [f"experiment={experiment}", f"seed={seed}", "run.name=test", f"paths.output_dir={tmp_path}/{seed}"]
+            overrides += ["data.source.path=recordings.zip"] * experiment.startswith("spoken_digits")
             config = plain(compose("train", overrides))
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         runs.append(read_run(tmp_path / "config.yaml"))
