@@ -14,6 +14,7 @@ from condgen.config.build import build, check_stored
 from condgen.config.compose import by_choices
 from condgen.config.validate import check_node, check_section
 from condgen.data.sources import AudioFolder, ImageFolder
+from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.files import require_writable, write_text
 from condgen.generators.base import Generator
@@ -145,9 +146,7 @@ def texts(
     evaluator = TextEvaluator(build("data", config["data"]), config["split"], config["seed"])
     if evaluator.space.config() != model.space.config():
         raise CondgenError(f"{checkpoint} writes other characters than the data have: choose the data it was trained on.")
-    count = config["samples"] or len(evaluator.part)
-    if count < FEWEST:
-        raise CondgenError(f"samples={count} are too few: at least {FEWEST} are needed for figures that mean something.")
+    count = wanted_samples(config, evaluator.part)
     model.set_sampling(**config["sampling"])
     record, lines = evaluator.record(
         model,
@@ -212,11 +211,17 @@ def samples_of(
             f"{', '.join(evaluator.data.condition.classes[:5])}, ...: choose the data that it was trained on."
         )
     evaluator.extractor.resizing(model.space.shape, f"the samples of {checkpoint}")
-    count = config["samples"] or len(evaluator.part)
-    if count < FEWEST:
-        raise CondgenError(f"samples={count} are too few: at least {FEWEST} are needed for figures that mean something.")
+    count = wanted_samples(config, evaluator.part)
     model.set_sampling(**config["sampling"])
     return evaluator.sample(model, evaluator.matching_rows(count), metrics)
+
+
+def wanted_samples(config: dict[str, Any], part: Part) -> int:
+    """Return how many samples are drawn, by default as many as ``part`` has; raises CondgenError for too few."""
+    count: int = config["samples"] or len(part)
+    if count < FEWEST:
+        raise CondgenError(f"samples={count} are too few: at least {FEWEST} are needed for figures that mean something.")
+    return count
 
 
 def likelihood_of(model: Generator, evaluator: Evaluator, config: dict[str, Any]) -> dict[str, float]:

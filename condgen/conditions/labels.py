@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from condgen.conditions.base import Condition
-from condgen.conditions.text import places
+from condgen.conditions.text import class_schema, places
 from condgen.errors import CondgenError
 
 
@@ -39,11 +39,7 @@ class ClassLabel(Condition):
         return torch.tensor(places(text, self.classes, "Unknown class {name}"), dtype=torch.int64)
 
     def schema(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "properties": {"class": {"type": "string", "enum": list(self.classes), "title": "class"}},
-            "required": ["class"],
-        }
+        return class_schema(self.classes)
 
     def check(self, condition: Tensor) -> Tensor:
         known = len(self.classes)

@@ -102,3 +102,12 @@ def _places(part: str, names: Sequence[str], unknown: str) -> list[int]:
         return list(range(ends[0], ends[1] + 1))
     known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     raise CondgenError(f"{unknown.format(name=repr(part))}: this model knows 0-{len(names) - 1} and the names {known}.")
+
+
+def class_schema(names: Sequence[str]) -> dict[str, Any]:
+    """Return the JSON schema of what `places` reads: one of ``names``, as a class."""
+    return {
+        "type": "object",
+        "properties": {"class": {"type": "string", "enum": list(names), "title": "class"}},
+        "required": ["class"],
+    }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from condgen.conditions.base import Condition
-from condgen.conditions.text import places
+from condgen.conditions.text import class_schema, places
 from condgen.errors import CondgenError
 
 MOST_NAMES = 1_000
@@ -70,11 +70,7 @@ class Vectors(Condition):
         return self._table[places(text, self.names, "{name} has no vector")]
 
     def schema(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "properties": {"class": {"type": "string", "enum": list(self.names), "title": "class"}},
-            "required": ["class"],
-        }
+        return class_schema(self.names)
 
     def check(self, condition: Tensor) -> Tensor:
         fits = condition.dim() == 2 and condition.shape[1] == self.width and condition.is_floating_point()

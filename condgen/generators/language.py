@@ -84,6 +84,11 @@ class LanguageGenerator(Guided):
         losses = loss(logits, x[there])
         return torch.zeros(x.shape, dtype=losses.dtype, device=x.device).masked_scatter(there, losses)
 
+    def told_and_untold(self, x: Tensor, condition: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Return `nats` of texts that are told what gives no part of them away, and that are told nothing."""
+        told, none = self.condition.without_hints(condition), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        return self.nats(x, told, loss, none), self.nats(x, told, loss, ~none)
+
     # --- sampling ---
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:

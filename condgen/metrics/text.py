@@ -171,9 +171,8 @@ class TextEvaluator:
             for rows in torch.split(order, READ):
                 x = self.part.table.images[self.part.rows[rows]].long().to(model.device)
                 condition = self.data.encode(self.part, rows, model.condition).to(model.device)
-                told, none = model.condition.without_hints(condition), torch.zeros(len(x), dtype=torch.bool, device=x.device)
-                for name, dropped in zip(sums, (none, ~none), strict=True):
-                    sums[name] += model.nats(x, told, loss, dropped).double().sum().item() / math.log(2)
+                for name, nats in zip(sums, model.told_and_untold(x, condition, loss), strict=True):
+                    sums[name] += nats.double().sum().item() / math.log(2)
                 total += int(counts(x).sum())
         return {name: value / total for name, value in sums.items()}
 

@@ -91,12 +91,8 @@ class Language(SingleNetwork):
         model = self.eval_generator
         assert isinstance(model, LanguageGenerator)
         x, condition = batch
-        told = self.condition.without_hints(condition)
-        none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        bits = {
-            name: model.nats(x, told, self.loss, dropped).sum(1) / BIT for name, dropped in (("told", none), ("untold", ~none))
-        }
-        self._tally.add(count=counts(x), **bits)
+        told, untold = model.told_and_untold(x, condition, self.loss)
+        self._tally.add(count=counts(x), told=told.sum(1) / BIT, untold=untold.sum(1) / BIT)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation objective, bits per character; ``untold`` is that without the condition."""
