@@ -186,7 +186,7 @@ class InfoGAN(Auxiliary):
 def classes_of(condition: Condition, name: str) -> int:
     """Return the number of classes; raises CondgenError if the condition is no class."""
     if not isinstance(condition, ClassLabel):
-        raise CondgenError(f"auxiliary={name} tells classes apart: choose condition=class.")
+        raise CondgenError(f"auxiliary={name} tells classes apart: choose condition=class, or auxiliary=none.")
     return condition.width
 
 
