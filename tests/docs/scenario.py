@@ -54,7 +54,7 @@ FEW = {
     r"data\.source\.archive=": ("data.split=10",),
     r"spoken_digits": ("data.split=40", "data.source.test_takes=2"),
     r"data=audio": ("data.split=[0.5,0.25,0.25]",),
-    r"mnist_attributes": ("data.source.samples=200", "data.split=50"),
+    r"mnist_(attributes|captions|tags)": ("data.source.samples=200", "data.split=50"),
     r"^train .*(songci|data=text)": ("data.split=[0.5,0.25,0.25]",),
     r"^evaluate .*songci": ("suite=all",),
 }
