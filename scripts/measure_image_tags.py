@@ -3,7 +3,7 @@
     uv run python scripts/measure_image_tags.py outputs/image_tags --choices model=gan_points model=flow_points
 
 Images are those of data=mnist_attributes, features those of its shipped extractor, which stays frozen (as in Mirza & Osindero
-2014, section 4.2). Each training image is tagged as people do: by some of what is true, each of its four tags with a probability
+2014, section 4.2). Each training image is tagged as people do, by some of what is true: each of its four tags with a chance
 of one half. So a set is one of many answers. For each test image ten sets are drawn: the share of the tags drawn that are true
 (precision), the share of what is true that is in a set (recall), and in any of the ten; and the mean number of tags in a set.
 Beside them stand people such as those who tagged the training images, and sets drawn without the image.

@@ -47,7 +47,7 @@ class Captions(Condition):
         vocabulary: str | None = None,
         longest: PositiveInt | None = None,
         width: PositiveInt = 64,
-        layers: PositiveInt = 2,
+        layers: PositiveInt = 1,
         heads: PositiveInt = 4,
     ):
         if not captions:

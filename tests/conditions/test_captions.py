@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from condgen.conditions import Captions, Category, LearnedEmbedding, Number, OneHot
-from condgen.data.captions import ENGLISH, WORDINGS, Wordings
+from condgen.data.captions import ENGLISH, WORDINGS, Wordings, chinese, english
 from condgen.errors import CondgenError
 
 TEXTS = ["A red  cat\na cat", "a blue dog, asleep", "蓝色的狗"]
@@ -36,7 +36,7 @@ def test_what_is_written_is_read_and_named(captions: Captions) -> None:
         ("  ", "caption is empty"),
         ("a red cat|", "caption is empty"),
         ("a red cat " * 1000, "has 9,999 characters and this model reads at most 18"),
-        ("a purple fox", "what no caption of the training had, f p u x"),
+        ("a purple fox", "what no caption of the training had, f x"),
         ("紫色的狗", "what no caption of the training had, 紫"),
     ],
 )
@@ -94,10 +94,13 @@ def test_digits_are_told_in_two_languages_and_always_alike() -> None:
     told = Wordings(values, torch.arange(600), 1000, 0, "train")
     lines = [text.split("\n") for text in told]
     assert len(lines) == 600 and {len(several) for several in lines} == {WORDINGS}
-    assert [told[i] for i in (5, 599)] == [told[500:][99 - 99 * (i == 5)] if i == 599 else told[i] for i in (5, 599)]
+    assert told[500:][99] == told[599]
     assert list(Wordings(values[3:6], torch.arange(3, 6), 1000, 0, "train")) == [told[i] for i in (3, 4, 5)]
     first = {several[0] for several in lines[::3]}  # says all of it
-    assert len(first) > 50 and {"a thick red three, turned to the left", "一个粗的红色的三，向左转"} <= first
+    assert len(first) > 50
+    assert english(0, "three", "turned to the left", "red", "thick") == "a thick red three, turned to the left"
+    assert chinese(0, "三", "向左转", "红色", "粗") == "一个粗的红色的三，向左转"
+    assert english(1, "", "", "red", "") == "a red digit" and chinese(2, "", "", "", "") == "数字"
     left = ENGLISH["turned"][2]
     for text in first:
         if text.isascii():
