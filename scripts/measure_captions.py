@@ -1,4 +1,4 @@
-"""Ask a model for digits by captions, and let the shipped extractor say how many have all that they were asked for.
+"""Ask a model for digits by captions or by tags, and let the shipped extractor say how many have all that they were asked for.
 
     uv run python scripts/measure_captions.py outputs/mnist_captions/RUN --split val
 
@@ -6,6 +6,7 @@ What is asked for is what images of the split show, and as much of the combinati
 has none of these (val) they are drawn. Captions say all of it, in words drawn anew. Digit, colour and thickness must be read as
 asked for, and the angle within the third of all angles that the words name: turned to the left, upright, turned to the right.
 Real images of the test part stand beside: the extractor misreads some of these too, above all angles near the end of a third.
+A model of tags is asked for all four tags of an image, then for three, two and one of them; what is not asked for does not count.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 import condgen
-from condgen.conditions import Attributes
+from condgen.conditions import Attributes, Tags
 from condgen.config.build import build
 from condgen.config.compose import by_choices
 from condgen.data import DataModule
@@ -30,19 +31,22 @@ HEADS = ("digit", "third of angles", "colour", "thickness", "all four")
 LANGUAGES = {"English": 0.0, "Chinese": 0.99}
 
 
-def main(run: Path, split: str, count: int, guidance: float | None, seed: int) -> None:
+def main(run: Path, split: str, count: int, temperature: float | None, seed: int) -> None:
     """Print a line for each language, and for real images, of seen and of unseen combinations."""
     tree = by_choices("evaluate", ["data=mnist_attributes"])[0]
     data: DataModule = build("data", tree["data"])
     reader: Extractor = build("extractor", tree["extractor"])
     model = condgen.load(run)
-    model.set_sampling(guidance=guidance)
+    model.set_sampling(temperature=temperature)
     images, values = data.test.images, data.test.values
     assert values is not None
     left = left_out(data, values)
     wanted = {"seen": getattr(data, split).values, "unseen": drawn(data, count, seed)}
     if split == "test":
         wanted = {"seen": values[~left], "unseen": values[left]}
+    if isinstance(model.condition, Tags):
+        print_tags(model, reader, {kind: asked[:count] for kind, asked in wanted.items()}, seed)
+        return
     print(f"| combinations | asked in | {' | '.join(HEADS)} |\n|---|---|{'---|' * len(HEADS)}")
     for kind, rows in (("seen", ~left), ("unseen", left)):
         for language, number in LANGUAGES.items():
@@ -50,6 +54,22 @@ def main(run: Path, split: str, count: int, guidance: float | None, seed: int) -
             found = read(reader, told(model, asked, number, seed, language, kind))
             print(f"| {kind} | {language} | {figures(found, asked)} |", flush=True)
         print(f"| {kind} | real images | {figures(read(reader, images[rows]), values[rows])} |", flush=True)
+
+
+def print_tags(model: Generator, reader: Extractor, wanted: dict[str, Tensor], seed: int) -> None:
+    """Print which share of samples has all tags that it was asked for, of four tags down to one."""
+    assert isinstance(model.condition, Tags)
+    print("| combinations | four tags | three | two | one |\n|---|---|---|---|---|")
+    for kind, values in wanted.items():
+        shares = []
+        for tags in (4, 3, 2, 1):
+            order = torch.rand(len(values), 4, generator=generator("tags", seed, kind, tags)).argsort(1)
+            kept = order < tags  # (N, 4)
+            encoded = model.condition.from_data(values, values)
+            encoded[:, :4] = torch.where(kept, encoded[:, :4], -1.0)
+            right = said(read(reader, to_uint8(model.sample(encoded)))) == said(values)
+            shares.append((right | ~kept).all(1).float().mean().item())
+        print(f"| {kind} | {' | '.join(f'{share:.3f}' for share in shares)} |", flush=True)
 
 
 def left_out(data: DataModule, values: Tensor) -> Tensor:
@@ -89,10 +109,10 @@ def figures(found: Tensor, asked: Tensor) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run that was trained with condition=caption on data=mnist_attributes")
+    parser.add_argument("run", type=Path, help="a run on data=mnist_attributes with condition=caption or tags")
     parser.add_argument("--split", choices=("val", "test"), default="val")
     parser.add_argument("--count", type=int, default=1000, help="captions of each kind and language")
-    parser.add_argument("--guidance", type=float, help="of the samples; as the recipe says where it is left out")
+    parser.add_argument("--temperature", type=float, help="of the samples; as the recipe says where it is left out")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    main(options.run, options.split, options.count, options.guidance, options.seed)
+    main(options.run, options.split, options.count, options.temperature, options.seed)
