@@ -6,7 +6,7 @@ What is asked for is what images of the split show, and as much of the combinati
 has none of these (val) they are drawn. Captions say all of it, in words drawn anew. Digit, colour and thickness must be read as
 asked for, and the angle within the third of all angles that the words name: turned to the left, upright, turned to the right.
 Real images of the test part stand beside: the extractor misreads some of these too, above all angles near the end of a third.
-A model of tags is asked for all four tags of an image, then for three, two and one of them; what is not asked for does not count.
+A model of tags is asked for all four tags of an image, then for three, two and one of them; only what is asked for counts.
 """
 
 import argparse

@@ -42,7 +42,7 @@ def test_features_are_attributes_of_their_sets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arrays, said",
     [
-        ({}, "lacks .* give an .npz"),
+        ({}, "has no features: give an .npz"),
         (
             {"features": np.ones((3, 2)), "tags": np.ones((3, 2)), "names": np.array(["a"])},
             r"not \(3, 2\), \(3, 2\) and \(1,\)",
