@@ -18,10 +18,10 @@ from torch import Tensor
 import condgen
 from condgen.conditions import Attributes, Tags
 from condgen.config.build import build
-from condgen.config.compose import by_choices
 from condgen.data import DataModule
 from condgen.data.captions import DRAWS, caption, said
 from condgen.data.sources.mnist_attributes import DEGREES
+from condgen.dataset import composed_data
 from condgen.generators.base import Generator
 from condgen.metrics.extractors import Extractor
 from condgen.randomness import generator
@@ -33,7 +33,7 @@ LANGUAGES = {"English": 0.0, "Chinese": 0.99}
 
 def main(run: Path, split: str, count: int, temperature: float | None, seed: int) -> None:
     """Print a line for each language, and for real images, of seen and of unseen combinations."""
-    tree = by_choices("evaluate", ["data=mnist_attributes"])[0]
+    tree = composed_data("evaluate", "mnist_attributes", [])
     data: DataModule = build("data", tree["data"])
     reader: Extractor = build("extractor", tree["extractor"])
     model = condgen.load(run)

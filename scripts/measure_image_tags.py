@@ -20,9 +20,9 @@ from torch import Tensor
 import condgen
 from condgen.conditions import Tags
 from condgen.config.build import build
-from condgen.config.compose import by_choices
 from condgen.data import DataModule
 from condgen.data.tables import Part
+from condgen.dataset import composed_data
 from condgen.metrics.extractors import Extractor
 from condgen.randomness import generator
 from condgen.run.status import read_status
@@ -34,7 +34,7 @@ HEADS = "| sets of tags | precision | recall | recall of ten | tags in a set |\n
 
 def main(folder: Path, choices: Sequence[str], epochs: int) -> None:
     """Train what is missing and print a line for each model."""
-    tree = by_choices("evaluate", ["data=mnist_attributes"])[0]
+    tree = composed_data("evaluate", "mnist_attributes", [])
     data: DataModule = build("data", tree["data"])
     reader: Extractor = build("extractor", tree["extractor"])
     tags = Tags(data.source.fields, parts=PARTS)  # type: ignore[attr-defined]

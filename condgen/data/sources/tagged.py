@@ -30,12 +30,13 @@ class TaggedFeatures:
             raise CondgenError("data.image_size and data.channels change images, and these are tags: leave both at null.")
         right = "give an .npz with features, tags and names"
         try:
-            with np.load(self.file, allow_pickle=False) as arrays:
-                if missing := [key for key in ("features", "tags", "names") if key not in arrays]:
-                    raise CondgenError(f"data.source.file={self.file} has no {missing[0]}: {right}.")
-                features, tags, names = (arrays[key] for key in ("features", "tags", "names"))
+            with np.load(self.file, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in ("features", "tags", "names") if key in archive}
         except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise CondgenError(f"data.source.file={self.file} cannot be read as arrays: {right}.") from error
+        if missing := [key for key in ("features", "tags", "names") if key not in arrays]:
+            raise CondgenError(f"data.source.file={self.file} has no {missing[0]}: {right}.")
+        features, tags, names = arrays.values()
         if features.ndim != 2 or tags.shape != (len(features), len(names)) or len(features) == 0:
             raise CondgenError(
                 f"{self.file}: features must be (N, D), tags (N, T) and names (T,), not {features.shape}, {tags.shape} and "
