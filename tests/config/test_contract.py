@@ -313,7 +313,7 @@ def test_model_told_in_words(model, condition, asked, attempt, tiny_data, tmp_pa
     overrides = ["experiment=none", f"model={model}", *tiny_data["mnist_attributes"], f"condition={condition}"]
     overrides += ["condition.parts={rotation: [right, upright, left]}"] * (condition == "tags")
     if model == "acgan_conv":  # what the sentence offers must work
-        (remedy,) = re.findall(r"auxiliary=none", refused(attempt(overrides), tmp_path))
+        (remedy,) = re.findall(r"auxiliary=matching", refused(attempt(overrides), tmp_path))
         overrides.append(remedy)
     trained_and_samples(attempt(overrides), tmp_path)
     model = package.load(max((tmp_path / "outputs").glob("*/*")))
