@@ -253,13 +253,13 @@ def write_npz(file: IO[bytes], space: Space, requested: Tensor, samples: Iterato
     rest = {"labels": labels} | ({"conditions": requested.numpy()} if requested.dim() > 1 and requested[0].numel() else {})
     rest |= {"origin": np.array(origin.text())} if origin else {}
     with zipfile.ZipFile(file, "w") as archive:
-        first = next(samples)
-        name, values = space.export(first)
+        exported = map(space.export, samples)
+        name, first = next(exported)
         with entry(archive, name) as member:
-            head = {"descr": values.numpy().dtype.str, "fortran_order": False, "shape": (len(requested), *values.shape[1:])}
+            head = {"descr": first.numpy().dtype.str, "fortran_order": False, "shape": (len(requested), *first.shape[1:])}
             np.lib.format.write_array_header_1_0(member, head)
-            for block in chain([first], samples):
-                member.write(space.export(block)[1].contiguous().numpy().tobytes())
+            for values in chain([first], (values for _, values in exported)):
+                member.write(values.contiguous().numpy().tobytes())
         for name, array in rest.items():
             with entry(archive, name) as member:
                 np.lib.format.write_array(member, array)
