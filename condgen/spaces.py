@@ -228,11 +228,9 @@ class TagSets:
         """``tags``, uint8 (N, T)."""
         return "tags", (samples > 0).to(torch.uint8)
 
-    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
-        """Write each of ``samples`` (N, T) as a line of tags to its path; a single path takes all of them."""
-        lines = [f"{tags}\n" for tags in self.sets(samples)]
-        for text, path in zip(["".join(lines)] if len(paths) == 1 else lines, paths, strict=True):
-            path.write_text(text, encoding="utf-8")
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
+        """Return sets (N, T) in UTF-8, a line of tags for each; they say no more."""
+        return "".join(f"{tags}\n" for tags in self.sets(samples)).encode()
 
 
 def pictures(space: Space) -> TypeGuard[Images]:

@@ -16,7 +16,7 @@ from condgen.spaces import TagSets
 SPACE = TagSets(["red", "thick", "dog"])
 
 
-def test_sets_are_named_shown_and_written(tmp_path: Path) -> None:
+def test_sets_are_named_shown_and_written() -> None:
     samples = torch.tensor([[0.9, -0.1, 0.2], [-1.0, -1.0, -1.0], [0.0, 1.0, -1.0]])
     assert SPACE.sets(samples) == ["red dog", "", "thick"] and SPACE.shape == (3,)
     name, values = SPACE.export(samples)
@@ -25,8 +25,7 @@ def test_sets_are_named_shown_and_written(tmp_path: Path) -> None:
     assert picture.shape == (3, 2 * SPACE.cell, 8 * SPACE.cell) and picture.dtype == torch.uint8
     middles = picture[0, SPACE.cell // 2 :: SPACE.cell, SPACE.cell // 2 :: SPACE.cell]
     assert (middles < 100).tolist() == [[True, False, True, False, False, False, False, False], [False, True] + [False] * 6]
-    SPACE.write(samples, [tmp_path / "all.txt"])
-    assert (tmp_path / "all.txt").read_text() == "red dog\n\nthick\n"
+    assert SPACE.file(samples) == b"red dog\n\nthick\n"
     with pytest.raises(CondgenError, match="at least two tags"):
         TagSets(["red", "red"])
 
