@@ -289,8 +289,8 @@ def bring_files(folder: Path) -> None:
         picture().save(folder / "FACES" / f"{i}.png")
         rows.append(f"{i}.png,{'yes' if i % 2 else 'no'},{20 + i}")
     (folder / "FACES" / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    told = [f"{i}.png,A person of {20 + i}.,{'smile' if i % 2 else ''}" for i in range(40)]
-    (folder / "FACES" / "captions.csv").write_text("\n".join(["file,text,tags", *told]) + "\n", encoding="utf-8")
+    told = [f"{i}.png,A person of {20 + i}." for i in range(40)]
+    (folder / "FACES" / "captions.csv").write_text("\n".join(["file,text", *told]) + "\n", encoding="utf-8")
     for archive in ("train.zip", "test.zip", "FILE.zip"):
         with zipfile.ZipFile(folder / archive, "w") as file:
             labels = [[f"00000/img{i:08d}.png", i % 10] for i in range(100)]
