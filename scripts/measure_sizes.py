@@ -3,16 +3,19 @@
     uv run python scripts/measure_sizes.py --archive ../shared/data/cifar10/train.zip --work /tmp/sizes
     uv run python scripts/measure_sizes.py ... --models flow_matching --sizes 128 -- +trainer.accumulate_grad_batches=4
 
-Images are those of the archive, resized. Seconds are those of the second of two short epochs, memory the most that the training
+Images are those of the archive, resized. Seconds are what one processor computed in the second of two short epochs, whatever
+else the machine did; memory is the most that the training
 process had at one time, Python and torch included (a first row, of one step of a tiny model, says how much that is).
 """
 
 import argparse
-import csv
 import json
 import os
+import time
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 from benchmark_shards import repeated
 from warm import forked, warm
 
@@ -38,7 +41,7 @@ COMMON = (
     "extractor=none",
     "callbacks.evaluation=null",
     "trainer=cpu",
-    "logger=csv",
+    "logger=none",
     "data=archive",
     "run.threads=1",
 )
@@ -47,6 +50,24 @@ COMMON = (*COMMON, "data.channels=3", "trainer.max_epochs=2", "trainer.limit_val
 TINY = ["train", "experiment=none", "model=cvae_mlp", "trainer=cpu", "trainer.max_steps=1", "trainer.limit_val_batches=1"]
 TINY += ["extractor=none", "callbacks.evaluation=null", "run.threads=1"]
 """What only loads and starts everything."""
+
+
+class Clock(L.Callback):
+    """Writes into ``file`` what this process computed in each epoch, in seconds, validation and pictures left out."""
+
+    def __init__(self, file: str):
+        self.file, self.began, self.epochs = Path(file), 0.0, list[float]()
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """The clock starts with an epoch's first batch."""
+        if batch_idx == 0:
+            self.began = time.process_time()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """It stops with the last."""
+        if batch_idx + 1 == trainer.num_training_batches:
+            self.epochs.append(time.process_time() - self.began)
+            self.file.write_text(json.dumps(self.epochs))
 
 
 def condgen(folder: Path, *words: str) -> tuple[int, str, int]:
@@ -62,17 +83,17 @@ def measure(model: str, size: int, archive: Path, run: Path, options: argparse.N
     batches = MODELS[model] * options.cycles
     words = [*COMMON, f"model={model}", f"data.source.path={archive}", f"data.image_size={size}"]
     words += [f"data.batch_size={options.batch}", f"trainer.limit_train_batches={batches}", f"hydra.run.dir={run}"]
+    words += [f"+callbacks.clock={{_target_: measure_sizes.Clock, file: {run}.json}}"]
     code, said, memory = condgen(options.work, "train", *words, *options.overrides)
     row: dict[str, object] = {"model": model, "size": size}
     if code:
         return row | {"refused": said}
-    with (run / "metrics.csv").open() as file:
-        speeds = [float(one["speed/images_per_second"]) for one in csv.DictReader(file) if one.get("speed/images_per_second")]
+    seconds = json.loads(Path(f"{run}.json").read_text())[-1] / options.cycles
     image = ("--image", str(next((run / "samples").glob("*.png")))) if model in ("pix2pix", "stylization") else ()
     drawn, said, _ = condgen(options.work, "sample", str(run), "--count", "1", "--out", f"{run}.npz", *image)
     if drawn:
         return row | {"refused": f"trains, but condgen sample: {said}"}
-    return row | {"seconds": MODELS[model] * options.batch / speeds[-1], "gigabytes": memory / 1e9}
+    return row | {"seconds": seconds, "gigabytes": memory / 1e9}
 
 
 def main() -> None:

@@ -84,7 +84,9 @@ def main() -> None:
     print(f"parameters {parameters / 1e6:.0f} M; forward pass {forward / 1e9:.0f} GFLOP an image")
     print(f"kept for the backward pass {activations / 1e9:.2f} GB an image in float32")
     print(f"an A100 {A100_RATE:.1f} images/s, {sustained / 1e12:.0f} TFLOP/s of 312; an H100 {rate:.0f} images/s")
-    print(f"weights, gradients, Adam's moments and the average {20 * parameters / 1e9:.1f} GB; checkpoint {state / 1e9:.1f} GB\n")
+    print(
+        f"weights, gradients, Adam's moments and the average {20 * parameters / 1e9:.1f} GB; checkpoint {state / 1e9:.1f} GB\n"
+    )
     print("| | 8 GPUs | 64 GPUs |\n| --- | --- | --- |")
     rows: dict[str, list[str]] = {}
     for n in (8, 64):

@@ -1,11 +1,14 @@
 """Runs on two nodes, network namespaces of this machine, brought together by torchrun or Slurm; and one node is lost."""
 
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from command import condgen
@@ -20,7 +23,7 @@ SCRIPT = TESTS.parent / "scripts" / "local_nodes.sh"
 RUN = ("experiment=none", "model=cgan_mlp", "trainer=ddp_cpu", "trainer.devices=1", "trainer.precision=32-true")
 RUN = (*RUN, "trainer.max_epochs=1", "data.batch_size=16", "callbacks=none", "+callbacks.checkpoint.every_steps=20")
 RUN = (*RUN, "+callbacks.checkpoint._target_=condgen.callbacks.checkpoint.Checkpoint", "run.threads=1", "hydra.run.dir=run")
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds until processes on a busy machine have begun."""
 SOON = 20.0
 """Seconds in which a run whose node was lost has to end."""
@@ -28,22 +31,37 @@ SOON = 20.0
 
 @pytest.fixture(scope="module", autouse=True)
 def nodes() -> Iterator[None]:
-    """Two nodes; skip where they cannot be."""
-    brought = subprocess.run([SCRIPT, "start", "2"], stderr=subprocess.PIPE, text=True, timeout=60)
-    if brought.returncode == 77:
-        pytest.skip(brought.stderr.strip())
-    assert brought.returncode == 0, brought.stderr
+    """Two nodes; skip where they cannot be. There is one set of them on a machine: test processes have it in turn."""
+    with (Path(tempfile.gettempdir()) / "condgen-nodes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        brought = subprocess.run([SCRIPT, "start", "2"], stderr=subprocess.PIPE, text=True, timeout=60)
+        if brought.returncode == 77:
+            pytest.skip(brought.stderr.strip())
+        assert brought.returncode == 0, brought.stderr
+        yield
+        subprocess.run([SCRIPT, "stop"], check=True, timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """Leave no command behind."""
     yield
-    subprocess.run([SCRIPT, "stop"], check=True, timeout=60)
+    for process in Started.living:
+        process.kill()
+    for k in (1, 2):
+        subprocess.run([SCRIPT, "lose", str(k)], check=True)
+    Started.living.clear()
 
 
 class Started:
-    """A command that runs in a folder.
+    """A command that runs in a folder, until its end or that of the test.
 
     Args:
         words: it.
         folder: where, and where its log is written.
     """
+
+    living: ClassVar[list[subprocess.Popen[bytes]]] = []
 
     def __init__(self, words: list[object], folder: Path):
         self.log = folder / f"log-{time.monotonic_ns()}"
@@ -53,6 +71,7 @@ class Started:
             self.process = subprocess.Popen(
                 list(map(str, words)), cwd=folder, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT
             )
+        self.living.append(self.process)
 
     def ended(self, within: float = PATIENCE) -> tuple[int, str]:
         """Wait for its end and return its status and what it said."""
