@@ -2,14 +2,16 @@
 
 import colorsys
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
 
 from condgen.errors import CondgenError
+
+ORIGIN = "condgen"
+"""Keyword of the text in a file that says where its samples come from, see `condgen.origin`."""
 
 
 class Space(Protocol):
@@ -35,8 +37,13 @@ class Space(Protocol):
         """Return the name and the values under which an .npz keeps ``samples`` (N, *shape)."""
         ...
 
-    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
-        """Write each of ``samples`` (N, *shape) to its path, which ends in `suffix`; a single path takes all of them."""
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
+        """Return the bytes of a file of ``samples`` (N, *shape), which ends in `suffix`; several stand one after another.
+
+        Args:
+            samples: one of them, or several.
+            about: what the file says beside them where its format can, texts by keyword: `ORIGIN` says where they come from.
+        """
         ...
 
 
@@ -114,12 +121,13 @@ class Images:
         """Return what is seen of ``samples`` (N, C, H, W) in [-1, 1]: uint8 (N, 1 or 3, H, W)."""
         return to_uint8(samples)
 
-    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
-        """Write each of ``samples`` (N, C, H, W) in [-1, 1] as a PNG to its path."""
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
+        """Return the PNG of an image (1, C, H, W) in [-1, 1], or of several in a square, with the texts of ``about``."""
         from condgen.images import to_png  # which stands on spaces
 
-        for pixels, path in zip(to_uint8(samples), paths, strict=True):
-            path.write_bytes(to_png(pixels))
+        several = len(samples) > 1
+        picture = self.grid(samples, math.ceil(math.sqrt(len(samples)))) if several else self.pixels(samples)[0]
+        return to_png(picture, about)
 
     def export(self, samples: Tensor) -> tuple[str, Tensor]:
         """``images``, uint8 (N, H, W, C)."""
@@ -168,7 +176,7 @@ class Points:
         """``points``, float32 (N, 2)."""
         return "points", samples.float()
 
-    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
         """Refuse: a point alone is no file."""
         raise CondgenError("Points have no files of their own: write them together, as .npz or .png.")
 
