@@ -20,7 +20,7 @@ from warm import run
 
 from condgen.callbacks.checkpoint import Checkpoint
 
-WIDTH, STEPS, EVERY = 6000, 48, 16
+WIDTH, STEPS, EVERY = 6000, 34, 16
 RUN = ("train", "experiment=none", "model=gan_mlp", "trainer=cpu", "trainer.max_epochs=-1", "extractor=none", "logger=none")
 RUN = (*RUN, "callbacks=none", "data.batch_size=16", f"trainer.max_steps={STEPS}", "run.threads=1")
 RUN = (
