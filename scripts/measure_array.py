@@ -21,15 +21,16 @@ SHORT = ("experiment=none", "model=cvae_mlp", "trainer=cpu", "trainer.max_epochs
 SHORT = (*SHORT, "trainer.limit_val_batches=1", "data.batch_size=16", "callbacks.evaluation=null", "run.threads=1")
 
 
-def finished() -> dict[int, tuple[float, float]]:
-    """Return when jobs that Slurm still remembers started and ended, in seconds, by their number in the array."""
+def finished(since: float) -> dict[int, tuple[float, float]]:
+    """Return when jobs ``since`` then that Slurm still remembers started and ended, in seconds, by number in the array."""
     answer = subprocess.run(["scontrol", "--oneliner", "show", "jobs"], capture_output=True, text=True)
     found = {}
     for line in answer.stdout.splitlines():
         fields = dict(re.findall(r"(\w+)=(\S+)", line))
-        if fields.get("JobName") == "condgen" and fields["JobState"] == "COMPLETED":
+        if fields.get("ArrayTaskId", "").isdigit() and fields["JobState"] == "COMPLETED":
             start, end = (datetime.fromisoformat(fields[key]).timestamp() for key in ("StartTime", "EndTime"))
-            found[int(fields["ArrayTaskId"])] = start, end
+            if start >= int(since):
+                found[int(fields["ArrayTaskId"])] = start, end
     return found
 
 
@@ -57,8 +58,8 @@ def main() -> None:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
         while process.poll() is None:
             time.sleep(2)
-            times |= finished()
-    times |= finished()
+            times |= finished(began)
+    times |= finished(began)
     whole = time.time() - began
     runs = [json.loads((sweep / str(k) / "provenance.json").read_text())["sessions"] for k in range(options.jobs)]
     lost = [k for k, sessions in enumerate(runs) if [one["state"] for one in sessions] != ["done"]]
