@@ -33,10 +33,12 @@ D = {"model": "digits"}
         ({"model": "digits", "count": 26, "sampling": {"truncation": 1.5}}, ["--truncation", 1.5]),
         ({"model": "digits", "condition": ["3", {"class": "4"}], "to": "7", "count": 4}, ["--condition", "3,4", "--to", 7]),
         ({"model": "attributes", "condition": {"rotation": -20.5}, "count": 2}, ["--condition", "rotation=-20.5"]),
+        ({"model": "captions", "condition": {"caption": "a red dog"}, "count": 2}, ["--condition", '{"caption": "a red dog"}']),
+        ({"model": "tags", "condition": {"tags": "red dog"}, "count": 2}, ["--condition", "tags=red dog"]),
         ({"model": "inpaint", "image": picture(), "count": 2}, ["--image", "start.png"]),
         ({"model": "points", "condition": 3, "count": 5, "sampling": {"steps": 3}}, ["--condition", 3, "--steps", 3]),
     ],
-    ids=["class", "blocks", "walk", "attributes", "image", "points"],
+    ids=["class", "blocks", "walk", "attributes", "caption", "tags", "image", "points"],
 )
 def test_answers_are_the_bytes_of_condgen_sample(question, options, server, run_condgen, folder, tmp_path):
     run, formats = server[1], {"png": "a.png", "npz": "a.npz", "pngs": "a"}
