@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from condgen.conditions import ClassLabel, Condition, NoCondition
+from condgen.data.loader import BatchLoader
 from condgen.errors import CondgenError
 from condgen.generators.gan import GANGenerator
 from condgen.losses.mean_embedding import RandomFeatures
@@ -80,19 +81,28 @@ class MERF(SingleNetwork):
         if not self.sums.any():
             self.sums.copy_(self.looked_up())
 
-    @torch.no_grad()
     def looked_up(self) -> Tensor:
         """Return S, with the noise of a private training; every process computes all of it."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        total = torch.zeros_like(self.sums, dtype=torch.float64)
-        loader = data.ordered(data.train)
-        loader.rank, loader.world = 0, 1
-        for x, condition in loader:
-            total += self.classes(condition).double().T @ self.with_constant(self.features(x)).double()
+        total = self.summed(data.ordered(data.train))
         if self.privacy is None:
             return total.to(self.sums.dtype)
         bound = (1 + COUNTED**2) ** 0.5
         return self.privacy.privacy.noisy([total], bound, "mean embedding")[0].to(self.sums.dtype)
+
+    @torch.no_grad()
+    def summed(self, loader: BatchLoader) -> Tensor:
+        """Return S without noise, float64, of all that a loader goes through."""
+        loader.rank, loader.world = 0, 1
+        total = torch.zeros_like(self.sums, dtype=torch.float64)
+        for x, condition in loader:
+            total += self.classes(condition).double().T @ self.with_constant(self.features(x)).double()
+        return total
+
+    def alone(self, x: Tensor, condition: Tensor, number: int = 0) -> Tensor:
+        """See `Training.alone`: the inner product of each sample's own part of S with S."""
+        own = self.with_constant(self.features(x))
+        return (own * (self.classes(condition) @ self.sums)).sum(1)
 
     def classes(self, condition: Tensor) -> Tensor:
         """Return conditions (B, ...) one-hot, (B, K); without classes all are of one."""
