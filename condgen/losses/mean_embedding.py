@@ -71,9 +71,9 @@ class RandomFeatures(Features):
 class LayerFeatures(Features):
     """What a network that was trained on public data sees in its layers (DP-MEPF, Harder et al. 2023).
 
-    Each layer counts alike: what it makes of an image, minus what it makes of an empty one, scaled to norm 1 unless the image is
-    as good as empty. All images share an empty border, say, and else that would take most of the norm, by which the noise is
-    measured.
+    Each layer counts alike: what it makes of an image, minus what it makes of an empty one, scaled to norm 1 unless the image
+    is as good as empty. All images share an empty border, say, and else that would take most of the norm, by which the noise
+    is measured.
 
     Args:
         network: makes the network, which maps images (B, C, H, W) to a list of layers (B, C', H', W'). No private image may
