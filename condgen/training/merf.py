@@ -93,7 +93,8 @@ class MERF(SingleNetwork):
         """Return S, with the noise of a private training; every process computes all of it."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.require_public(data)
-        total = self.summed(data.ordered(data.train))
+        with self.trainer.precision_plugin.forward_context():  # as in the steps: what is compared is made alike
+            total = self.summed(data.ordered(data.train))
         if self.privacy is None:
             return total.to(self.sums.dtype)
         bound = (1 + COUNTED**2) ** 0.5
