@@ -7,8 +7,7 @@ waveform. 16-bit PCM is written and PCM read by Python alone; flac and other kin
 import io
 import struct
 import wave
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from condgen import spectral
 from condgen.errors import CondgenError
-from condgen.spaces import Images, to_uint8
+from condgen.spaces import ORIGIN, Images, to_uint8
 from condgen.types import Positive, PositiveInt
 
 Normalize = Literal["peak", "rms", "none"]
@@ -126,12 +125,9 @@ class Mel(Images):
         """Return spectrograms as people read them, uint8 (N, 3, bands, frames): high tones above, loud ones bright."""
         return spectrogram(samples)
 
-    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
-        """Write each of ``samples`` (N, 1, bands, frames) as a wav to its path; a single path takes all, with pauses."""
-        waves = self.waves(samples.cpu())
-        waves = one_after_another(waves, self.rate)[None] if len(paths) == 1 < len(waves) else waves
-        for wave_, path in zip(waves, paths, strict=True):
-            path.write_bytes(to_wav(wave_, self.rate))
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
+        """Return the wav of ``samples`` (N, 1, bands, frames), with a pause after each of several; it says their origin."""
+        return to_wav(one_after_another(self.waves(samples.cpu()), self.rate), self.rate, (about or {}).get(ORIGIN))
 
 
 def spectrogram(samples: Tensor) -> Tensor:
@@ -145,8 +141,8 @@ def spectrogram(samples: Tensor) -> Tensor:
 
 
 def one_after_another(waves: Tensor, rate: int) -> Tensor:
-    """Return waveforms (N, T) as one (N * (T + pause),), with a pause after each."""
-    return F.pad(waves, (0, round(PAUSE * rate))).flatten()
+    """Return waveforms (N, T) as one (N * (T + pause),), with a pause after each; a single one, (1, T), as (T,)."""
+    return F.pad(waves, (0, round(PAUSE * rate) if len(waves) > 1 else 0)).flatten()
 
 
 def to_pcm(waves: Tensor) -> Tensor:

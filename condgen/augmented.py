@@ -216,7 +216,7 @@ def generated_images(
         row = {"file": f"train/{folder_of(str(request.condition))}/generated-{index:06d}.png", "label": str(request.condition)}
         row |= {"part": "train", "source": "generated", "model": origin.model, "weights": origin.weights}
         row |= {"seed": str(request.seed), "index": str(index)} | known
-        yield Made(row, to_png(images[place], origin.one(index).png()))
+        yield Made(row, to_png(images[place], origin.one(index).texts()))
 
 
 def judge(stage: Stage, data: DataModule, seed: int, device: str) -> nn.Module:

@@ -20,11 +20,11 @@ from condgen.audio import Sound, comment_of, one_after_another, read_sound, to_p
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator
 from condgen.images import BROKEN, Picture, decode, read_picture
-from condgen.origin import KEYWORD, MOST, Origin, image_digest
+from condgen.origin import MOST, Origin, image_digest
 from condgen.run.checkpoint import device_of, load
 from condgen.run.resources import require_memory
 from condgen.samples import Request, asked, block, blocks, conditions, digest_of, size_of_block
-from condgen.spaces import Images
+from condgen.spaces import ORIGIN, Images
 from condgen.watermark import SURE, Found, check_key, find_in_picture, find_in_samples
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -104,7 +104,7 @@ def read(file: Path) -> Content:
     try:
         with Image.open(file, formats=FORMATS) as picture:
             if picture.format == "PNG":
-                said, maker = picture.info.get(KEYWORD), picture.info.get("Software", "")
+                said, maker = picture.info.get(ORIGIN), picture.info.get("Software", "")
     except Image.DecompressionBombError:
         pass  # `decode` tells it
     except UnidentifiedImageError:

@@ -26,7 +26,7 @@ from condgen.config.build import plain
 from condgen.config.compose import composing, explain, refuse_nameless_choices, with_recipe
 from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError, Interrupted
-from condgen.run.processes import is_first, place, stamp
+from condgen.run.processes import elastic, is_first, place, stamp
 from condgen.run.slurm import restarted
 
 OmegaConf.register_new_resolver("stamp", stamp, replace=True, use_cache=True)  # once for each run
@@ -110,7 +110,7 @@ def task(tree: DictConfig) -> Any:
 
 
 def start(config: dict[str, Any], directory: Path, overrides: list[str], started: float) -> Any:
-    """Train the run that was composed, or go on with it where Slurm has started its job again, and return its objectives."""
+    """Train the run that was composed, or go on with it where it was started again, and return its objectives."""
     if config["extras"]["ignore_warnings"]:
         warnings.simplefilter("ignore")
     if config["extras"]["print_config"] and is_first():
@@ -119,7 +119,7 @@ def start(config: dict[str, Any], directory: Path, overrides: list[str], started
     from condgen.run.directory import refuse_occupied
     from condgen.train import train
 
-    if restarted() and (directory / "config.yaml").exists():
+    if (restarted() or elastic()) and (directory / "config.yaml").exists():
         return go_on(config, directory, overrides)
     if config["run"]["files"] and is_first():
         refuse_occupied(directory)

@@ -61,6 +61,8 @@ def pack(source: str, overrides: Sequence[str], out: Path, shard_images: int = 4
     tables = read_npz(Path(source)) if node is None else load(node, decoding)
     if not all(len(table.images.shape) == 4 for table in (tables.train, tables.test) if table):
         raise CondgenError(f"{source} has points, which take few bytes: shards are for images.")
+    if tables.words:
+        raise CondgenError(f"{source} has tags, which shards do not keep: leave out data.source.tags.")
     todo = jobs(tables, shard_images)
     plan = {
         "source": source if node is None else node,

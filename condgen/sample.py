@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from condgen.audio import Sound
 from condgen.errors import CondgenError
 from condgen.files import TEMPORARY, replacing, require_writable
 from condgen.generators.base import Generator
@@ -18,7 +17,7 @@ from condgen.images import read_picture
 from condgen.origin import Origin
 from condgen.run.checkpoint import device_of, load
 from condgen.run.resources import require_disk, require_memory
-from condgen.samples import Request, Samples, asked, blocks, conditions, files, names_of, origin_of, wav, write_npz
+from condgen.samples import Request, Samples, asked, blocks, conditions, files, names_of, origin_of, write_npz
 from condgen.spaces import Images, Space
 
 
@@ -80,10 +79,7 @@ def write_samples(
     elif out.suffix:
         samples = torch.cat(list(drawn))
         with replacing(out) as temporary:
-            if isinstance(model.space, Sound):
-                temporary.write_bytes(wav(model.space, samples, origin))
-            else:
-                model.space.write(samples, [temporary])
+            temporary.write_bytes(model.space.file(samples, origin.texts() if origin else None))
     else:
         write_folder(out, model.space, drawn, names_of(model, request, requested), origin)
 

@@ -1,19 +1,16 @@
 """What somebody asks a generator for, and the samples that answer it, with the bytes that files of them have."""
 
 import io
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from condgen.audio import Sound, one_after_another, to_wav
 from condgen.conditions.text import written
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator
@@ -71,7 +68,7 @@ class Samples:
     def png(self) -> bytes:
         """Return one picture of them all, the file of ``condgen sample --out FILE.png``."""
         picture = self.generator.picture(self.values, self.requested, self.rows)
-        return to_png(picture, self.origin.png() if self.origin else None)
+        return to_png(picture, self.origin.texts() if self.origin else None)
 
     def pngs(self) -> Iterator[bytes]:
         """Yield a picture of each, of images the files of ``condgen sample --out FOLDER``, of sounds their spectrograms."""
@@ -79,7 +76,7 @@ class Samples:
 
     def wav(self) -> bytes:
         """Return all of them one after another, sounds only: the file of ``condgen sample --out FILE.wav``."""
-        return wav(self.generator.space, self.values, self.origin)
+        return self.generator.space.file(self.values, self.origin.texts() if self.origin else None)
 
     def wavs(self) -> Iterator[bytes]:
         """Yield the sound of each, sounds only: the files of ``condgen sample --out FOLDER``."""
@@ -215,32 +212,14 @@ def pngs(space: Space, samples: Iterator[Tensor], origin: Origin | None) -> Iter
     assert isinstance(space, Images)
     images = (image for block in samples for image in space.pixels(block))
     for index, image in enumerate(images):
-        yield to_png(image, origin.one(index).png() if origin else None)
-
-
-def wav(space: Space, samples: Tensor, origin: Origin | None) -> bytes:
-    """Return sounds (N, *shape) one after another, with a pause after each, as the bytes of a wav; it says its origin."""
-    assert isinstance(space, Sound)
-    return to_wav(one_after_another(space.waves(samples), space.rate), space.rate, origin.text() if origin else None)
+        yield to_png(image, origin.one(index).texts() if origin else None)
 
 
 def files(space: Space, samples: Iterator[Tensor], origin: Origin | None) -> Iterator[bytes]:
-    """Yield the bytes of the file of each sample, of blocks (B, *shape): PNGs, wavs, or what its space writes.
-
-    PNGs and wavs say which one of their origin they are.
-    """
-    if pictures(space):
-        yield from pngs(space, samples, origin)
-    elif isinstance(space, Sound):
-        sounds = (sound for block in samples for sound in space.waves(block))
-        for index, sound in enumerate(sounds):
-            yield to_wav(sound, space.rate, origin.one(index).text() if origin else None)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"sample{space.suffix}"
-            for sample in (sample for block in samples for sample in block):
-                space.write(sample[None], [file])
-                yield file.read_bytes()
+    """Yield the bytes of the file of each sample, of blocks (B, *shape), which says which one of its origin it is."""
+    singles = (sample[None] for block in samples for sample in block)
+    for index, sample in enumerate(singles):
+        yield space.file(sample, origin.one(index).texts() if origin else None)
 
 
 def write_npz(file: IO[bytes], space: Space, requested: Tensor, samples: Iterator[Tensor], origin: Origin | None) -> None:
@@ -253,13 +232,13 @@ def write_npz(file: IO[bytes], space: Space, requested: Tensor, samples: Iterato
     rest = {"labels": labels} | ({"conditions": requested.numpy()} if requested.dim() > 1 and requested[0].numel() else {})
     rest |= {"origin": np.array(origin.text())} if origin else {}
     with zipfile.ZipFile(file, "w") as archive:
-        first = next(samples)
-        name, values = space.export(first)
+        exported = map(space.export, samples)
+        name, first = next(exported)
         with entry(archive, name) as member:
-            head = {"descr": values.numpy().dtype.str, "fortran_order": False, "shape": (len(requested), *values.shape[1:])}
+            head = {"descr": first.numpy().dtype.str, "fortran_order": False, "shape": (len(requested), *first.shape[1:])}
             np.lib.format.write_array_header_1_0(member, head)
-            for block in chain([first], samples):
-                member.write(space.export(block)[1].contiguous().numpy().tobytes())
+            for values in chain([first], (values for _, values in exported)):
+                member.write(values.contiguous().numpy().tobytes())
         for name, array in rest.items():
             with entry(archive, name) as member:
                 np.lib.format.write_array(member, array)

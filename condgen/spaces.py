@@ -2,14 +2,16 @@
 
 import colorsys
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
 
 from condgen.errors import CondgenError
+
+ORIGIN = "condgen"
+"""Keyword of the text in a file that says where its samples come from, see `condgen.origin`."""
 
 
 class Space(Protocol):
@@ -35,8 +37,13 @@ class Space(Protocol):
         """Return the name and the values under which an .npz keeps ``samples`` (N, *shape)."""
         ...
 
-    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
-        """Write each of ``samples`` (N, *shape) to its path, which ends in `suffix`; a single path takes all of them."""
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
+        """Return the bytes of a file of ``samples`` (N, *shape), which ends in `suffix`; several stand one after another.
+
+        Args:
+            samples: one of them, or several.
+            about: what the file says beside them where its format can, texts by keyword: `ORIGIN` says where they come from.
+        """
         ...
 
 
@@ -114,12 +121,13 @@ class Images:
         """Return what is seen of ``samples`` (N, C, H, W) in [-1, 1]: uint8 (N, 1 or 3, H, W)."""
         return to_uint8(samples)
 
-    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
-        """Write each of ``samples`` (N, C, H, W) in [-1, 1] as a PNG to its path."""
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
+        """Return the PNG of an image (1, C, H, W) in [-1, 1], or of several in a square, with the texts of ``about``."""
         from condgen.images import to_png  # which stands on spaces
 
-        for pixels, path in zip(to_uint8(samples), paths, strict=True):
-            path.write_bytes(to_png(pixels))
+        several = len(samples) > 1
+        picture = self.grid(samples, math.ceil(math.sqrt(len(samples)))) if several else self.pixels(samples)[0]
+        return to_png(picture, about)
 
     def export(self, samples: Tensor) -> tuple[str, Tensor]:
         """``images``, uint8 (N, H, W, C)."""
@@ -168,9 +176,61 @@ class Points:
         """``points``, float32 (N, 2)."""
         return "points", samples.float()
 
-    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
         """Refuse: a point alone is no file."""
         raise CondgenError("Points have no files of their own: write them together, as .npz or .png.")
+
+
+class TagSets:
+    """Sets of tags as float32 (B, T): 1 for a tag that is in the set and -1 for one that is not; generated, above 0 and below.
+
+    Args:
+        tags: the names of the T tags.
+    """
+
+    suffix = ".txt"
+    cell = 8
+    """Side in pixels of the square that stands for a tag."""
+
+    def __init__(self, tags: Sequence[str]):
+        if len(tags) < 2 or len(set(tags)) < len(tags):
+            raise CondgenError("A space of sets of tags needs at least two tags, each named once.")
+        self.tags = [str(tag) for tag in tags]
+        self.shape: tuple[int, ...] = (len(self.tags),)
+
+    def __str__(self) -> str:
+        return f"{len(self.tags)} tags"
+
+    def config(self) -> dict[str, Any]:
+        """Return what rebuilds this space: a plain dict with a ``_target_``."""
+        return {"_target_": "condgen.spaces.TagSets", "tags": self.tags}
+
+    def layout(self, conditions: int, count: int | None = None) -> tuple[int, int]:
+        """Four sets (or ``count``) for each condition in a row; 4 x 4 where there is one."""
+        count = count or (4 if conditions > 1 else 16)
+        return count, min(4, count)
+
+    def grid(self, samples: Tensor, columns: int) -> Tensor:
+        """Draw each of ``samples`` (N, T) as a strip with a dark square for each tag in the set, uint8 (3, H, W)."""
+        there = torch.nn.functional.pad((samples.cpu() > 0).float(), (0, 1))  # a blank behind each strip
+        there = torch.cat([there, there.new_zeros(-len(there) % columns, there.shape[1])])
+        light = 235 - 185 * there.reshape(-1, columns * there.shape[1])
+        light.view(len(light), columns, -1)[:, :, -1] = 255
+        large = light.repeat_interleave(self.cell, 0).repeat_interleave(self.cell, 1)
+        large[:: self.cell], large[:, :: self.cell] = 255, 255
+        return large.to(torch.uint8).expand(3, -1, -1)
+
+    def sets(self, samples: Tensor) -> list[str]:
+        """Name the tags of each of ``samples`` (N, T), with spaces between them."""
+        return [" ".join(tag for tag, there in zip(self.tags, row, strict=True) if there) for row in (samples > 0).tolist()]
+
+    def export(self, samples: Tensor) -> tuple[str, Tensor]:
+        """``tags``, uint8 (N, T)."""
+        return "tags", (samples > 0).to(torch.uint8)
+
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
+        """Return sets (N, T) in UTF-8, a line of tags for each; they say no more."""
+        return "".join(f"{tags}\n" for tags in self.sets(samples)).encode()
 
 
 def pictures(space: Space) -> TypeGuard[Images]:

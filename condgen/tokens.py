@@ -2,9 +2,8 @@
 
 import colorsys
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,12 +139,9 @@ class Tokens:
         """``tokens``, int32 (N, length); `texts` reads them."""
         return "tokens", samples.to(torch.int32)
 
-    def write(self, samples: Tensor, paths: Sequence[Path]) -> None:
-        """Write each text (N, length) to its path, UTF-8 with a line for each sentence; a single path takes all of them."""
-        written = ["\n".join(sentences(text)) + "\n" for text in self.texts(samples)]
-        written = ["\n".join(written)] if len(paths) == 1 else written  # an empty line between them
-        for text, path in zip(written, paths, strict=True):
-            path.write_text(text, encoding="utf-8")
+    def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
+        """Return texts (N, length) in UTF-8, with a line for each sentence and an empty one between texts; they say no more."""
+        return "\n".join("\n".join(sentences(text)) + "\n" for text in self.texts(samples)).encode()
 
 
 def sentences(text: str) -> list[str]:

@@ -41,7 +41,7 @@ from condgen.run.messages import announce, conclude, logging_to, tell_places
 from condgen.run.parts import Parts
 from condgen.run.precision import decided
 from condgen.run.private import build_privacy, keep_secret, require_same_kind, without_statistics
-from condgen.run.processes import is_first, launch, local_workers, processes
+from condgen.run.processes import is_first, launch, local_workers, losses_told, node_count, processes
 from condgen.run.recipe import build_training
 from condgen.run.resources import require_weights
 from condgen.run.scaling import scaled
@@ -146,7 +146,8 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")  # on a login node: its advice to use srun
             trainer = L.Trainer(
-                **{key: value for key, value in config["trainer"].items() if key not in ("profiler", "strategy")},
+                **{key: value for key, value in config["trainer"].items() if key not in ("profiler", "strategy", "num_nodes")},
+                num_nodes=node_count(config),
                 strategy=strategy(config["trainer"].get("strategy", "auto")),
                 default_root_dir=directory,
                 callbacks=[*callbacks, planner, *heartbeat(config, directory, model)],
@@ -269,7 +270,7 @@ def fit_logged(run: Parts, directory: Path, checkpoint: Path | None) -> None:
     if first:
         announce(run, checkpoint)
     start = time.monotonic()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), losses_told():
         # Lightning's advice about loaders and loops that condgen replaces by its own.
         warnings.filterwarnings("ignore", module=r"lightning\.")
         trainer.fit(run.model, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from urllib.parse import urlsplit
 
 import torch
@@ -28,6 +29,8 @@ from condgen.randomness import generator as keyed_generator
 from condgen.run.checkpoint import load
 
 BATCHES = (1, 4, 8, 16, 32, 64, 128)
+TURNS = 5
+"""How often clients and bare loop take turns in a measurement."""
 WAIT = 15.0
 """Seconds that 64 clients may have to wait for their answers: with slow models they ask for as few images as that takes."""
 
@@ -165,6 +168,45 @@ def onnx(source: str) -> Callable[[torch.Tensor, torch.Tensor], object] | None:
     return lambda z, condition: session.run(None, dict(zip(names, (z.numpy(), condition.numpy()), strict=False)))
 
 
+def compare(
+    generator: Generator, server: tuple[str, int, int], name: str, clients: int, size: int, batch: int, seconds: float
+) -> dict[str, object]:
+    """Measure clients and the bare loop by turns, and return medians of their ratios with the least and the largest.
+
+    Args:
+        generator: whose bare loop it is.
+        server: host, port and process id.
+        name: of the model there.
+        clients: how many ask at a time.
+        size: images of a request.
+        batch: of the bare loop.
+        seconds: of all turns of the clients; the bare loop has half of it.
+    """
+    host, port, process = server
+    rates, ratios, shares, mine, theirs = [], [], [], time.process_time(), 0.0
+    alone = 0.0
+    for _ in range(TURNS):
+        used = cpu(process)
+        rate, images = asyncio.run(throughput(host, port, name, clients, size, seconds / TURNS))
+        used, started = cpu(process) - used, time.process_time()
+        with torch.inference_mode():
+            now, spent = bare(generator.render, generator, batch, seconds / 2 / TURNS)
+        alone += time.process_time() - started
+        theirs += used
+        rates.append(rate), ratios.append(rate / now), shares.append(images / used / spent)
+    mine = time.process_time() - mine - alone
+    return {
+        f"{clients} clients x {size}": f"{median(rates):.0f} images/s, {spread(ratios)} of the bare loop, "
+        f"{spread(shares)} by processor time",
+        f"{clients} clients x {size}, CPU": f"server {theirs:.1f} s, clients {mine:.1f} s",
+    }
+
+
+def spread(values: list[float]) -> str:
+    """Return median, least and largest of some values."""
+    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
 def measure(name: str, source: str, seconds: float, count: int, times: int, others: bool) -> dict[str, object]:
     """Measure one model."""
     generator = load(source)
@@ -185,17 +227,7 @@ def measure(name: str, source: str, seconds: float, count: int, times: int, othe
         before, batch = best(generator.render, generator, seconds)
         for size in dict.fromkeys((max(1, min(count, int(before * WAIT / 64))), 1)):
             for clients in (1, 8, 64):
-                mine, theirs = time.process_time(), cpu(process)
-                rate, images = asyncio.run(throughput(host, port, name, clients, size, seconds))
-                mine, theirs = time.process_time() - mine, cpu(process) - theirs
-                with torch.inference_mode():
-                    now, spent = bare(generator.render, generator, batch, seconds / 2)
-                found[f"{clients} clients x {size}"] = (
-                    f"{rate:.0f} images/s, {2 * rate / (before + now):.2f} of the bare loop, "
-                    f"{images / theirs / spent:.2f} by processor time"
-                )
-                found[f"{clients} clients x {size}, CPU"] = f"server {theirs:.1f} s, clients {mine:.1f} s"
-                before = now
+                found |= compare(generator, (host, port, process), name, clients, size, batch, seconds)
         found["bare loop"] = f"{before:.0f} images/s at {batch}"
     if others:
         compiled = load(source)

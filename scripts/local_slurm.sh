@@ -28,11 +28,18 @@ install() {
   fi
 }
 
-configure() {
-  mkdir -p /etc/slurm /run/munge /var/spool/slurmctld /var/spool/slurmd /var/log/slurm
+munge() { # by which the daemons know each other
+  installed || skip "Slurm is not installed; local_slurm.sh install does that on Debian"
+  [ "$(id -u)" = 0 ] || skip "bringing up a Slurm needs root"
+  mkdir -p /run/munge
   [ -s /etc/munge/munge.key ] || head -c 1024 /dev/urandom >/etc/munge/munge.key
   chown munge:munge /run/munge /etc/munge/munge.key
   chmod 400 /etc/munge/munge.key
+  command munge -n 2>/dev/null | unmunge >/dev/null 2>&1 || runuser -u munge -- /usr/sbin/munged
+}
+
+configure() {
+  mkdir -p /etc/slurm /var/spool/slurmctld /var/spool/slurmd /var/log/slurm
   local megabytes
   megabytes=$(awk '/MemTotal/ {print int($2 / 1200)}' /proc/meminfo)
   cat >"$config" <<CONF
@@ -62,11 +69,9 @@ CONF
 
 start() {
   if takes_jobs; then return; fi
-  installed || skip "Slurm is not installed; local_slurm.sh install does that on Debian"
-  [ "$(id -u)" = 0 ] || skip "bringing up a Slurm needs root"
   if [ -e "$config" ] && ! grep -q '^ClusterName=local$' "$config"; then skip "$config is another cluster's"; fi
+  munge
   configure
-  munge -n 2>/dev/null | unmunge >/dev/null 2>&1 || runuser -u munge -- /usr/sbin/munged
   running slurmctld || slurmctld
   running slurmd || slurmd
   for _ in $(seq 60); do
@@ -84,6 +89,6 @@ stop() {
 }
 
 case "${1:-}" in
-  install | start | stop) "$1" ;;
+  install | munge | start | stop) "$1" ;;
   *) sed -n '2,8p' "$0" >&2 && exit 2 ;;
 esac

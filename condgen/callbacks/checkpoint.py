@@ -1,8 +1,10 @@
-"""Checkpoints with fixed names, written whole or not at all, from which a run goes on bit for bit."""
+"""Checkpoints with fixed names, written whole or not at all while training goes on, from which a run goes on bit for bit."""
 
+import contextlib
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +13,9 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from condgen.callbacks.base import Callback
 from condgen.callbacks.evaluation import Evaluation
+from condgen.errors import CondgenError
 from condgen.files import replacing, write_json
+from condgen.run.writing import CheckpointWriter
 from condgen.training.base import Training
 from condgen.types import Positive, PositiveInt
 
@@ -45,6 +49,7 @@ class Checkpoint(Callback, LightningCheckpoint):
         self.every_epoch, self.every_steps, self.every_minutes = every_epoch, every_steps, every_minutes
         self.monitor, self.mode = monitor, mode
         self.best: dict[str, float] = {}
+        self.writer = CheckpointWriter()
         self._saved = False
         self._due = self._better = False  # at the end of this epoch
         self._saved_at = time.monotonic()
@@ -58,21 +63,23 @@ class Checkpoint(Callback, LightningCheckpoint):
         self.best = state_dict["best"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Take the model's own objective where no metric was named."""
+        """Take the model's own objective where no metric was named, and let a thread write what is saved."""
         assert isinstance(pl_module, Training)
         self.monitor = self.monitor or pl_module.objective
+        trainer.strategy.checkpoint_io = self.writer
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of ``every_minutes``; write the metrics of a run that was killed right after its checkpoint."""
         super().on_train_start(trainer, pl_module)
         assert isinstance(pl_module, Training)
         if trainer.ckpt_path is not None and trainer.is_global_zero and pl_module.latest:
-            write_metrics(trainer, self.best)
+            write_metrics(trainer, figures(trainer, self.best))
         self._saved = trainer.ckpt_path is not None
         self._saved_at = time.monotonic()
 
     def on_update(self, trainer: L.Trainer, model: Training, update: int) -> None:
         """Save by steps, by minutes, what was just found to be the best, and where ``max_steps`` ends the run in mid-epoch."""
+        self.writer.check()
         due = bool(self.every_steps) and update % (self.every_steps or 1) == 0
         due |= 0 < trainer.max_steps <= update
         better = any(evaluation.measured_at == update for evaluation in evaluations(trainer)) and self.is_better(trainer)
@@ -107,20 +114,28 @@ class Checkpoint(Callback, LightningCheckpoint):
         """Leave no run without its checkpoints."""
         if trainer.global_step > 0 and not self._saved:  # not by looking at the disk: all ranks have to decide alike
             self.save(trainer)
+        self.writer.wait()
         if trainer.is_global_zero and not (folder(trainer) / "best.ckpt").exists():
             link(folder(trainer) / "last.ckpt", folder(trainer) / "best.ckpt")
 
-    def save(self, trainer: L.Trainer, best: bool = False) -> None:
-        """Write ``last.ckpt``; let ``best.ckpt`` be the same file if it is the best, or if nothing decides."""
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Let what was saved be written."""
+        with contextlib.suppress(CondgenError):  # the exception is told
+            self.writer.wait()
+
+    def save(self, trainer: L.Trainer, best: bool = False, wait: bool = False) -> None:
+        """Write ``last.ckpt``; let ``best.ckpt`` be the same file if it is the best, or if nothing decides.
+
+        Training goes on when all that belongs to the checkpoint is copied, or, with ``wait``, when it is written.
+        """
         path = folder(trainer) / "last.ckpt"
-        if not trainer.is_global_zero:
-            trainer.save_checkpoint(path)  # collective: every rank takes part, rank 0 writes
-        else:
-            with replacing(path) as temporary:
-                trainer.save_checkpoint(temporary)
+        trainer.save_checkpoint(path)  # collective: every rank takes part, rank 0 writes
+        if trainer.is_global_zero:
             if best or self.monitor is None:
-                link(path, path.with_name("best.ckpt"))
-            write_metrics(trainer, self.best)
+                self.writer.then(partial(link, path, path.with_name("best.ckpt")))
+            self.writer.then(partial(write_metrics, trainer, figures(trainer, self.best)))
+        if wait:
+            self.writer.wait()
         self._saved = True
         self._saved_at = time.monotonic()
 
@@ -161,12 +176,16 @@ def evaluations(trainer: L.Trainer) -> list[Evaluation]:
     return [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]  # type: ignore[attr-defined]
 
 
-def write_metrics(trainer: L.Trainer, best: dict[str, float]) -> None:
-    """Write ``metrics.json``: where the run stands, its last losses and metrics, and those of the best checkpoint."""
+def figures(trainer: L.Trainer, best: dict[str, float]) -> dict[str, Any]:
+    """Return where the run stands: its last losses and metrics, and those of the best checkpoint."""
     model = trainer.lightning_module
     assert isinstance(model, Training)
     losses = {f"train/{name}": value for name, value in model.latest.items()}
     last = losses | metrics(trainer) | {"step": trainer.global_step}
     protocols = {c.protocol.name: c.protocol.stamp() for c in evaluations(trainer) if c.protocol}
-    content = {"last": last, "best": best or last, "protocols": protocols}
+    return {"last": last, "best": dict(best or last), "protocols": protocols}
+
+
+def write_metrics(trainer: L.Trainer, content: dict[str, Any]) -> None:
+    """Write ``metrics.json``."""
     write_json(Path(trainer.default_root_dir) / "metrics.json", content)

@@ -63,7 +63,7 @@ class Interrupt(L.Callback):
         saved = "nothing was saved (no checkpoint callback)."
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, Checkpoint):
-                callback.save(trainer)
+                callback.save(trainer, wait=True)
                 saved = f"go on with: condgen resume {trainer.default_root_dir}"
         if job_id() and not agree(trainer, self._received == signal.SIGINT):
             self.leave(trainer)

@@ -215,7 +215,7 @@ class Planner(L.Callback):
         self.decide(trainer, model, plan)
         for callback in callbacks(trainer):
             if isinstance(callback, Checkpoint):
-                callback.save(trainer)
+                callback.save(trainer, wait=True)  # before it is told
         ending = (plan.steps - plan.made_at) * update + plan.evaluations * evaluation + final
         self.announce(trainer, plan, ending)
 
@@ -228,7 +228,7 @@ class Planner(L.Callback):
                 evaluation, final = evaluation + one, final + last
             elif isinstance(callback, SampleGrid | Checkpoint):
                 start = time.monotonic()
-                callback.show(trainer, model) if isinstance(callback, SampleGrid) else callback.save(trainer)
+                callback.show(trainer, model) if isinstance(callback, SampleGrid) else callback.save(trainer, wait=True)
                 save += time.monotonic() - start
         return evaluation + save, final + save
 

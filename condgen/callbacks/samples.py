@@ -101,10 +101,13 @@ def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:
     none has exactly, the nearest stand there.
     """
     data = trainer.datamodule  # type: ignore[attr-defined]
-    conditions = data.condition.from_data(data.val.labels, data.val.values)
+    conditions = data.encode(data.val, torch.arange(len(data.val)))
+    if conditions.dim() > 1:  # of several captions of a sample the first
+        conditions = conditions[:, : every.shape[1]]
     chosen = []
     for condition in every:
-        distance = (conditions - condition).nan_to_num(0.0).abs().reshape(len(conditions), -1).sum(1)
+        gaps = (conditions - condition).nan_to_num(0.0).abs() if conditions.is_floating_point() else conditions != condition
+        distance = gaps.reshape(len(conditions), -1).sum(1)
         matches = (distance == 0).nonzero().squeeze(1)
         if len(matches) == 0:
             matches = distance.argsort(stable=True)[:count]

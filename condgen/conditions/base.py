@@ -14,6 +14,7 @@ from condgen.errors import CondgenError
 from condgen.types import PositiveInt
 
 if TYPE_CHECKING:
+    from condgen.conditions.attributes import Attributes
     from condgen.conditions.images import ImageCondition
 
 
@@ -23,7 +24,8 @@ class Condition(ABC):
     A network sees it as a vector (`width`, `vector`), as an image (`map_shape`, `map`), or as both.
 
     What a constructor takes of the data it names: ``classes``, the names of their classes; ``fields``, their attributes
-    (`condgen.conditions.fields`); ``words``, that they can be asked for by; ``shape``, of a sample.
+    (`condgen.conditions.fields`); ``words``, that they can be asked for by; ``captions``, of the training part; ``shape``, of a
+    sample.
     """
 
     classes: list[str]
@@ -34,6 +36,8 @@ class Condition(ABC):
     """Numbers, uniform in [0, 1), that `complete` needs for each sample."""
     image: "ImageCondition | None" = None
     """The condition, or its part, that is an image; None where there is none."""
+    told: "Attributes | None" = None
+    """Attributes of the data that it tells in a way of its own, by which samples are measured; None: none."""
 
     @property
     @abstractmethod
@@ -47,6 +51,10 @@ class Condition(ABC):
     @abstractmethod
     def from_data(self, labels: Tensor, values: Tensor | None = None) -> Tensor:
         """Encode what a data set says of its samples: class labels, int64 (N,), and values of its fields, float32 (N, F)."""
+
+    def from_rows(self, labels: Tensor, values: Tensor | None, captions: Sequence[str] | None) -> Tensor:
+        """Encode what a data set says of its samples, their captions among it, of which most conditions read none."""
+        return self.from_data(labels, values)
 
     @abstractmethod
     def parse(self, text: str) -> Tensor:
@@ -63,6 +71,10 @@ class Condition(ABC):
     @abstractmethod
     def vector(self, condition: Tensor) -> Tensor:
         """Write encoded conditions as float vectors (N, width)."""
+
+    def encoder(self) -> nn.Module | None:
+        """Return a new module that learns to write encoded conditions as vectors (N, width); None where `vector` does it."""
+        return None
 
     @abstractmethod
     def every(self) -> Tensor:
@@ -166,7 +178,7 @@ class Condition(ABC):
 
 
 def of_data(make: Callable[..., Condition], **facts: Any) -> Condition:
-    """Make a condition of what it takes of ``facts`` on the data: ``classes``, ``fields``, ``words`` and ``shape``."""
+    """Make a condition of what it takes of ``facts`` on the data, see `Condition`."""
     wanted = signature(make).parameters
     return make(**{name: fact for name, fact in facts.items() if name in wanted})
 
@@ -230,15 +242,17 @@ class Unconditioned(Embedding):
 
 
 class OneHot(Embedding):
-    """Embed a condition as its own vector (B, width): one-hot for a class, nothing for no condition."""
+    """Embed a condition as its own vector (B, width): one-hot for a class, nothing for no condition, a caption as it reads."""
 
     def __init__(self, condition: Condition):
         super().__init__()
         self.condition = condition
         self.width = condition.width
+        self.encode = condition.encoder()
 
     def forward(self, condition: Tensor) -> Tensor:
-        return self.condition.vector(condition)
+        vector: Tensor = self.encode(condition) if self.encode else self.condition.vector(condition)
+        return vector
 
 
 class LearnedEmbedding(Embedding):
@@ -254,8 +268,12 @@ class LearnedEmbedding(Embedding):
         self.condition = condition
         self.width = width if condition.width else 0
         self.table = nn.Parameter(torch.randn(condition.width, self.width))
+        self.encode = condition.encoder()
 
     def forward(self, condition: Tensor) -> Tensor:
+        if self.encode:
+            read: Tensor = self.encode(condition) @ self.table
+            return read
         if condition.dtype == torch.int64:
             return F.embedding(condition, self.table)
         return self.condition.vector(condition) @ self.table

@@ -33,6 +33,9 @@ class Keywords(Condition):
         silence: probability with which `partly` leaves an attribute open.
     """
 
+    what = "keywords"
+    """How sets are asked for."""
+
     def __init__(
         self,
         fields: Mapping[str, Any] | Sequence[Field],
@@ -127,14 +130,16 @@ class Keywords(Condition):
         rest, sets = [], [""]
         for part in pieces(text, ",") if text else []:
             name, *value = pieces(part, "=")
-            if value and unquoted(name) == "keywords":
+            if value and unquoted(name) == self.what:
                 if sets != [""]:
-                    raise CondgenError(f"{text!r} names keywords twice: write one set as keywords=A B, several as A B|C D.")
+                    raise CondgenError(
+                        f"{text!r} names {self.what} twice: write one set as {self.what}=A B, several as A B|C D."
+                    )
                 sets = [unquoted(one) for one in pieces("=".join(value), "|")]
             else:
                 rest.append(part)
         if rest and not self.attributes:
-            raise CondgenError(f"Unknown attribute {rest[0].strip()!r}: this model is asked for keywords=WORD WORD alone.")
+            raise CondgenError(f"Unknown attribute {rest[0].strip()!r}: this model is asked for {self.what}=WORD WORD alone.")
         said = self.said.parse(",".join(rest)).nan_to_num(0.0)
         words = torch.stack([self._set(one) for one in sets])
         return torch.cat([said.repeat_interleave(len(words), dim=0), words.repeat(len(said), 1)], dim=1)
@@ -146,21 +151,21 @@ class Keywords(Condition):
             if word not in self.number:
                 near = [known for known in self.words if set(known) & set(word)][:5] or self.words[:5]
                 raise CondgenError(
-                    f"keywords={word}: this model knows {len(self.words):,} words, and {word} is none of them; it knows "
-                    f"{', '.join(near)}."
+                    f"{self.what}={word}: this model knows {len(self.words):,} {self.what}, and {word} is none of them; it "
+                    f"knows {', '.join(near)}."
                 )
         if len(words) > self.asked:
-            raise CondgenError(f"keywords={text}: name at most {self.asked} words at a time, not {len(words)}.")
+            raise CondgenError(f"{self.what}={text}: name at most {self.asked} {self.what} at a time, not {len(words)}.")
         return torch.tensor([*(float(self.number[word]) for word in words), *[NONE] * (self.places - len(words))])
 
     def check(self, condition: Tensor) -> Tensor:
         size = self.said.width + self.places
         if condition.dim() != 2 or condition.shape[1] != size or not condition.is_floating_point():
             given = f"{condition.dtype} {tuple(condition.shape)}"
-            raise CondgenError(f"Encoded keywords are float (N, {size}), not {given}.")
+            raise CondgenError(f"Encoded {self.what} are float (N, {size}), not {given}.")
         words = condition[:, self.said.width :]
         if not bool(((words >= NONE) & (words < len(self.words)) & (words == words.round())).all()):
-            raise CondgenError(f"Encoded keywords end in numbers of words, -1 to {len(self.words) - 1}.")
+            raise CondgenError(f"Encoded {self.what} end in their numbers, -1 to {len(self.words) - 1}.")
         return condition
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -197,5 +202,5 @@ class Keywords(Condition):
         lines = []
         for name, row in zip(names, self.sets(condition).tolist(), strict=True):
             words = " ".join(self.words[number] for number in row if number >= 0)
-            lines.append(" ".join(([] if name == "any" else [name]) + ([f"keywords={words}"] if words else [])) or "any")
+            lines.append(" ".join(([] if name == "any" else [name]) + ([f"{self.what}={words}"] if words else [])) or "any")
         return lines

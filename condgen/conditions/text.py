@@ -68,7 +68,7 @@ def written(value: Any) -> str:
         found = from_json(value)
         return value if found is value else written(found)
     if isinstance(value, Mapping):
-        given = {quoted(str(name), SEPARATORS): str(part) for name, part in value.items()}
+        given = {quoted(str(name), SEPARATORS): spaced(part) for name, part in value.items()}
         return ",".join(f"{n}={p if chr(34) in p else quoted(p, ',=')}" for n, p in given.items())
     if not isinstance(value, Sequence):
         return str(value)
@@ -76,6 +76,11 @@ def written(value: Any) -> str:
         raise CondgenError("An empty list asks for nothing: leave the condition out to ask for everything.")
     texts = [written(one) for one in value]
     return texts[0] if len(texts) == 1 else json.dumps(texts)
+
+
+def spaced(part: Any) -> str:
+    """Write a value, or those of a set with spaces between them."""
+    return " ".join(map(str, part)) if isinstance(part, list | tuple) else str(part)
 
 
 def places(text: str, names: Sequence[str], unknown: str) -> list[int]:

@@ -33,7 +33,8 @@ class Together(Condition):
     ):
         facts = {"classes": classes, "fields": fields, "shape": shape}
         self.said, shown = (part if isinstance(part, Condition) else of_data(part, **facts) for part in (said, image))
-        if not isinstance(shown, ImageCondition) or isinstance(shown, Tasks) or self.said.map_shape or not self.said.width:
+        wrong = self.said.map_shape or not self.said.width or self.said.encoder()
+        if not isinstance(shown, ImageCondition) or isinstance(shown, Tasks) or wrong:
             raise CondgenError("condition: said must be a condition that is a vector, and image one that is an image.")
         self.image: ImageCondition = shown
         self.classes = self.said.classes

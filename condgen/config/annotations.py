@@ -51,7 +51,7 @@ class Trainer(TypedDict, total=False):
         Literal["auto", -1] | PositiveInt | Sequence[Count] | Annotated[str, Field(pattern=r"^\d+(,\d+)*,?$")],
         Says("auto, a whole number of at least 1 or a list of indices"),
     ]
-    num_nodes: PositiveInt
+    num_nodes: Literal["auto"] | PositiveInt
     max_epochs: Limit | None
     max_steps: Limit
     min_epochs: Count | None

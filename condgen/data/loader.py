@@ -40,6 +40,7 @@ class BatchLoader:
         drop_last: leave out an incomplete last batch.
         seed: decides order and augmentation.
         augment: changes the images of each batch.
+        partly: leave parts of conditions out, see `Condition.partly`.
         vicinity: standard deviation of what is added to conditions that are numbers, see `Condition.near`.
         balance: how far a shuffled order evens out the classes, see `balanced_order`.
         labels: int64 (M,), the classes of ``rows``, where these are evened out.
@@ -65,6 +66,7 @@ class BatchLoader:
         drop_last: bool = False,
         seed: int = 0,
         augment: Augmentation | None = None,
+        partly: bool = False,
         vicinity: float = 0.0,
         balance: float = 0.0,
         labels: Tensor | None = None,
@@ -91,7 +93,7 @@ class BatchLoader:
         self.drop_last = drop_last
         self.seed = seed
         self.augment = augment
-        self.vicinity = vicinity
+        self.partly, self.vicinity = partly, vicinity
         self.balance, self.labels = balance, labels
         self.device = torch.device(device)
         self.rank = rank
@@ -112,6 +114,9 @@ class BatchLoader:
             if self.augment is not None:
                 x = self.augment(x, self._uniform(size, self.augment.draws, "augment", epoch, batch))
             condition = self._encoded(mine).to(self.device, non_blocking=True)
+            if self.partly and self.condition.numbers:
+                u = self._uniform(size, self.condition.numbers, "left out", epoch, batch)
+                condition = self.condition.partly(condition, u)
             if self.vicinity:
                 stream = generator(self.seed, "vicinity", epoch, batch)
                 noise = self._share(torch.randn(size, self.condition.width, generator=stream))

@@ -19,7 +19,7 @@ from condgen.data.imbalance import Imbalance, kept_counts, told
 from condgen.data.loader import BatchLoader
 from condgen.data.prepare import choose, pool
 from condgen.data.split import cut, require_every_class, thin
-from condgen.data.tables import Decoding, Part, Source, Table, Tables, usable
+from condgen.data.tables import Chosen, Decoding, Part, Source, Table, Tables, usable
 from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
 from condgen.randomness import generator
@@ -201,7 +201,8 @@ class DataModule(LightningDataModule):
         classes, relabel = choose(tables.classes, self.classes)
         train, val, test = self._split(tables, relabel)
         shape = tuple(train.table.images.shape[1:])
-        condition = of_data(self.make_condition, classes=classes, fields=tables.fields, words=tables.words, shape=shape)
+        facts = {"classes": classes, "fields": tables.fields, "words": tables.words, "captions": train.captions, "shape": shape}
+        condition = of_data(self.make_condition, **facts)
         if self.vicinity:  # refused here, where there are no numbers
             condition.near(*torch.zeros(2, 1, condition.width))
         for part, title in ((train, "the train part"), (val, "the validation part"), (test, "the test part")):
@@ -258,6 +259,7 @@ class DataModule(LightningDataModule):
             drop_last=self.drop_last,
             augment=self.augment,
             vicinity=self.vicinity,
+            partly=True,
             balance=self.balance,
             labels=self.train.labels if self.balance else None,
             position=lambda: trainer.lightning_module.position if trainer else (0, 0),
@@ -280,8 +282,7 @@ class DataModule(LightningDataModule):
         """Return the conditions (N, ...) of ``rows`` (N,) of ``part``, always the same; encoded by another one if given."""
         condition = condition or self.condition
         places = part.rows[rows]
-        values = None if part.table.values is None else part.table.values[places]
-        encoded = condition.from_data(part.table.labels[places], values)
+        encoded = self._said(part.table, places, condition)
         if condition.map_shape is None:
             return encoded
         u = torch.rand(len(part), condition.draws, generator=generator(self.split_seed, "condition"))[rows]
@@ -316,10 +317,14 @@ class DataModule(LightningDataModule):
 
     def _conditions(self, table: Table) -> Tensor | Callable[[Tensor], Tensor]:
         """Return the encoded conditions; of a set that would not fit into memory what encodes them."""
-        labels, values = table.labels, table.values
         if isinstance(table.images, Tensor):
-            return self.condition.from_data(labels, values)
-        return lambda rows: self.condition.from_data(labels[rows], None if values is None else values[rows])
+            return self.condition.from_rows(table.labels, table.values, table.captions)
+        return lambda rows: self._said(table, rows, self.condition)
+
+    def _said(self, table: Table, rows: Tensor, condition: Condition) -> Tensor:
+        """Return what a table says of some rows (B,), encoded."""
+        values = None if table.values is None else table.values[rows]
+        return condition.from_rows(table.labels[rows], values, Chosen.of([table.captions], [rows]))
 
     def _place(self, table: Table, device: torch.device) -> Tensor | Undecoded:
         """Return the images, moved to the device once if they are to live there."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from condgen.data import cache
 from condgen.data.pixels import chunks
-from condgen.data.tables import Decoding, Table
+from condgen.data.tables import Chosen, Decoding, Table
 from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
 from condgen.images import recolour, resize
@@ -69,18 +69,19 @@ def pool(tables: Sequence[Table], relabel: Tensor, decoding: Decoding) -> Table:
     kept = torch.cat([some[some >= 0] for some in labels])
     known = [table.values[mine] for table, mine in zip(tables, rows, strict=True) if table.values is not None]
     values = torch.cat(known) if known else None
+    captions = Chosen.of([table.captions for table in tables], rows)
     if undecoded := [table.images for table in tables if isinstance(table.images, Undecoded)]:
-        return Table(undecoded[0].pooled(undecoded, rows), kept, values)
+        return Table(undecoded[0].pooled(undecoded, rows), kept, values, captions)
     first, made = tables[0].images, tables[0].made
     assert isinstance(first, Tensor)
     if made is not None and decoding != Decoding(memory_share=decoding.memory_share):
         raise CondgenError("data.image_size and data.channels change images, and these samples are none: leave both at null.")
     if first.dtype != torch.uint8:  # points and texts: few bytes, and nothing to convert
         whole = torch.cat([table.images[mine] for table, mine in zip(tables, rows, strict=True)])
-        return Table(whole, kept, values, made=made)
+        return Table(whole, kept, values, captions, made)
     shape = (len(kept), *_convert(first[:1], decoding).shape[1:])
     if len(tables) == 1 and shape == first.shape:
-        return Table(first, kept, values, made=made)
+        return Table(first, kept, values, captions, made)
 
     def fill(pixels: cache.Pixels) -> None:
         start = 0
@@ -92,7 +93,7 @@ def pool(tables: Sequence[Table], relabel: Tensor, decoding: Decoding) -> Table:
     small = cache.fits(math.prod(shape), decoding.memory_share)
     identity = "" if small else [_digest(table) for table in tables]
     key = cache.name("pool", identity, relabel.tolist(), shape)
-    return Table(cache.keep(key, shape, fill, decoding.memory_share, costly=False), kept, values, made=made)
+    return Table(cache.keep(key, shape, fill, decoding.memory_share, costly=False), kept, values, captions, made)
 
 
 def _convert(images: Tensor, decoding: Decoding) -> Tensor:

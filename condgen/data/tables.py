@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, overload
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class Table:
             float32 (N, 2) in [-1, 1].
         labels: int64 (N,), 0..K-1; zeros where the set has no classes.
         values: float32 (N, F), of the set's attributes; None where it has none.
-        captions: a text for each image; None where there are none.
+        captions: a text for each image, with a line for each of several captions; None where there are none.
         made: what the samples are, where their type does not say it: log-mel images, uint8 (N, 1, bands, frames), or texts,
             int16 (N, length).
     """
@@ -47,6 +47,40 @@ class Table:
         if self.images.dtype == torch.uint8:
             return Images(self.images.shape[1:], *statistics(self.images, rows))
         return Points()
+
+
+class Chosen(Sequence[str]):
+    """Captions of some rows of several tables, read when they are asked for.
+
+    Args:
+        captions: of each table.
+        places: int64 (N, 2), a table and a row in it for each.
+    """
+
+    def __init__(self, captions: Sequence[Sequence[str]], places: Tensor):
+        self.captions, self.places = captions, places
+
+    @classmethod
+    def of(cls, captions: Sequence[Sequence[str] | None], rows: Sequence[Tensor]) -> "Chosen | None":
+        """Return those of ``rows`` (N,) of each table; None where one has none."""
+        known = [some for some in captions if some is not None]
+        if len(known) < len(captions):
+            return None
+        return cls(known, torch.cat([torch.stack([torch.full_like(some, i), some], 1) for i, some in enumerate(rows)]))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice | Tensor) -> "Chosen": ...
+    def __getitem__(self, row: int | slice | Tensor) -> "str | Chosen":
+        """Return the caption of a row, or those of several."""
+        if not isinstance(row, int):
+            return Chosen(self.captions, self.places[row])
+        table, place = map(int, self.places[row])
+        return self.captions[table][place]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +159,11 @@ class Part:
     def values(self) -> Tensor | None:
         """Values of the attributes, float32 (N, F); None where there are none."""
         return None if self.table.values is None else self.table.values[self.rows]
+
+    @property
+    def captions(self) -> Sequence[str] | None:
+        """A text for each image, read when it is asked for; None where there are none."""
+        return Chosen.of([self.table.captions], [self.rows])
 
 
 def usable(part: Part) -> Part:

@@ -55,6 +55,19 @@ def candidates(text: str) -> Iterator[str]:
     yield from LETTERS.findall(CHINESE.sub(" ", text).lower())
 
 
+def given_words(cells: Sequence[str], most: int, places: int) -> tuple[list[str], Tensor]:
+    """Return the words between spaces in ``cells``, the commonest ``most``, and which of them each has, int64 (N, places)."""
+    given = [cell.split() for cell in cells]
+    counts = Counter(word for some in given for word in some)
+    words = [word for word, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))][:most]
+    number = {word: i for i, word in enumerate(words)}
+    sets = torch.full((len(given), places), -1)
+    for row, some in enumerate(given):
+        mine = list(dict.fromkeys(number[word] for word in some if word in number))[:places]
+        sets[row, : len(mine)] = torch.tensor(mine, dtype=torch.int64)
+    return words, sets
+
+
 def chosen_words(texts: Sequence[str], words: Sequence[str], places: int, seed: int) -> Tensor:
     """Return which of ``words`` each text holds, int64 (N, places), -1 in places that stay free.
 

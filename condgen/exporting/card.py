@@ -21,7 +21,7 @@ from typing import Any
 
 from hydra.utils import get_class
 
-from condgen.conditions import Attributes, Category, Condition, Together
+from condgen.conditions import Condition, Together
 from condgen.config.build import is_trusted
 from condgen.data.about import About
 from condgen.generators.base import Generator
@@ -146,12 +146,16 @@ def asked_for(condition: Condition) -> list[str]:
         return [*asked_for(condition.said), *asked_for(condition.image)]
     if condition.image is not None:
         return [f"image ({condition.image.title})"]
-    if isinstance(condition, Attributes):
-        return [
-            f"{field.name}: {', '.join(field.values) if isinstance(field, Category) else f'{field.low:g} to {field.high:g}'}"
-            for field in condition.fields
-        ]
-    return [f"class: {', '.join(condition.classes)}"] if condition.classes else ["nothing"]
+    return [f"{name}: {values(part)}" for name, part in condition.schema()["properties"].items()] or ["nothing"]
+
+
+def values(part: Mapping[str, Any]) -> str:
+    """Say what a part of a condition's schema may be."""
+    if "items" in part:
+        return f"any of {', '.join(part['items']['enum'])}"
+    if "minimum" in part:
+        return f"{part['minimum']:g} to {part['maximum']:g}"
+    return ", ".join(part["enum"]) if "enum" in part else str(part["description"])
 
 
 def example(condition: Condition) -> str:
@@ -159,7 +163,8 @@ def example(condition: Condition) -> str:
     if condition.image is not None and not isinstance(condition, Together):
         return ""
     said = condition.said if isinstance(condition, Together) else condition
-    return said.describe(said.every()[-1:])[0].replace(" ", ",") if said.width else ""
+    text = said.describe(said.every()[-1:])[0] if said.width else ""
+    return text.replace(" ", ",") if "=" in text else text
 
 
 # --- figures ---

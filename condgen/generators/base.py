@@ -25,6 +25,9 @@ from condgen.tokens import Tokens
 BLOCK = 250
 """Samples drawn at a time. Each block has a random stream of its own, so neither memory nor processes decide what is drawn."""
 
+PIXELS = BLOCK * 32 * 32
+"""Pixels made at a time: a block of images of 128 pixels a side would take tens of gigabytes within a wide network."""
+
 
 class Generator(nn.Module, ABC):
     """A conditional generator: latents and encoded conditions in, samples out.
@@ -222,7 +225,16 @@ class Generator(nn.Module, ABC):
     def sample_block(self, index: int, condition: Tensor, seed: int, generator: torch.Generator | None = None) -> Tensor:
         """Generate block ``index`` of what `sample` would, for its encoded conditions (at most `BLOCK`, ...)."""
         with evaluating(self):
-            return self.draw(condition.to(self.device), generator or keyed_generator(seed, "sample", index))
+            z = self.noise(len(condition), generator or keyed_generator(seed, "sample", index))
+            pieces = zip(z.split(self.at_once), condition.to(self.device).split(self.at_once), strict=True)
+            made = [self.render(some, wanted) for some, wanted in pieces]
+            return made[0] if len(made) == 1 else torch.cat(made)
+
+    @property
+    def at_once(self) -> int:
+        """How many samples of a block are made at a time; of one whose steps are shown all."""
+        shape = self.space.shape
+        return max(1, PIXELS // (shape[1] * shape[2])) if len(shape) == 3 and self.on_step is None else BLOCK
 
 
 def require_made(family: type[Generator], space: Space) -> None:

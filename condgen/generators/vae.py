@@ -66,6 +66,8 @@ class VAEGenerator(Generator):
         if loss.density and not isinstance(space, Images):
             kind, key = type(space).__name__.lower(), "discretized" if loss.density == "levels" else "binarize"
             raise CondgenError(f"loss.{key} is for the 256 levels of a pixel, and {kind} have none: set it to false.")
+        if decode_condition and condition.encoder():
+            raise CondgenError("A caption cannot be decoded beside the sample: set model.generator.decode_condition=false.")
         self.loss = loss
         self.latent = latent
         self.encoder = encoder(latent=latent, condition=condition, space=space)

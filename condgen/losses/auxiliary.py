@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as normalized
 
-from condgen.conditions import Attributes, ClassLabel, Codes, Condition
+from condgen.conditions import Attributes, ClassLabel, Codes, Condition, OneHot
 from condgen.errors import CondgenError
 from condgen.losses.attributes import attribute_loss
 from condgen.types import NonNegative, Positive, PositiveInt, PositiveShare
@@ -141,6 +141,51 @@ class D2DCE(Auxiliary):
         return (torch.cat([positive[:, None], negative], dim=1).logsumexp(1) - positive).mean()
 
 
+class Matching(Auxiliary):
+    """Which sample of a batch belongs to which condition, for any condition that networks read, such as a caption.
+
+        L = -E [log exp(s_ii / t) / sum_j exp(s_ij / t) + log exp(s_ii / t) / sum_j exp(s_ji / t)] / 2
+
+    s_ij: the cosine between sample i's embedding and condition j's (InfoNCE, as XMC-GAN has it of captions: Zhang et al. 2021,
+    equations 4 and 5). Of conditions that are equal only the sample's own counts.
+
+    Args:
+        features: length of h.
+        condition: any but none.
+        width: length of the embeddings.
+        temperature: t.
+        weight, generator_weight: see `Auxiliary`.
+        spectral_norm: hold the spectral norm of the samples' embedding at 1.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        condition: Condition,
+        width: PositiveInt = 128,
+        temperature: Positive = 0.1,
+        weight: NonNegative = 1.0,
+        generator_weight: NonNegative | None = None,
+        spectral_norm: bool = False,
+    ):
+        super().__init__(weight, generator_weight)
+        if not condition.width:
+            raise CondgenError("auxiliary=matching compares samples with what they were asked for: choose another condition.")
+        self.temperature = temperature
+        self.see = OneHot(condition)
+        self.read = nn.Linear(condition.width, width)
+        self.embed = linear(features, width, spectral_norm)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        samples = F.normalize(self.embed(h).float(), dim=1)
+        asked = F.normalize(self.read(self.see(condition)).float(), dim=1)
+        rows = condition.reshape(condition.shape[0], -1)
+        equal = (rows[:, None] == rows).all(2).fill_diagonal_(False)
+        scores = (samples @ asked.T / self.temperature).masked_fill(equal, -torch.inf)  # (B, B)
+        own = torch.arange(len(scores), device=scores.device)
+        return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
+
+
 class InfoGAN(Auxiliary):
     """Q(c | x), which reads from a generated sample the codes that it was asked for (Chen et al. 2016, equation 5).
 
@@ -186,7 +231,7 @@ class InfoGAN(Auxiliary):
 def classes_of(condition: Condition, name: str) -> int:
     """Return the number of classes; raises CondgenError if the condition is no class."""
     if not isinstance(condition, ClassLabel):
-        raise CondgenError(f"auxiliary={name} tells classes apart: choose condition=class.")
+        raise CondgenError(f"auxiliary={name} tells classes apart: choose condition=class, or auxiliary=matching.")
     return condition.width
 
 

@@ -68,7 +68,7 @@ class AttributeReader:
 def attributes_of(condition: Condition) -> Attributes | None:
     """Return what of a condition is attributes of the data, None if nothing is."""
     said = condition.said if isinstance(condition, Together) else condition
-    return said if isinstance(said, Attributes) else None
+    return said if isinstance(said, Attributes) else said.told
 
 
 def with_real(table: Table, real: Table) -> Table:

@@ -63,7 +63,7 @@ def save(
         save_png(folder / f"{name}.png", picture)
     if isinstance(space, Sound):
         with replacing(folder / "samples.wav") as temporary:
-            space.write(to_float(images[rows[::SIDE]]), [temporary])
+            temporary.write_bytes(space.file(to_float(images[rows[::SIDE]])))
     add_record(folder / "metrics.json", record)
     return pictures
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgen.conditions import Condition, Keywords, LearnedEmbedding
+from condgen.conditions.transformer import Block, normed
 from condgen.errors import CondgenError
 from condgen.tokens import STOP, Tokens
 from condgen.types import BelowOne, PositiveInt
@@ -55,68 +56,6 @@ class Memory:
     words: Tensor
     tail: Tensor
     written: Tensor
-
-
-class Block(nn.Module):
-    """Causal self-attention and an MLP, each behind a norm that the condition modulates.
-
-    Args:
-        width: of the stream.
-        heads: of attention.
-        dropout: of what each part adds to the stream.
-    """
-
-    def __init__(self, width: int, heads: int, dropout: float):
-        super().__init__()
-        self.heads = heads
-        self.attend = nn.Linear(width, 3 * width, bias=False)
-        self.mix = nn.Linear(width, width, bias=False)
-        self.widen = nn.Linear(width, 4 * width)
-        self.narrow = nn.Linear(4 * width, width)
-        self.modulate = nn.Linear(width, 4 * width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, signal: Tensor, past: tuple[Tensor, Tensor, int] | None = None) -> Tensor:
-        """Map (B, T, width) to the same shape.
-
-        Args:
-            x: the stream.
-            signal: scales and shifts, (B, 1, 4 width).
-            past: keys and values (B, heads, places, width of a head), which are written to, and how many places are filled.
-        """
-        first, second, third, fourth = signal.chunk(4, dim=-1)
-        x = x + self.dropout(self._attention(normed(x) * (1 + first) + second, past))
-        hidden = F.relu(self.widen(normed(x) * (1 + third) + fourth)).square()
-        mapped: Tensor = x + self.dropout(self.narrow(hidden))
-        return mapped
-
-    def _attention(self, x: Tensor, past: tuple[Tensor, Tensor, int] | None) -> Tensor:
-        parts = self.attend(x).view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = parts.unbind(0)  # (B, heads, T, width of a head)
-        if past is not None:
-            keys, values, filled = past
-            end = filled + x.shape[1]
-            keys[:, :, filled:end], values[:, :, filled:end] = key, value
-            key, value = keys[:, :, :end], values[:, :, :end]
-        mixed: Tensor = self.mix(attended(query, key, value).transpose(1, 2).flatten(2))
-        return mixed
-
-
-def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return causal attention (B, heads, T, width of a head); what comes last of keys and queries stands at the same place."""
-    if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, is_causal=query.shape[2] > 1)
-    # Written out: for some hundred places the fused one takes four times as long on a CPU, most of it in its backward pass.
-    weights = query @ key.mT * query.shape[-1] ** -0.5  # (B, heads, T, places)
-    if query.shape[2] > 1:
-        weights = weights + torch.full(weights.shape[-2:], -torch.inf, dtype=weights.dtype, device=weights.device).triu(1)
-    found: Tensor = weights.softmax(dim=-1) @ value
-    return found
-
-
-def normed(x: Tensor) -> Tensor:
-    """Bring each place (..., width) to mean 0 and variance 1."""
-    return F.layer_norm(x, x.shape[-1:])
 
 
 class CausalTransformer(nn.Module):
@@ -176,7 +115,7 @@ class CausalTransformer(nn.Module):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
-            assert isinstance(block, Block)
+            assert isinstance(block, Block) and block.modulate is not None
             nn.init.zeros_(block.modulate.weight)
             for last in (block.mix, block.narrow):
                 nn.init.normal_(last.weight, std=0.02 / (2 * layers) ** 0.5)

@@ -8,7 +8,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from condgen.conditions import Condition, Embedding, Unconditioned
+from condgen.conditions import Condition, Embedding, OneHot, Unconditioned
 from condgen.errors import CondgenError
 from condgen.spaces import Images, Space
 from condgen.types import Share
@@ -71,10 +71,10 @@ class Head(nn.Module):
 
     def __init__(self, features: int, condition: Condition, projection: bool):
         super().__init__()
-        self.condition = condition
         self.features = features
         self.linear = nn.Linear(features, 1)
         self.project = nn.Linear(condition.width, features, bias=False) if projection and condition.width else None
+        self.see = OneHot(condition) if self.project is not None else Unconditioned()
         if self.project is not None:  # as w starts: both are maps of the features
             nn.init.uniform_(self.project.weight, -(features**-0.5), features**-0.5)
 
@@ -82,7 +82,7 @@ class Head(nn.Module):
         """Judge features (B, features): logits (B,); those of P patches of each sample, (B, P, features): (B, P)."""
         logits: Tensor = self.linear(h).squeeze(-1)
         if self.project is not None:
-            embedded = self.project(self.condition.vector(condition).to(h.dtype))
+            embedded = self.project(self.see(condition).to(h.dtype))
             logits = logits + ((embedded if h.dim() == 2 else embedded[:, None]) * h).sum(dim=-1)
         return logits
 

@@ -38,7 +38,7 @@ def require_provable(config: dict[str, Any]) -> None:
     """Refuse settings under which the proof would not hold; raises CondgenError."""
     trainer, run = config["trainer"], config["run"]
     devices = trainer.get("devices", 1)
-    several = (devices not in (1, "auto") and devices != [0]) or trainer.get("num_nodes", 1) > 1
+    several = (devices not in (1, "auto") and devices != [0]) or trainer.get("num_nodes", 1) not in (1, "auto")
     for wrong, sentence in (
         (several, "privacy samples its batches in one process: set trainer.devices=1"),
         (

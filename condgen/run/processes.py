@@ -55,7 +55,7 @@ def processes(config: dict[str, Any]) -> int:
     Raises:
         CondgenError: a launcher started another number, or there is none and several nodes are asked for.
     """
-    devices, nodes, here = local_devices(config), int(config["trainer"].get("num_nodes", 1)), place()
+    devices, nodes, here = local_devices(config), node_count(config), place()
     if here is None and nodes > 1:
         raise CondgenError(f"trainer.num_nodes={nodes} needs a launcher on every node: torchrun, or srun under Slurm.")
     if here is not None and (devices * nodes, nodes) != (here.world, here.nodes):
@@ -64,6 +64,12 @@ def processes(config: dict[str, Any]) -> int:
             f"on trainer.num_nodes={nodes}: set trainer.devices={here.world // here.nodes} trainer.num_nodes={here.nodes}."
         )
     return devices * nodes
+
+
+def node_count(config: dict[str, Any]) -> int:
+    """Return how many nodes the run asks for; ``auto`` is as many as the launcher has, one where there is none."""
+    nodes, here = config["trainer"].get("num_nodes", 1), place()
+    return int(nodes) if nodes != "auto" else here.nodes if here else 1
 
 
 def local_workers(config: dict[str, Any]) -> int:
@@ -84,6 +90,32 @@ def local_devices(config: dict[str, Any]) -> int:
     return int(devices)
 
 
+def elastic() -> bool:
+    """Whether torchrun may start this command again, after a process was lost or because a node has joined."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0) > 0
+
+
+@contextlib.contextmanager
+def losses_told() -> Iterator[None]:
+    """Tell in a sentence that another process was lost: this one notices it where it exchanges something with that one.
+
+    Raises:
+        CondgenError: the connection to it is gone.
+    """
+    from torch.distributed import DistError
+
+    try:
+        yield
+    except RuntimeError as error:
+        here = place()
+        if here is None or not (isinstance(error, DistError) or "gloo/transport" in str(error)):
+            raise
+        raise CondgenError(
+            f"Process {here.rank} of {here.world} lost its connection to another, which was killed or whose machine was lost; "
+            "condgen resume RUN goes on from the last checkpoint."
+        ) from error
+
+
 # --- one time stamp for all processes of a run ---
 
 
@@ -93,6 +125,11 @@ def stamp() -> str:
     Processes that a launcher started take the first one's: their clocks differ, and one run has one directory.
     """
     here = place()
+    if elastic():
+        raise CondgenError(
+            "torchrun may start this run again (--max-restarts), which then has to find its directory: "
+            "name one with hydra.run.dir=FOLDER."
+        )
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     return now if here is None or here.world == 1 else from_first(here.rank, now)
 

@@ -12,6 +12,10 @@ from condgen.serving.app import Server
 from condgen.serving.gate import Rules
 from condgen.serving.models import load_models
 
+SWITCH = 1e-3
+"""Seconds after which a thread hands Python on where others wait for it; by Python's own 5 ms, threads that draw keep the loop
+of events waiting, and each other between two operations of torch."""
+
 
 def serve(sources: Sequence[str], host: str, port: int, rules: Rules, trust: bool = False) -> None:
     """Serve models until a signal comes: then no more work is taken, and what runs is finished.
@@ -26,6 +30,7 @@ def serve(sources: Sequence[str], host: str, port: int, rules: Rules, trust: boo
     Raises:
         CondgenError: the port is taken, or a model cannot be loaded.
     """
+    sys.setswitchinterval(SWITCH)
     with listen(host, port) as place:
         server = Server(load_models(sources, trust), rules)
         place.listen(2048)  # from here on whoever connects waits and is not refused

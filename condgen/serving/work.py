@@ -70,8 +70,8 @@ class Worker:
         """Which samples may be decoded together, by the kind of jobs."""
         self.untried: dict[tuple[object, ...], Trial] = {}
         """What of that is not known yet, by kind and size."""
-        self.paces: dict[tuple[object, ...], float] = {}
-        """Running means of the seconds that a step of a sample takes."""
+        self.paces: dict[tuple[object, ...], dict[int, float]] = {}
+        """Running means of the seconds that a step of a sample takes, by the pace and the size of jobs."""
         self.processors = torch.get_num_threads()
         self.hands = min(MOST, self.processors)
         """Threads that draw."""
@@ -79,7 +79,12 @@ class Worker:
         self.busy = 0
         """Threads that are at something."""
         self.alone = self.stopped = False
-        self.threads = [threading.Thread(target=self.run, name="condgen worker", daemon=True) for _ in range(self.hands)]
+        self.handed: Batch | Trial | None = None
+        """What the first thread is to do, alone."""
+        self.threads = [
+            threading.Thread(target=self.run, args=(number == 0,), name=f"condgen worker {number}", daemon=True)
+            for number in range(self.hands)
+        ]
         for thread in self.threads:
             thread.start()
 
@@ -97,7 +102,17 @@ class Worker:
         """Return the seconds, as far as they are known, until all jobs that wait now will have been drawn, and one more."""
         with self.wake:
             jobs = [*self.jobs, *self.held, *([job] if job else [])]
-        return sum(job.work * self.paces.get(job.pace, 0.0) for job in jobs)
+        return sum(job.work * self.pace(job) for job in jobs)
+
+    def pace(self, job: Job) -> float:
+        """Return the seconds that a step of a sample takes, as jobs of such a size took last; 0 where none are known.
+
+        A sample alone takes many times what it takes among others. So a size that is not known yet is hoped to take no longer
+        than known smaller ones, as a whole, and each sample no longer than among more: too much hope ends at the time limit,
+        too little would refuse what there is time for.
+        """
+        known, size = self.paces.get(job.pace, {}), magnitude(job)
+        return known.get(size, min((pace * 2.0 ** min(0, other - size) for other, pace in known.items()), default=0.0))
 
     def stop(self) -> None:
         """End the threads after what they are at."""
@@ -109,22 +124,31 @@ class Worker:
 
     # --- what is drawn next ---
 
-    def run(self) -> None:
-        """Draw, until `stop`; try out batches of what was asked for when nobody waits."""
+    def run(self, first: bool) -> None:
+        """Draw, until `stop`; try out batches of what was asked for when nobody waits.
+
+        What has the whole processor is left to the ``first`` thread: OpenMP keeps a team for each thread that was ever given
+        several, and when all teams together are more than the processors, they sleep between any two operations.
+        """
         torch.get_num_threads()  # a thread's first look at their number takes over what another has set
         while True:
             with self.wake:
-                self.wake.wait_for(self.ready)
+                self.wake.wait_for(lambda: self.ready(first))
                 if self.stopped:
                     return
-                task = self.choose()
+                task, handed = (self.handed, True) if first and self.handed else (self.choose(), False)
                 if task is None:
                     continue
                 jobs = [job for job, _ in task.parts] if isinstance(task, Batch) else []
                 alone = not isinstance(task, Batch) or task.alone
-                self.held += jobs
+                self.held += [] if handed else jobs
+                self.alone = self.alone or alone
+                if alone and not first:
+                    self.handed = task
+                    self.wake.notify_all()
+                    continue
+                self.handed = None
                 if alone:
-                    self.alone = True
                     self.wake.wait_for(lambda: not self.busy)
                 self.busy += 1
             torch.set_num_threads(self.processors if alone else self.processors // self.hands)
@@ -139,9 +163,11 @@ class Worker:
                 self.jobs.extend(job for job in jobs if not job.ended)
                 self.wake.notify_all()
 
-    def ready(self) -> bool:
-        """Whether there is something to do that may be begun."""
-        return self.stopped or (not self.alone and bool(self.jobs or (self.untried and not self.busy)))
+    def ready(self, first: bool) -> bool:
+        """Whether there is something to do that may be begun, by the ``first`` thread or by another one."""
+        if self.stopped or (first and self.handed):
+            return True
+        return not self.alone and bool(self.jobs or (self.untried and not self.busy))
 
     def choose(self) -> Batch | Trial | None:
         """Take from the queue what is drawn next, as many samples as are drawn at a time; or choose what is tried before."""
@@ -210,7 +236,8 @@ class Worker:
             return
         first = batch.parts[0][0]
         spent = (time.monotonic() - started) / (sum(counts) * first.steps) / (1 if batch.alone else self.hands)
-        self.paces[first.pace] = 0.9 * self.paces.get(first.pace, spent) + 0.1 * spent
+        known, size = self.paces.setdefault(first.pace, {}), magnitude(first)
+        known[size] = 0.9 * known.get(size, spent) + 0.1 * spent
         self.watch(first.model.name, counts)
 
     @torch.inference_mode()
@@ -235,3 +262,8 @@ class Worker:
 
         generator.on_step = on_step
         return generator.render(z, c.to(generator.device))[:count].cpu()
+
+
+def magnitude(job: Job) -> int:
+    """Return the number of binary digits of the samples that a job asks for at a time."""
+    return len(job.parts[0]).bit_length()

@@ -149,7 +149,7 @@ class SlurmLauncher(Launcher):
         """Return the processes that a run needs on each node."""
         trainer: Any = OmegaConf.to_container(config.trainer, resolve=True)
         devices = trainer.get("devices", 1)
-        if trainer.get("num_nodes", 1) != self.nodes:
+        if trainer.get("num_nodes", 1) not in ("auto", self.nodes):
             raise CondgenError(
                 f"hydra.launcher.nodes={self.nodes} and trainer.num_nodes={trainer.get('num_nodes', 1)} have to be the same."
             )

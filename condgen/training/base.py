@@ -26,7 +26,7 @@ from condgen.training.options import Options
 from condgen.training.parallel import Processes, running_statistics
 from condgen.training.privacy import Privacy
 from condgen.training.private import Mechanism, PrivateTraining
-from condgen.training.tally import Losses, finite, loss_means
+from condgen.training.tally import Losses, finite, loss_means, of_all, of_one
 
 Batch = tuple[Tensor, Tensor]
 """Samples x (B, *shape), and encoded conditions (B, ...)."""
@@ -279,7 +279,7 @@ class Training(L.LightningModule, ABC):
         checkpoint["counts"] = asdict(self.counts)
         checkpoint["validation"] = self.validation
         checkpoint["latest"] = self.latest
-        checkpoint["losses"] = [{name: value.cpu() for name, value in row.items()} for row in self._losses]
+        checkpoint["losses"] = of_all(self._losses, self.all_gather, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from the counts, and let Lightning's loops do so too."""
@@ -288,7 +288,7 @@ class Training(L.LightningModule, ABC):
             self.privacy.stored = checkpoint["privacy"]
         self.latest = checkpoint.get("latest", {})
         self.validation = checkpoint.get("validation", {})  # condgen 0.1 did not keep them
-        self._losses = checkpoint["losses"]
+        self._losses = of_one(checkpoint["losses"], self.global_rank, self.trainer.world_size)
         checkpoint["loops"]["fit_loop"] = self.counts.loops(checkpoint["loops"]["fit_loop"])
 
 

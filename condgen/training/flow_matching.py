@@ -6,6 +6,7 @@ Where c is dropped at times, for a null, samples can be guided later (see `condg
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from condgen.losses.velocity import VelocityLoss
 from condgen.spaces import Space
 from condgen.training.base import Batch, Draw, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
+from condgen.training.private import Mechanism
 from condgen.training.single import SingleNetwork
 from condgen.training.tally import Tally
 from condgen.training.times import Times, Uniform, stratified
@@ -36,7 +38,7 @@ class FlowMatching(SingleNetwork):
         seed: decides every random number of the training.
     """
 
-    mechanism = "steps"
+    mechanism: ClassVar[Mechanism | None] = "steps"
     generator: FlowMatchingGenerator
 
     def __init__(

@@ -2,8 +2,8 @@
 
     L = -E_{(x, c) ~ data} sum_t log p(x_t | x_<t, c) / (T log 2),    in bits per character, the stop counted as one
 
-A part of c is left out at times (`Condition.partly`), and all of it too, so that a user need not say everything and samples can
-be guided.
+A part of c is left out at times (`Condition.partly`, by the loader), and all of it too, so that a user need not say everything
+and samples can be guided.
 """
 
 from collections.abc import Callable
@@ -70,11 +70,9 @@ class Language(SingleNetwork):
         x, condition = batch
 
         def uniform(count: int, stream: torch.Generator) -> Tensor:
-            return torch.rand(count, 1 + self.condition.numbers, generator=stream)
+            return torch.rand(count, generator=stream)
 
-        u = self.rows(uniform, len(x), "left out")
-        dropped = u[:, 0] < self.generator.condition_dropout
-        condition = self.condition.partly(condition, u[:, 1:])
+        dropped = self.rows(uniform, len(x), "left out") < self.generator.condition_dropout
         order = counts(x).argsort(stable=True)
         nats = [
             self.generator.nats(x[rows], condition[rows], self.loss, dropped[rows]).sum()

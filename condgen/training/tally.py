@@ -1,6 +1,7 @@
 """Means of what is measured batch by batch: of losses since the last point of the curves, and over the validation part."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,3 +75,29 @@ def finite(losses: Losses, batches: int, updates: int) -> dict[str, list[Tensor]
     for (_, name), value in zip(keys, table, strict=True):
         found.setdefault(name, []).append(value)
     return found
+
+
+def of_all(losses: Losses, gather: Callable[[Tensor], Any], processes: int) -> Losses:
+    """Return losses for a checkpoint, on the CPU: of several processes those of all, (processes,) each.
+
+    Args:
+        losses: of this process.
+        gather: puts together what all of them have of a tensor, along a new first dimension.
+        processes: how many there are.
+    """
+    if processes == 1 or not losses:
+        return [{name: value.cpu() for name, value in row.items()} for row in losses]
+    mine = [value.double() for row in losses for value in row.values()]  # which holds the other kinds exactly
+    columns = iter(gather(torch.stack(mine)).cpu().unbind(1))
+    return [{name: next(columns).to(value.dtype) for name, value in row.items()} for row in losses]
+
+
+def of_one(losses: Losses, rank: int, processes: int) -> Losses:
+    """Return what process ``rank`` had of the losses in a checkpoint, the mean where there were not as many processes."""
+
+    def share(value: Tensor) -> Tensor:
+        if value.dim() == 0:
+            return value
+        return value[rank] if len(value) == processes else value.mean()
+
+    return [{name: share(value) for name, value in row.items()} for row in losses]

@@ -40,7 +40,7 @@ def test_words_alone_and_without_a_value() -> None:
     [
         ("keywords=雪", "雪 is none"),
         ("keywords=春 風", "風 is none"),
-        ("keywords=春 风 明月 江", "at most 3 words"),
+        ("keywords=春 风 明月 江", "at most 3 keywords"),
         ("keywords=春,keywords=风", "twice"),
         ("tune=丁", "tune=丁 is unknown"),
         ("title=春", "Unknown attribute"),

@@ -298,6 +298,28 @@ def test_model_with_attributes(model, some, attempt, tiny_data, tmp_path):
         assert model.sample("digit=3|5,rotation=-30,colour=red", 2).shape == (4, 3, 28, 28)
 
 
+@pytest.mark.parametrize(
+    "model, condition, asked",
+    [
+        ("cgan_conv", "caption", "a thick red three|粗红色三"),
+        ("cvae_conv", "caption", "a thick red three"),
+        ("flow_matching", "tags", "thick red 3|left 8"),
+        pytest.param("glow", "caption", "a thick red three", marks=pytest.mark.slow),
+        pytest.param("acgan_conv", "tags", "thick red 3", marks=pytest.mark.slow),
+        pytest.param("flow_matching", "caption", "a thick red three", marks=pytest.mark.slow),
+    ],
+)
+def test_model_told_in_words(model, condition, asked, attempt, tiny_data, tmp_path):
+    overrides = ["experiment=none", f"model={model}", *tiny_data["mnist_attributes"], f"condition={condition}"]
+    overrides += ["condition.parts={rotation: [right, upright, left]}"] * (condition == "tags")
+    if model == "acgan_conv":  # what the sentence offers must work
+        (remedy,) = re.findall(r"auxiliary=matching", refused(attempt(overrides), tmp_path))
+        overrides.append(remedy)
+    trained_and_samples(attempt(overrides), tmp_path)
+    model = package.load(max((tmp_path / "outputs").glob("*/*")))
+    assert len(model.sample(asked, 2)) == 2 * len(asked.split("|"))
+
+
 def test_networks_that_take_any_shape_train_on_points(attempt, tiny_data, tmp_path):
     overrides = ["experiment=none", *tiny_data["ring"], "model=cvae_mlp", "model.options.expects=null"]
     assert "discretized" in refused(attempt([*overrides, "loss=gaussian", "loss.discretized=true"]), tmp_path)

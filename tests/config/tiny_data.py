@@ -87,6 +87,14 @@ def write_songci(path: Path, tunes: tuple[str, str] = ("丙", "甲・乙")) -> P
     return path
 
 
+def write_tagged(path: Path) -> Path:
+    """Write sets of five tags for features of three numbers."""
+    stream = np.random.default_rng(0)
+    features, names = stream.normal(size=(60, 3)).astype(np.float32), np.array(["red", "thick", "dog", "cat", "beach"])
+    np.savez(path, features=features, tags=stream.random((60, 5)) < 0.4, names=names)
+    return path
+
+
 TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "audio": lambda root: [
         f"data.source.path={write_sounds(root / 'sounds')}",
@@ -111,6 +119,7 @@ TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     ],
     "songci": lambda root: [f"data.source.file={write_songci(root / 'songci.jsonl.gz')}", "data.split=[0.5,0.25,0.25]"],
     "table": lambda root: [f"data.source.path={write_table(root / 'table')}"],
+    "tagged": lambda root: [f"data.source.file={write_tagged(root / 'tagged.npz')}"],
     "text": lambda root: [f"data.source.file={write_texts(root / 'texts.csv')}", "data.source.length=64"],
 }
 SHAPES = {
@@ -127,5 +136,6 @@ SHAPES = {
     "spoken_digits": (1, 32, 32),
     "songci": (256,),
     "table": (1, 28, 28),
+    "tagged": (5,),
     "text": (64,),
 }

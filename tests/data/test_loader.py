@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from condgen.augment.images import Compose, Crop, Flip
-from condgen.conditions import Attributes, Category, Number
+from condgen.conditions import Attributes, Category, Number, Tags
 from condgen.data.loader import BatchLoader
 from condgen.errors import CondgenError
 from condgen.randomness import generator
@@ -87,6 +87,19 @@ def test_conditions_are_moved_within_their_vicinity_alike_by_one_process_and_sev
     assert 0.05 < moved[1:, 0].std() < 0.15 and (moved[:, 1:] == 0).all()
     again = list(BatchLoader(IMAGES, encoded, 6, **options, position=lambda: (1, 0)))
     assert not torch.equal(again[0][1], found[0][1])  # anew in each epoch
+    shares = [list(BatchLoader(IMAGES, encoded, 6, rank=rank, world=2, **options)) for rank in range(2)]
+    assert same(joined(*shares), found)
+
+
+def test_parts_are_left_out_alike_by_one_process_and_several_and_anew_in_each_epoch():
+    tags = Tags([Category("odd", ("no", "yes"))], ["dog"], asked=1)
+    encoded = tags.from_data(torch.zeros(23), torch.stack([torch.arange(23.0) % 2, torch.zeros(23)], dim=1))
+    options = {"condition": tags, "partly": True, "drop_last": True, "seed": 3}
+    found = list(BatchLoader(IMAGES, encoded, 6, **options))
+    counts = [(tags.sets(condition) >= 0).sum(1).max().item() for _, condition in found]
+    assert max(counts) == 1  # of two
+    assert not same(list(BatchLoader(IMAGES, encoded, 6, **options, position=lambda: (1, 0))), found)
+    assert same(list(BatchLoader(IMAGES, encoded, 6, **options, position=lambda: (0, 1))), found[1:])
     shares = [list(BatchLoader(IMAGES, encoded, 6, rank=rank, world=2, **options)) for rank in range(2)]
     assert same(joined(*shares), found)
 

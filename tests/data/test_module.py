@@ -205,7 +205,7 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
     }
     overrides = [f"data.source.path={files[name]()}", "data.batch_size=4"] if name in files else []
     overrides += ["data.source.path=faces"] * (name in ("audio", "shards", "spoken_digits", "table"))
-    overrides += ["data.source.file=texts.csv"] * (name == "text")
+    overrides += ["data.source.file=texts.csv"] * (name in ("text", "tagged"))
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "data").symlink_to(CONF)
     for group in ("extractor", "condition"):
@@ -217,6 +217,7 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
     data = instantiate(config.data)
     assert isinstance(data, DataModule) and data.seed == 3
     own = {"mnist_attributes": Attributes, "spoken_digits": Attributes, "table": Attributes}
+    own |= {"tagged": Attributes}
     own |= {"songci": Keywords, "text": Keywords}
     assert data.make_condition.func is own.get(name, ClassLabel)
     assert data.split == [0.5, 0.25, 0.25] and isinstance(data.make_condition, partial)

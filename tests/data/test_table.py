@@ -8,9 +8,10 @@ import pytest
 import torch
 from pictures import noise, png
 
-from condgen.conditions.fields import Category, Number
+from condgen.conditions import Category, Number, Tags
 from condgen.data.sources import ImageTable
 from condgen.errors import CondgenError
+from condgen.pack import pack
 
 CSV = "file,smile,age,level,class\na.png,yes,30.5,2,cat\nb.png,no,18,10,dog\nc.png,yes,44.25,2,cat\n"
 
@@ -51,6 +52,19 @@ def test_many_whole_numbers_are_a_number(tmp_path):
     assert tables.fields == [Number("year", 1990, 2010)] and tables.classes == []
 
 
+def test_tags_are_words_of_which_a_row_may_have_none(faces):
+    (faces / "labels.csv").write_text(
+        "file,age,tags,text\na.png,3.5,dog beach,A dog.\nb.png,4,,Nothing.\nc.png,7,beach,Sand.\n"
+    )
+    tables = ImageTable(faces, tags="tags", caption="text").load()
+    assert [field.name for field in tables.fields] == ["age"] and tables.words == ["beach", "dog"]
+    assert tables.train.values[:, :4].tolist() == [[3.5, 1, 0, -1], [4, -1, -1, -1], [7, 0, -1, -1]]
+    tags = Tags(tables.fields, tables.words)
+    assert tags.describe(tags.from_data(tables.train.labels, tables.train.values)) == ["tags=dog beach", "any", "tags=beach"]
+    with pytest.raises(CondgenError, match="has tags, which shards do not keep"):
+        pack(str(faces), ["data.source.tags=tags", "data.source.caption=text"], faces / "out")
+
+
 @pytest.mark.parametrize("name", ["labels.json", "labels.jsonl"])
 def test_json_is_read_too(faces, name):
     rows = [{"file": f"{n}.png", "smile": n == "a", "age": 20 + i / 2} for i, n in enumerate("abc")]
@@ -82,6 +96,9 @@ def test_json_is_read_too(faces, name):
         ("labels.json", '[{"file": "a.png", "age": 3, "age": 4}]', {}, ["could not be read", "age twice"]),
         ("labels.json", '[{"file": "a.png", "age": NaN}, {"file": "b.png", "age": 3}]', {}, ["entry 1", "age is 'NaN'"]),
         ("labels.json", "[" * 100_000, {}, ["could not be read as a table"]),
+        ("labels.csv", CSV.replace("no", "a=b"), {"tags": "smile"}, ["line 3", "smile is 'a=b'", "a tag has none of"]),
+        ("labels.csv", CSV.replace("no", "").replace("yes", ""), {"tags": "smile"}, ["smile is empty in every row"]),
+        ("labels.csv", CSV, {"tags": "words"}, ["line 2 has no column words"]),
         ("labels.csv", CSV.splitlines()[0], {}, ["no rows"]),
         ("labels.csv", "", {}, ["no rows"]),
         ("labels.txt", CSV, {}, [".csv"]),

@@ -8,7 +8,7 @@ from recipes import batches, fit, make_model, weights
 
 from condgen.conditions import Attributes, Category, ClassLabel, Codes, NoCondition, Number
 from condgen.errors import CondgenError
-from condgen.losses.auxiliary import ACGAN, D2DCE, InfoGAN
+from condgen.losses.auxiliary import ACGAN, D2DCE, InfoGAN, Matching
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 CLASSES = ClassLabel(["a", "b", "c"])
@@ -123,6 +123,7 @@ def test_the_head_moves_with_the_discriminator_only():
     [
         (lambda: ACGAN(6, NoCondition()), "condition=class"),
         (lambda: D2DCE(6, Codes()), "condition=class"),
+        (lambda: Matching(6, NoCondition()), "choose another condition"),
         (lambda: InfoGAN(6, CLASSES), "condition=codes"),
         (lambda: make_model("model=cgan_conv", "auxiliary=infogan", condition=Codes()), "projection=false"),
         (lambda: make_model("model=cgan_mlp", condition=Codes()), "embedding=null"),
@@ -132,3 +133,19 @@ def test_what_cannot_work_is_refused(make, words):
     with pytest.raises(CondgenError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_matching_is_infonce_over_the_batch_and_equal_conditions_are_no_negatives():
+    torch.manual_seed(0)
+    head = Matching(6, CLASSES, width=4, temperature=0.5)
+    h, labels = torch.randn(3, 6), torch.tensor([0, 1, 0])
+    samples = torch.nn.functional.normalize(head.embed(h), dim=1)
+    asked = torch.nn.functional.normalize(head.read(torch.eye(CLASSES.width)[labels]), dim=1)
+    score = lambda i, j: (2 * samples[i] @ asked[j]).exp()  # noqa: E731
+    others = {0: [0, 1], 1: [0, 1, 2], 2: [1, 2]}  # 0 and 2 are asked for the same
+    terms = [
+        -(score(i, i) / sum(score(*pair) for pair in pairs)).log()
+        for i, known in others.items()
+        for pairs in ([(i, j) for j in known], [(j, i) for j in known])
+    ]
+    torch.testing.assert_close(head(h, labels), torch.stack(terms).mean())

@@ -49,7 +49,7 @@ NAMED = {
     "hydra": {"sweeps"},
     "logger": {"run"},
     "loss": {"losses", "metrics"},  # shipped classifiers; a run refuses to train on the one that measures it
-    "model": {"conditions", "generators", "losses", "nets", "training"},
+    "model": {"conditions", "generators", "losses", "nets", "training", "run"},  # a trained generator, which teaches
     "privacy": {"training"},
     "prior": {"conditions", "generators"},
     "regularizer": {"augment", "losses"},

@@ -46,11 +46,11 @@ HERE = "hydra.run.dir=run"
 
 
 def test_what_does_not_fit_the_launcher_is_refused(torchrun: None, tmp_path: Path) -> None:
-    sentence = condgen("train", "trainer=ddp_cpu", HERE, cwd=tmp_path).sentence()
+    sentence = condgen("train", "trainer=ddp_cpu", "trainer.num_nodes=1", HERE, cwd=tmp_path).sentence()
     assert "torchrun runs 4 processes on 2 nodes" in sentence and "set trainer.devices=2 trainer.num_nodes=2" in sentence
     sentence = condgen("train", "--multirun", "trainer=ddp_cpu", "seed=0,1", cwd=tmp_path).sentence()
     assert "torchrun started this sweep 4 times" in sentence
-    arguments = ("trainer=ddp_cpu", "+trainer.num_nodes=2", "data.batch_size=18", HERE)
+    arguments = ("trainer=ddp_cpu", "data.batch_size=18", HERE)
     assert "cannot be shared by 4 processes" in condgen("train", *arguments, cwd=tmp_path).sentence()
     assert not list(tmp_path.iterdir())
 
@@ -65,7 +65,7 @@ def test_slurm_without_as_many_tasks_is_refused(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("+trainer.num_nodes=2", "trainer.num_nodes=2 needs a launcher on every node"),
+        ("trainer.num_nodes=2", "trainer.num_nodes=2 needs a launcher on every node"),
         ("run.scale_rates=twice", "run.scale_rates must be none, linear or sqrt, not 'twice'"),
         ("run.scale_rates=linear", "run.scale_rates=linear needs run.scale_from"),
     ],
@@ -219,7 +219,7 @@ def test_two_nodes_under_torchrun(tmp_path: Path) -> None:
     """Two agents on this machine stand for two nodes; the second starts later, its clock would give another directory."""
     port = free_port()
     command = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", f"--master_port={port}")
-    run = ("-m", "condgen", "train", *TINY, "trainer.devices=1", "+trainer.num_nodes=2", "seed=3", watched(tmp_path / "seen"))
+    run = ("-m", "condgen", "train", *TINY, "trainer.devices=1", "seed=3", watched(tmp_path / "seen"))
     with started(*command, "--node_rank=0", *run, cwd=tmp_path) as (first, mark):
         time.sleep(2)
         with started(*command, "--node_rank=1", *run, cwd=tmp_path) as (second, other):

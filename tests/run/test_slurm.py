@@ -94,6 +94,17 @@ def test_a_sweep_of_four_runs_is_an_array_that_finishes(tmp_path: Path) -> None:
     assert "4 runs: 4 done." in condgen("status", "sweep", cwd=tmp_path).out
 
 
+def test_an_array_of_twelve_jobs_loses_none(tmp_path: Path) -> None:
+    seeds = f"seed={','.join(map(str, range(12)))}"
+    short = ("trainer.limit_train_batches=4", "run.threads=1", "callbacks.samples=null")
+    code, out = finish(start(tmp_path / "sweep", *short, "hydra.launcher.cpus=1", seeds))
+    assert code == 0, out
+    runs = read_all(tmp_path / "sweep")
+    assert [(run.folder.name, run.state, run.step) for run in runs] == [(str(i), "done", 4) for i in range(12)]
+    assert len({str(run.job) for run in runs}) == 12
+    assert [f"seed={i}" in run.overrides for i, run in enumerate(runs)] == [True] * 12
+
+
 def test_preempted_and_killed_runs_end_as_an_undisturbed_one(tmp_path: Path) -> None:
     """Three equal runs: the second is preempted and queued again, the third killed and resumed by hand."""
     sweep = tmp_path / "sweep"

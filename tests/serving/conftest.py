@@ -8,7 +8,7 @@ import torch
 from recipes import make_model
 from serving.api import Run, running
 
-from condgen.conditions import Attributes, Category, Inpaint, Number
+from condgen.conditions import Attributes, Captions, Category, Inpaint, Number, Tags
 from condgen.serving.app import Server
 from condgen.serving.models import Served, load_models
 from condgen.spaces import Points
@@ -24,6 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "model=cgan_mlp", condition=Attributes([Category("digit", tuple("0123456789")), Number("rotation", -45, 45)])
         ),
         "inpaint": make_model("model=pix2pix", condition=Inpaint((1, 28, 28))),
+        "captions": make_model("model=cgan_mlp", condition=Captions(["a red cat", "a blue dog"], width=8, heads=2)),
+        "tags": make_model("model=cgan_mlp", condition=Tags([Category("colour", ("red", "blue"))], ["dog"])),
         "points": make_model("model=flow_points", space=Points()),
     }
     for name, model in models.items():

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from condgen.samples import Request, draw, encode
 from condgen.serving.job import Job
 from condgen.serving.models import load_models
 from condgen.serving.packing import Packing
-from condgen.serving.work import Batch, Trial, Worker
+from condgen.serving.work import Batch, Trial, Worker, magnitude
 
 D = {"model": "digits"}
 
@@ -32,10 +33,12 @@ D = {"model": "digits"}
         ({"model": "digits", "count": 26, "sampling": {"truncation": 1.5}}, ["--truncation", 1.5]),
         ({"model": "digits", "condition": ["3", {"class": "4"}], "to": "7", "count": 4}, ["--condition", "3,4", "--to", 7]),
         ({"model": "attributes", "condition": {"rotation": -20.5}, "count": 2}, ["--condition", "rotation=-20.5"]),
+        ({"model": "captions", "condition": {"caption": "a red dog"}, "count": 2}, ["--condition", '{"caption": "a red dog"}']),
+        ({"model": "tags", "condition": {"tags": "red dog"}, "count": 2}, ["--condition", "tags=red dog"]),
         ({"model": "inpaint", "image": picture(), "count": 2}, ["--image", "start.png"]),
         ({"model": "points", "condition": 3, "count": 5, "sampling": {"steps": 3}}, ["--condition", 3, "--steps", 3]),
     ],
-    ids=["class", "blocks", "walk", "attributes", "image", "points"],
+    ids=["class", "blocks", "walk", "attributes", "caption", "tags", "image", "points"],
 )
 def test_answers_are_the_bytes_of_condgen_sample(question, options, server, run_condgen, folder, tmp_path):
     run, formats = server[1], {"png": "a.png", "npz": "a.npz", "pngs": "a"}
@@ -135,6 +138,43 @@ def test_a_batch_has_the_whole_processor_unless_others_wait(models):
     worker.jobs.append(jobs[2])
     packing.divided = False  # fewer threads compute other bits
     assert worker.choose() == Batch([(jobs[2], 32)], 32, alone=True)
+
+
+def test_one_thread_alone_draws_with_the_whole_processor(threads, models, monkeypatch):
+    """Each thread that was ever given several processors keeps a team of them, and too many teams slow each other."""
+    seen: dict[bool, set[str]] = {True: set(), False: set()}
+    plain_draw = Worker.draw
+
+    def watched(worker: Worker, batch: Batch) -> torch.Tensor:
+        seen[batch.alone].add(threading.current_thread().name)
+        return plain_draw(worker, batch)
+
+    monkeypatch.setattr(Worker, "draw", watched)
+    worker, points = Worker(), models["points"]
+    requests = [Request(str(i % 10), count=64, seed=i, sampling={"steps": 2}) for i in range(12)]
+    jobs = [Job(points, request, *encode(points.generator, request)) for request in requests]
+    worker.packings[jobs[0].kind] = None  # so all are drawn alone
+    for job in jobs:  # each finds all threads waiting, of which any could take it
+        worker.submit(job)
+        job.answer.result(60)
+        time.sleep(0.01)
+    worker.stop()
+    assert seen == {True: {worker.threads[0].name}, False: set()}
+
+
+def test_what_is_not_known_of_large_requests_refuses_none(models):
+    """A sample alone takes many times what it takes among others."""
+    worker, points = Worker(), models["points"]
+    worker.stop()
+    one, many = (
+        Job(points, Request("3", count=count), *encode(points.generator, Request("3", count=count))) for count in (1, 64)
+    )
+    assert worker.patience(many) == 0
+    worker.paces = {one.pace: {magnitude(one): 0.1}}
+    assert worker.patience(one) == pytest.approx(0.1 * one.work)
+    assert worker.patience(many) == pytest.approx(0.1 * many.work / 2**6)
+    worker.paces = {one.pace: {magnitude(many): 0.01}}
+    assert worker.patience(one) == pytest.approx(0.01 * one.work)
 
 
 class Fickle(torch.nn.Module):
@@ -276,7 +316,9 @@ def test_what_could_not_be_answered_in_time_is_refused_at_once(models):
             while not server.desk.jobs:
                 await asyncio.sleep(0.01)
             (job,) = server.desk.jobs.values()
-            worker.paces = {job.pace: 20 / job.work}  # what there is takes 20 s, and as much again is too much
+            worker.paces = {
+                job.pace: {magnitude(job): 20 / job.work}
+            }  # what there is takes 20 s, and as much again is too much
             answer = await client.post("/v1/samples", json=SLOW)
             assert answer.status_code == 429 and 10 < int(answer.headers["Retry-After"]) <= 20, answer.text
             assert "about" in answer.json()["error"]["message"]

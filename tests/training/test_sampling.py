@@ -114,3 +114,14 @@ def test_a_measurement_says_how_the_model_was_sampled(gan_run, tmp_path):
     assert record["protocol"]["truncation"] == 0.5 and record["protocol"]["temperature"] is None
     sentence = condgen("evaluate", gan_run, *settings, "sampling.guidance=2", cwd=tmp_path).sentence()
     assert "guidance" in sentence
+
+
+def test_large_images_are_made_a_few_at_a_time(monkeypatch):
+    model = make_model("model=acgan_conv", "model.generator.network.width=2", "model.discriminator.width=2", shape=(3, 64, 64))
+    gan, sizes = model.generator.eval(), []
+    decode = gan.decode
+    monkeypatch.setattr(gan, "decode", lambda z, condition: (sizes.append(len(z)), decode(z, condition))[1])
+    few = gan.sample([3, 5], 35, seed=1)
+    assert sizes == [62, 8]
+    z = gan.noise(70, generator(1, "sample", 0))
+    torch.testing.assert_close(few, decode(z, torch.tensor([3] * 35 + [5] * 35)), rtol=1e-5, atol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from condgen.errors import CondgenError
-from condgen.training.tally import Tally, loss_means
+from condgen.training.tally import Tally, loss_means, of_all, of_one
 
 STREAM = torch.Generator().manual_seed(0)
 
@@ -59,3 +59,14 @@ def test_the_loss_and_the_batch_that_are_not_finite_are_named():
     losses = [{"d": torch.tensor(0.5), "g": torch.tensor(value)} for value in (1.0, float("nan"), 2.0)]
     with pytest.raises(CondgenError, match=r"g became nan in batch 8 \(update 5\)"):
         loss_means(losses, lambda means: means, batches=10, updates=5)
+
+
+def test_a_checkpoint_of_several_processes_gives_each_its_own_losses_again():
+    mine = [[{"d": torch.tensor(0.1 + rank), "g": torch.tensor(float(rank))}, {"d": torch.tensor(0.3)}] for rank in (0, 1)]
+    tables = torch.stack([torch.stack([value.double() for row in rows for value in row.values()]) for rows in mine])
+    stored = of_all(mine[0], lambda table: tables, processes=2)
+    for rank in (0, 1):
+        assert of_one(stored, rank, processes=2) == mine[rank]
+    assert of_one(stored, 0, processes=1)[0]["d"].item() == pytest.approx(0.6)
+    alone = of_all(mine[0], lambda table: table, processes=1)
+    assert of_one(alone, 0, processes=1) == of_one(alone, 1, processes=2) == mine[0]

@@ -13,7 +13,7 @@ import torch
 from recipes import make_model
 
 import condgen
-from condgen.conditions import Attributes, Category, Inpaint, NoCondition, Number
+from condgen.conditions import Attributes, Captions, Category, Inpaint, NoCondition, Number
 from condgen.errors import CondgenError
 from condgen.exporting.graph import MOST, Drawing, difference, example, write_onnx, write_pt2
 
@@ -34,6 +34,7 @@ FIELDS = [Category("digit", tuple("0123456789")), Number("rotation", -45, 45)]
 MODELS = {
     "attributes": lambda: make_model("model=acgan_conv", condition=Attributes(FIELDS)),
     "inpaint": lambda: make_model("model=pix2pix", condition=Inpaint((1, 28, 28))),
+    "caption": lambda: make_model("model=cgan_conv", condition=Captions(["a red cat", "狗"])),
     "nothing": lambda: make_model("model=cgan_mlp", condition=NoCondition()),
     "VAE": lambda: make_model("model=cvae_conv", "prior=flow"),
     "spectral norm": lambda: make_model("model=biggan", shape=(3, 32, 32)),

@@ -10,6 +10,7 @@ from condgen.data.sources.ring import Ring
 from condgen.data.sources.shards import Shards
 from condgen.data.sources.spoken_digits import SpokenDigits
 from condgen.data.sources.table import ImageTable
+from condgen.data.sources.tagged import TaggedFeatures
 from condgen.data.sources.text import SongCi, TextTable
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "Shards",
     "SongCi",
     "SpokenDigits",
+    "TaggedFeatures",
     "TextTable",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 from condgen.conditions import Attributes
 from condgen.conditions.fields import Category, Field, Number
 from condgen.data import cache
+from condgen.data.captions import Wordings
 from condgen.data.sources.idx import MNIST
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.randomness import generator
@@ -32,7 +33,8 @@ class MNISTAttributes:
     """Each image of MNIST once, (3, 28, 28), with attributes that a seed draws, each uniformly and by itself.
 
     ``digit`` is also the class. ``rotation`` is in degrees, anticlockwise, from a digit that was set upright first.
-    ``colour`` and ``thickness`` are those of the pen that goes along the middle of the strokes.
+    ``colour`` and ``thickness`` are those of the pen that goes along the middle of the strokes. Captions say these, see
+    `condgen.data.captions`.
 
     Args:
         unseen: combinations of categories that are left out of the training part, such as ``"digit=3,colour=red"``.
@@ -77,7 +79,8 @@ class MNISTAttributes:
 
         shape = (len(rows), 3, 28, 28)
         key = cache.name("mnist-attributes", VERSION, part, self.seed, rows.tolist())
-        return Table(cache.keep(key, shape, fill, decoding.memory_share, costly=True), digits.labels[rows], values)
+        pixels = cache.keep(key, shape, fill, decoding.memory_share, costly=True)
+        return Table(pixels, digits.labels[rows], values, Wordings(values, rows, len(digits), self.seed, part))
 
     def _rows(self, values: Tensor, left_out: Sequence[Tensor]) -> Tensor:
         """Return the rows of ``values`` (N, 4) that show none of the combinations, int64."""

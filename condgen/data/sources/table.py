@@ -15,6 +15,7 @@ from condgen.data import cache
 from condgen.data.decode import decode_all
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.data.undecoded import Undecoded
+from condgen.data.words import given_words
 from condgen.errors import CondgenError
 from condgen.images import Picture
 from condgen.spaces import Space
@@ -24,6 +25,8 @@ Rows = dict[str, dict[str, str]]
 """The cells of each row by the names of their columns, by the name of the row: where it stands in the file."""
 MANY = 20
 """Different whole numbers above which a column of them is a number and no category."""
+RESERVED = '",=|'
+"""Letters that separate what is asked for on a command line, which no tag may hold."""
 Kind = Literal["category", "number"]
 LARGEST = 1e30
 """Numbers beyond are no measurements, and their range would not fit into float32."""
@@ -44,7 +47,8 @@ class ImageTable:
             None: all but that of file names.
         image: the column of file names, within the folder.
         label: the column that is also the class; where there is no such column there are no classes.
-        caption: a column of texts, which are no attributes: ``condgen pack`` takes them along.
+        caption: a column of texts, which are no attributes: condition=caption reads them, ``condgen pack`` takes them along.
+        tags: a column of tags between spaces, any number of them, which are no attributes: condition=tags reads them.
         outside: let the table name images by absolute paths and through ``..``, wherever they lie.
     """
 
@@ -61,11 +65,12 @@ class ImageTable:
         label: str = "class",
         caption: str | None = None,
         outside: bool = False,
+        tags: str | None = None,
     ):
         self.path = Path(path)
         self.file = self.path / file if (self.path / file).is_file() else Path(file)
         self.columns = dict.fromkeys(columns) if isinstance(columns, Sequence) else columns
-        self.image, self.label, self.caption, self.outside = image, label, caption, outside
+        self.image, self.label, self.caption, self.outside, self.tags = image, label, caption, outside, tags
 
     def decode(self, stem: str, identity: object, pictures: Sequence[Picture], decoding: Decoding) -> Tensor | Undecoded:
         """Return all files as samples; see `decode_all`."""
@@ -80,7 +85,8 @@ class ImageTable:
             raise CondgenError(f"{self.file} has no rows: it needs one for each {self.what}.")
         files = [self._picture(row, name) for row, name in self._cells(rows, self.image).items()]
         known = next(iter(rows.values()))
-        names = self.columns if self.columns is not None else [name for name in known if name not in (self.image, self.caption)]
+        others = (self.image, self.caption, self.tags)
+        names = self.columns if self.columns is not None else [name for name in known if name not in others]
         fields, columns = [], []
         for name in names:
             field, values = self._attribute(str(name), self._cells(rows, str(name)))
@@ -93,8 +99,25 @@ class ImageTable:
         identity = [cache.stamp(file) for file in files]
         images = self.decode(self.path.resolve().name, identity, [Picture(str(f), f.read_bytes) for f in files], decoding)
         captions = list(self._cells(rows, self.caption).values()) if self.caption else None
-        known_values = torch.stack(columns, dim=1) if columns else None
-        return Tables(Table(images, labels, known_values, captions, self.made), None, classes, fields)
+        words, sets = self._tags(rows)
+        parts = [*(column[:, None] for column in columns), *([sets.float()] if words else [])]
+        table = Table(images, labels, torch.cat(parts, dim=1) if parts else None, captions, self.made)
+        return Tables(table, None, classes, fields, words)
+
+    def _tags(self, rows: Rows) -> tuple[list[str], Tensor]:
+        """Return all tags and which each row has, (N, `MANY`), -1 for none; a row may have no tag."""
+        if self.tags is None:
+            return [], torch.empty(len(rows), 0)
+        if missing := [row for row, found in rows.items() if self.tags not in found]:
+            raise CondgenError(f"{self.file} {missing[0]} has no column {self.tags}: it has {', '.join(rows[missing[0]])}.")
+        cells = {row: found[self.tags] for row, found in rows.items()}
+        words, sets = given_words(list(cells.values()), len(rows) * MANY, MANY)
+        if not words:
+            raise CondgenError(f"{self.file}: {self.tags} is empty in every row: there is nothing to learn.")
+        for row, cell in cells.items():
+            if not "".join(cell.split()).isprintable() or {*cell} & {*RESERVED}:
+                raise CondgenError(f"{self.file} {row}: {self.tags} is {shortened(cell)}, and a tag has none of {RESERVED}.")
+        return words, sets
 
     def _cells(self, rows: Rows, name: str) -> dict[str, str]:
         """Return the cells of a column by their rows."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from condgen.conditions.fields import Category
 from condgen.data.sources.table import Rows, read
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
-from condgen.data.words import chosen_words, lexicon
+from condgen.data.words import chosen_words, given_words, lexicon
 from condgen.errors import CondgenError
 from condgen.tokens import Tokens
 from condgen.types import Count, Name, PositiveInt
@@ -135,15 +135,7 @@ class TextTable:
         if self.keywords is None:
             words = lexicon(texts, self.words)
             return words, chosen_words(texts, words, self.places, self.seed)
-        given = [cell.split() for cell in self._cells(rows, self.keywords)]
-        counts = Counter(word for some in given for word in some)
-        words = [word for word, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))][: self.words]
-        number = {word: i for i, word in enumerate(words)}
-        sets = torch.full((len(given), self.places), -1)
-        for row, some in enumerate(given):
-            mine = list(dict.fromkeys(number[word] for word in some if word in number))[: self.places]
-            sets[row, : len(mine)] = torch.tensor(mine, dtype=torch.int64)
-        return words, sets
+        return given_words(self._cells(rows, self.keywords), self.words, self.places)
 
 
 class SongCi(TextTable):

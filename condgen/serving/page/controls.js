@@ -18,7 +18,7 @@ export class Controls {
     this.fields = Object.entries(schema.properties ?? {})
       .filter(([, part]) => !part.kind)
       .map(([name, part]) => {
-        const make = part.enum ? chips : part.type === "number" || part.type === "integer" ? slider : words;
+        const make = part.enum || part.items?.enum ? chips : part.type === "number" || part.type === "integer" ? slider : words;
         return make(name, part, { single, changed, open: open(name, part, required.has(name)) });
       });
     this.element = h("div", { class: "controls" }, ...this.fields.map((field) => field.element));
@@ -57,17 +57,20 @@ function described(part) {
 
 function chips(name, part, { single, changed, open }) {
   const group = freshId(name);
+  const set = !part.enum; // all that are chosen are one value, with spaces between them
+  if (set) [part, single] = [{ ...part, enum: part.items.enum }, false];
   const chip = (value, label) => {
     const input = h("input", { type: single ? "radio" : "checkbox", name: group, value });
     return { input, label: h("label", { class: "chip" }, input, h("span", {}, label)) };
   };
   const any = open ? chip("", open) : null;
   const all = part.enum.map((value) => chip(String(value), String(value)));
-  const read = () => all.filter(({ input }) => input.checked).map(({ input }) => input.value);
+  const checked = () => all.filter(({ input }) => input.checked).map(({ input }) => input.value);
+  const read = () => (set && checked().length ? [checked().join(" ")] : checked());
   const settle = () => {
     if (any) any.input.checked = !read().length;
   };
-  const several = single ? null : h("input", { type: "checkbox", on: { change: () => (only(read()[0]), changed()) } });
+  const several = single || set ? null : h("input", { type: "checkbox", on: { change: () => (only(read()[0]), changed()) } });
   const only = (value) => {
     if (several && !several.checked) all.forEach(({ input }) => (input.checked = input.value === value));
     settle();
@@ -86,7 +89,8 @@ function chips(name, part, { single, changed, open }) {
   const element = h("fieldset", { class: several ? "number" : null, "aria-describedby": hint?.id }, ...parts);
   const write = (values) => {
     if (several) several.checked = values.length > 1;
-    const wanted = new Set((single ? values.slice(0, 1) : values).map(String));
+    const first = values.slice(0, 1).map(String);
+    const wanted = new Set(set ? first.flatMap((value) => value.split(" ")) : single ? first : values.map(String));
     all.forEach(({ input }) => (input.checked = wanted.has(input.value)));
     if (!any && single && !read().length) all[0].input.checked = true;
     settle();

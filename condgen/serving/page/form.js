@@ -14,7 +14,7 @@ export class Form {
     this.model = model;
     this.counts = { draw: Math.min(8, model.limits.count), walk: Math.min(12, model.limits.count) };
     const { condition, sampling } = model;
-    const open = (name, part, required) => (required ? "All" : part.enum ? "Any" : "Leave open");
+    const open = (name, part, required) => (required ? "All" : part.enum || part.items ? "Any" : "Leave open");
     this.controls = new Controls(condition, { open, changed });
     const closed = (name, part, required) => (required ? "" : open(name, part, required));
     this.to = new Controls(condition, { single: true, open: closed, changed });

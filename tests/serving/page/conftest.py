@@ -10,7 +10,7 @@ from recipes import make_model
 from selenium import webdriver
 from serving.page.browser import Page, Serving
 
-from condgen.conditions import Attributes, Inpaint
+from condgen.conditions import Attributes, Captions, Category, Inpaint, Tags
 from condgen.spaces import Points
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -34,6 +34,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         "attributes": make_model(
             "model=cgan_mlp", "model.options.expects=null", shape=(3, 28, 28), condition=Attributes(FIELDS)
         ),
+        "tags": make_model("model=cgan_mlp", condition=Tags([Category("colour", ("red", "blue"))], ["dog"])),
+        "captions": make_model("model=cgan_mlp", condition=Captions(["a red cat", "a blue dog"], width=8, heads=2)),
         "inpaint": make_model("model=pix2pix", condition=Inpaint((1, 28, 28))),
         "slow": make_model("model=flow_matching"),
         "points": make_model("model=gan_points", space=Points()),

@@ -146,6 +146,20 @@ def test_points_are_shown_as_one_picture(page, server):
     assert page.one("#draw").text == "Draw 9 points" and "9 points" in page.one("#subtitle").text
 
 
+def test_tags_are_chips_of_one_set_and_a_caption_is_a_line(page):
+    page.open(model="tags", count=2)
+    page.press("red", "#condition")
+    page.press("dog", "#condition")
+    page.until(lambda: not page.busy and page.state.get("condition") == {"tags": "red dog"})
+    shown = page.shown
+    page.open(**page.state)
+    assert page.shown == shown and len(shown) == 2 and page.state["condition"] == {"tags": "red dog"}
+    page.open(model="captions", count=2)
+    page.one("#condition input[type=text]").send_keys("a red dog", Keys.ENTER)
+    page.until(lambda: not page.busy and page.state.get("condition") == {"caption": "a red dog"})
+    assert len(page.shown) == 2
+
+
 def test_a_link_restores_everything(page):
     page.open(model="attributes")
     page.press("red", "#condition")

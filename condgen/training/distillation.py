@@ -1,0 +1,130 @@
+"""Distillation of flow matching: a field that goes in a few steps where its teacher goes in many, guidance included.
+
+    L = E_{i, x_0, (x_1, c)} || v(x_t, t, c) - N (phi(x_t, t, t + 1/N, c) - x_t) ||^2,    t = i / N, i = 0 .. N - 1
+
+phi follows the teacher's guided field from t to t + 1/N, so v learns its mean velocity over a whole step of the student, which
+Euler's method then makes at once. It is a single stage of progressive distillation (Salimans & Ho 2022, algorithm 2), from many
+steps to N, with guidance as in Meng et al. 2023, at one scale. The student starts from the teacher's weights.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condgen.conditions import Condition
+from condgen.errors import CondgenError
+from condgen.generators.base import Generator
+from condgen.generators.flow_matching import FlowMatchingGenerator
+from condgen.generators.ode import Time, integrate
+from condgen.losses.velocity import VelocityLoss
+from condgen.spaces import Space
+from condgen.training.base import Batch, Draw, MakeOptimizer
+from condgen.training.flow_matching import FlowMatching
+from condgen.training.options import Options
+from condgen.training.times import Times, stratified
+from condgen.types import PositiveInt
+
+
+class Distillation(FlowMatching):
+    """The training of a velocity field that makes the steps of another one at once.
+
+    Args:
+        space: what a sample is.
+        condition: what can be asked for.
+        loss: how far a velocity is from the teacher's mean one.
+        generator: makes the student from (space, condition); its steps are those that it learns, and Euler's method makes them.
+        optimizer: makes the optimizer from the parameters.
+        teacher: a trained field with the student's network; it is asked with the guidance and the solver that it was left with.
+        substeps: the teacher's steps in one of the student's.
+        times: which of the steps are looked at how often; None: all alike.
+        options: what every family can be told; None: the defaults of `Options`.
+        seed: decides every random number of the training.
+
+    Raises:
+        CondgenError: the teacher is no such field, or makes other samples than these.
+    """
+
+    mechanism = None
+
+    def __init__(
+        self,
+        space: Space,
+        condition: Condition,
+        loss: VelocityLoss,
+        generator: Callable[..., FlowMatchingGenerator],
+        optimizer: MakeOptimizer,
+        teacher: Generator,
+        substeps: PositiveInt = 3,
+        times: Times | None = None,
+        options: Options | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(space, condition, loss, generator, optimizer, times, options, seed)
+        student = self.generator
+        if student.defaults["solver"] != "euler" or student.defaults["guidance"] != 1:
+            raise CondgenError(
+                "A distilled field makes its steps by Euler's method, and its teacher's guidance is in it: set "
+                "model.generator.solver=euler model.generator.guidance=1."
+            )
+        if not isinstance(teacher, FlowMatchingGenerator):
+            raise CondgenError(f"model.teacher is of the family {teacher.family}: only flow matching can be distilled.")
+        if same(teacher.space) != same(space) or teacher.condition.config() != condition.config():
+            raise CondgenError(
+                f"model.teacher makes {teacher.space} by {type(teacher.condition).__name__}, and the data are {space} by "
+                f"{type(condition).__name__}: take the data and the condition that it was trained with."
+            )
+        try:
+            student.network.load_state_dict(teacher.network.state_dict())
+        except RuntimeError:
+            raise CondgenError(
+                "The student starts from its teacher's weights and has another network: set model.generator.network as the "
+                "teacher's configuration has it."
+            ) from None
+        self.frozen_networks = [teacher.requires_grad_(False)]
+        self.substeps = substeps
+        self.keep_average()
+
+    def path_losses(
+        self,
+        field: FlowMatchingGenerator,
+        batch: Batch,
+        draw: Callable[[Draw, str], Tensor],
+        times: Times,
+        dropout: float,
+    ) -> Tensor:
+        """Return the loss of each sample of a batch, (B,), at the beginning of one of the student's steps.
+
+        Args:
+            field: the student, or its average.
+            batch: samples x_1 (B, *shape) and encoded conditions (B, ...).
+            draw: returns this process's rows of what a function of their number and a stream draws for all, by its purpose.
+            times: which of the steps.
+            dropout: must be 0, since the teacher's guidance is learned.
+        """
+        x, condition = batch
+        steps = int(field.defaults["steps"])
+        noise = draw(field.latents, "noise")
+        t = (times(draw(stratified, "times")) * steps).floor().clamp(max=steps - 1) / steps
+        shaped = t.view(-1, *[1] * (x.dim() - 1))
+        start = (1 - shaped) * noise + shaped * x
+        kept = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        losses: Tensor = self.loss(field.network(start, t, condition, kept), self.mean_velocity(start, t, condition, steps))
+        return losses
+
+    @torch.no_grad()
+    def mean_velocity(self, x: Tensor, t: Tensor, condition: Tensor, steps: int) -> Tensor:
+        """Return the teacher's mean velocity from x (B, *shape) at t (B,) to t + 1 / ``steps``, (B, *shape)."""
+        teacher = self.frozen_networks[0].to(x.device)
+        assert isinstance(teacher, FlowMatchingGenerator)
+
+        def velocity(state: Tensor, passed: Time) -> Tensor:  # of a step's time, which goes from 0 to 1
+            return teacher.guided(state, t + passed / steps, condition) / steps
+
+        return (integrate(velocity, x, self.substeps, str(teacher.sampling["solver"])) - x) * steps
+
+
+def same(space: Space) -> dict[str, Any]:
+    """Return what two spaces must agree in: all but the statistics of their data."""
+    return {name: value for name, value in space.config().items() if name not in ("mean", "deviation")}
