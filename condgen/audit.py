@@ -9,10 +9,12 @@ from torch import Tensor
 
 from condgen.config.build import build
 from condgen.data import DataModule
+from condgen.data.tables import Part
 from condgen.errors import CondgenError
 from condgen.evaluate import known_of
 from condgen.files import require_writable, write_json
 from condgen.generators.base import BLOCK, Generator
+from condgen.metrics.canaries import Guesses, guessed
 from condgen.metrics.intervals import wilson
 from condgen.metrics.manifold import nearest
 from condgen.metrics.membership import FEWEST, Attack, attack
@@ -21,6 +23,8 @@ from condgen.run.checkpoint import device_of, find, read, restore
 from condgen.run.recipe import build_training
 from condgen.run.stored import run_of
 from condgen.spaces import Images, floating, to_float, to_uint8
+from condgen.training.base import Training
+from condgen.training.merf import MERF
 
 DRAWS = 16
 """Draws of noise over which the loss of an image is averaged, the same for all images."""
@@ -37,12 +41,19 @@ class Audit:
         copies: (k, n): so many of so many samples lie nearer to a training image than 99 % of unseen images do.
         sizes: members, non-members, reference images and samples.
         claimed: what the checkpoint says of its differential privacy; None: nothing.
+        canaries: what each attack guessed of canaries; empty where the training had none.
     """
 
     attacks: list[Attack]
     copies: tuple[int, int]
     sizes: dict[str, int]
     claimed: dict[str, Any] | None
+    canaries: list[Guesses]
+
+    @property
+    def bound(self) -> float:
+        """The largest of the lower bounds of epsilon."""
+        return max([one.epsilon for one in self.attacks] + [one.epsilon for one in self.canaries])
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -52,6 +63,7 @@ class Audit:
             "copies": share,
             "sizes": self.sizes,
             "privacy": self.claimed,
+            "canaries": [one.plain() for one in self.canaries],
         }
 
 
@@ -89,13 +101,23 @@ def audit(
     delta = (checkpoint.get("privacy") or {}).get("delta", 1e-5)
     inside, outside = calibrated(drawn, pictures(*reference), seen)
     attacks = [attack("nearest sample", inside, outside, delta)]
-    if scores := inner_scores(checkpoint, data, members, others, place):
-        attacks.append(attack(scores[0], scores[1], scores[2], delta))
+    inner = inner_attack(checkpoint, data, place)
+    if inner and inner.members:
+        attacks.append(attack(inner.name, inner.scores(data.train, members), inner.scores(*others), delta))
+    guesses = []
+    if data.canaries:
+        canaries = [(part, torch.arange(len(part))) for part in data.canaries]
+        found = {"nearest sample": calibrated(drawn, pictures(*reference), [pictures(*some) for some in canaries])}
+        if inner:
+            found[inner.name] = [inner.scores(*some) for some in canaries]
+        for name, scores in found.items():
+            inside, outside = of_class(scores, data.canaries)
+            guesses.append(guessed(name, inside, outside, delta))
     everything = pictures(data.train, torch.arange(len(data.train)))
     sizes = {"members": len(members), "others": len(others[1]), "reference": len(reference[1]), "samples": len(drawn)}
-    found = Audit(attacks, near(drawn, everything, seen[1]), sizes, checkpoint.get("privacy"))
-    write_json(run / "audit.json", found.plain())
-    return found, run / "audit.json"
+    result = Audit(attacks, near(drawn, everything, seen[1]), sizes, checkpoint.get("privacy"), guesses)
+    write_json(run / "audit.json", result.plain())
+    return result, run / "audit.json"
 
 
 # --- the images ---
@@ -145,39 +167,65 @@ def calibrated(drawn: Tensor, reference: Tensor, images: list[Tensor]) -> list[T
     return [-(nearest(some, drawn)[0] / nearest(some, reference)[0].clamp(min=1e-6)) for some in images]
 
 
+def of_class(scores: list[Tensor], canaries: tuple[Part, Part]) -> list[Tensor]:
+    """Return scores of canaries without the mean of their class, which depends on how many of it are in."""
+    every, labels = torch.cat(scores), torch.cat([part.labels for part in canaries])
+    for label in set(labels.tolist()):
+        every[labels == label] -= every[labels == label].mean()
+    return list(torch.split(every, [len(part) for part in canaries]))
+
+
 def near(drawn: Tensor, train: Tensor, unseen: Tensor) -> tuple[int, int]:
     """Return how many samples lie nearer to a training image than all but a share `NEAR` of unseen images, of how many."""
     radius = nearest(unseen, train)[0].quantile(NEAR)
     return int((nearest(drawn, train)[0] < radius).sum()), len(drawn)
 
 
-@torch.no_grad()
-def inner_scores(
-    checkpoint: dict[str, Any], data: DataModule, members: Tensor, others: tuple[Any, Tensor], device: torch.device
-) -> tuple[str, Tensor, Tensor] | None:
-    """Return the name and the scores of an attack that looks into the model; None: its family has nothing to look at.
+class Inner:
+    """An attack that looks into the model, as somebody could who has all of the run.
 
-    Of a GAN it is D's logit (Hayes et al. 2019, LOGAN), of others the loss that was trained, under the averaged weights.
+    Of a GAN it is D's logit (Hayes et al. 2019, LOGAN), of mean embeddings what they hold beside the known images', of others
+    the loss that was trained, under the averaged weights.
+
+    Args:
+        training: as it ended.
+        data: that it was trained on.
+        device: where to compute.
     """
+
+    def __init__(self, training: Training, data: DataModule, device: torch.device):
+        self.training, self.data, self.device = training, data, device
+        judged = hasattr(training, "discriminator")
+        self.name = "embedding" if isinstance(training, MERF) else "discriminator" if judged else "loss"
+        self.members = not isinstance(training, MERF)
+        """Whether it tells members, too, and not canaries alone."""
+        self.draws, self.sign = (DRAWS, -1) if self.name == "loss" else (1, 1)
+
+    @torch.no_grad()
+    def scores(self, part: Part, rows: Tensor) -> Tensor:
+        """Return a score (N,) of each of the images at ``rows`` of ``part``, larger for members."""
+        found = []
+        for some in torch.split(rows, BLOCK):
+            x = floating(part.table.images[part.rows[some]]).to(self.device)
+            condition = self.data.encode(part, some, self.training.condition).to(self.device)
+            total = sum(self.training.alone(x, condition, number) for number in range(self.draws))
+            found.append(self.sign * torch.as_tensor(total).cpu())
+        return torch.cat(found)
+
+
+def inner_attack(checkpoint: dict[str, Any], data: DataModule, device: torch.device) -> Inner | None:
+    """Return the attack that looks into a checkpoint's model; None: its family has nothing to look at."""
     with torch.random.fork_rng(devices=[]):
         training = build_training(checkpoint["condgen"])
-    if training.mechanism != "steps":
+    if training.mechanism is None:
         return None
     training.load_state_dict(checkpoint["state_dict"])
     training.generator.load_state_dict(training.eval_generator.state_dict())
     training.eval().to(device)
-    judged = hasattr(training, "discriminator")
-
-    def scores(part: Any, rows: Tensor) -> Tensor:
-        found = []
-        for some in torch.split(rows, BLOCK):
-            x = floating(part.table.images[part.rows[some]]).to(device)
-            condition = data.encode(part, some, training.condition).to(device)
-            total = sum(training.alone(x, condition, number) for number in range(1 if judged else DRAWS))
-            found.append(torch.as_tensor(total).cpu())
-        return torch.cat(found) if judged else -torch.cat(found)
-
-    return "discriminator" if judged else "loss", scores(data.train, members), scores(*others)
+    if isinstance(training, MERF) and data.canaries:  # what is known of all others is taken out
+        known = Part(data.train.table, data.train.rows[: len(data.train) - len(data.canaries[0])])
+        training.sums -= training.summed(data.ordered(known))
+    return Inner(training, data, device)
 
 
 # --- what is said ---
@@ -196,6 +244,11 @@ def told(found: Audit) -> str:
         f"{k / n:.2%} ({low:.2%}-{high:.2%}) of {n:,} samples lie nearer to a training image than all but {NEAR:.0%} of unseen "
         f"images do; {NEAR:.0%} would be expected of images that nobody copied."
     )
+    lines += [
+        f"Of {one.canaries:,} canaries its {one.name} guessed {one.right:,} of {one.guesses:,} right: "
+        f"epsilon >= {one.epsilon:.2f} (95 %)."
+        for one in found.canaries
+    ]
     best = max(found.attacks, key=lambda one: one.auc)
     sure = best.auc_interval[0] > 0.5
     lines.append(
@@ -203,7 +256,7 @@ def told(found: Audit) -> str:
         + (f": of a pair the right one in {best.auc:.1%} of cases." if sure else " better than by chance.")
     )
     if found.claimed:
-        bound, claimed = max(one.epsilon for one in found.attacks), found.claimed["spent"]
+        bound, claimed = found.bound, found.claimed["spent"]
         verdict = "lies under" if bound <= claimed else "lies above"
         lines.append(
             f"The training claims epsilon {claimed:.3g} at delta {found.claimed['delta']:g}, and the bound {bound:.2f} "

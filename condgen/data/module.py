@@ -14,6 +14,7 @@ from torch import Tensor
 from condgen.augment.images import Augmentation, compose
 from condgen.conditions import Condition
 from condgen.conditions.base import of_data
+from condgen.data.canaries import with_canaries
 from condgen.data.imbalance import Imbalance, kept_counts, told
 from condgen.data.loader import BatchLoader
 from condgen.data.prepare import choose, pool
@@ -36,6 +37,7 @@ class Prepared:
     train: Part
     val: Part
     test: Part | None
+    canaries: tuple[Part, Part] | None = None
 
 
 Fraction = Annotated[float, Gt(0), Lt(1)]
@@ -66,6 +68,8 @@ class DataModule(LightningDataModule):
             of albumentations, see `condgen.augment.libraries`.
         vicinity: standard deviation of what is added to each training sample's conditions that are numbers, where their range
             has length 2: a sample stands for all numbers near its own.
+        canaries: images of noise, each among the training images with probability 1/2, by which `condgen audit` bounds epsilon
+            from below, see `condgen.data.canaries`.
         drop_last: leave out an incomplete last training batch.
         on_device: keep the uint8 images on the accelerator; "auto": if they take at most a quarter of its free memory.
         memory_share: share of physical memory above which images are mapped from the cache folder instead of loaded.
@@ -92,6 +96,7 @@ class DataModule(LightningDataModule):
         balance: Share = 0.0,
         augment: Augmentation | Sequence[Any] | Callable[..., Any] | None = None,
         vicinity: BelowOne = 0.0,
+        canaries: Count = 0,
         drop_last: bool = True,
         on_device: bool | Literal["auto"] = "auto",
         memory_share: Share = 0.25,
@@ -111,6 +116,7 @@ class DataModule(LightningDataModule):
         self.balance = balance
         self.augment = compose(augment)
         self.vicinity = vicinity
+        self._canaries = canaries
         self.drop_last = drop_last
         self.on_device = on_device
         self.workers, self.prefetch = workers, prefetch
@@ -166,6 +172,11 @@ class DataModule(LightningDataModule):
         return self._prepared.test
 
     @property
+    def canaries(self) -> tuple[Part, Part] | None:
+        """Canaries that are among the training images, and those that are not; None where none were asked for."""
+        return self._prepared.canaries
+
+    @property
     def has_test(self) -> bool:
         """Whether there are images for the final figures."""
         return self._prepared.test is not None
@@ -204,6 +215,10 @@ class DataModule(LightningDataModule):
             raise CondgenError("data.balance draws from images in memory, and shards are read in their own order: set it to 0.")
         train = Part(train.table, train.rows[thin(train.labels, kept, (self.split_seed, "imbalance"))])
         train, val, test = usable(train), usable(val), test and usable(test)
+        canaries: tuple[Part, Part] | None = None
+        if self._canaries:
+            train, *found = with_canaries(train, self._canaries, len(classes), self.split_seed)
+            canaries = found[0], found[1]
         if self.drop_last and len(train) < self.batch_size:
             raise CondgenError(
                 f"data.batch_size={self.batch_size} is more than the {len(train)} training images: "
@@ -212,7 +227,7 @@ class DataModule(LightningDataModule):
         space = train.table.space(train.rows)
         if self.augment is not None and len(space.shape) != 3:
             raise CondgenError("data.augment changes images, and these samples are none: set it to null.")
-        return Prepared(condition, classes, space, train, val, test)
+        return Prepared(condition, classes, space, train, val, test, canaries)
 
     def _split(self, tables: Tables, relabel: Tensor) -> tuple[Part, Part, Part | None]:
         test: Part | None

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from condgen.errors import CondgenError
 from condgen.metrics.extractors import Shipped, load_weights
 from condgen.nets.classifier import Block
+from condgen.types import PositiveInt
 
 
 class ShippedLayers(nn.Module):
@@ -15,13 +16,15 @@ class ShippedLayers(nn.Module):
 
     Args:
         name: of its card, such as cifar10-resnet.
+        blocks: how many of its blocks are computed; None: all.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, blocks: PositiveInt | None = None):
         super().__init__()
         extractor = Shipped(name)
-        self.channels = extractor.shape[0]
+        self.channels, self.learned = extractor.shape[0], extractor.learned
         self.steps = nn.ModuleList(extractor.network.children())
+        self.blocks = blocks
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return what follows the whitening, and each block, of images (B, C, H, W) in [-1, 1]."""
@@ -34,6 +37,8 @@ class ShippedLayers(nn.Module):
             x = step(x)
             if isinstance(step, (nn.GELU, Block)):
                 layers.append(x)
+            if self.blocks and len(layers) > self.blocks:
+                break
         return layers
 
 

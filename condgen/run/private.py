@@ -42,10 +42,6 @@ def require_provable(config: dict[str, Any]) -> None:
     for wrong, sentence in (
         (several, "privacy samples its batches in one process: set trainer.devices=1"),
         (
-            trainer.get("precision") not in (None, "32-true", "32", 32, "auto"),
-            f"privacy bounds gradients in 32 bits: set trainer.precision=32-true, not {trainer.get('precision')}",
-        ),
-        (
             trainer.get("accumulate_grad_batches", 1) != 1,
             "privacy counts a step for each batch: leave out trainer.accumulate_grad_batches and take a larger "
             "data.batch_size, worked through in pieces of privacy.piece",

@@ -3,7 +3,8 @@
     min_G sum_c || mu_c - E_z phi(G(z, c)) ||^2,    mu_c = S_c / n_c,    S = sum_i [phi(x_i), a] e_{c_i} (+ noise)
 
 S is all that is ever known of the images. Under differential privacy it is released once, with Gaussian noise: one image moves
-it by at most sqrt(1 + a^2), and the training after it spends nothing. The last column, of constants a, counts the classes.
+it by at most sqrt(1 + a^2), since no phi is longer than 1, and the training after it spends nothing. The last column, of
+constants a, counts the classes.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from condgen.conditions import ClassLabel, Condition, NoCondition
+from condgen.data import DataModule
+from condgen.data.loader import BatchLoader
 from condgen.errors import CondgenError
 from condgen.generators.gan import GANGenerator
-from condgen.losses.mean_embedding import RandomFeatures
+from condgen.losses.mean_embedding import Features, LayerFeatures
 from condgen.spaces import Space
 from condgen.training.base import Batch, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
@@ -50,21 +53,27 @@ class MERF(SingleNetwork):
         self,
         space: Space,
         condition: Condition,
-        loss: RandomFeatures,
+        loss: Features,
         generator: Callable[..., GANGenerator],
         optimizer: MakeOptimizer,
         options: Options | None = None,
         seed: int = 0,
     ):
         super().__init__(space, condition, options, seed)
-        if not isinstance(loss, RandomFeatures):
-            raise CondgenError(f"MERF needs random features and {type(loss).__name__} is none: choose loss=mean_embedding.")
+        if not isinstance(loss, Features):
+            raise CondgenError(
+                f"MERF needs features and {type(loss).__name__} has none: choose loss=mean_embedding or loss=layer_embedding."
+            )
         if not isinstance(condition, ClassLabel | NoCondition):
             raise CondgenError("MERF has a mean embedding for each class: choose condition=class or condition=none.")
         self.generator = generator(space=space, condition=condition)
         self.make_optimizer = check_optimizer("optimizer", optimizer)
         self.features = loss
-        self.register_buffer("sums", torch.zeros(max(1, condition.width), loss.length + 1))
+        if isinstance(loss, LayerFeatures):
+            self.frozen_networks = [loss.network]
+            if self.options.channels_last:
+                loss.network.to(memory_format=torch.channels_last)
+        self.register_buffer("sums", torch.zeros(max(1, condition.width), loss.length(space.shape) + 1))
         self.keep_average()
         self.options.compiled(self.generator.network)
 
@@ -80,19 +89,44 @@ class MERF(SingleNetwork):
         if not self.sums.any():
             self.sums.copy_(self.looked_up())
 
-    @torch.no_grad()
     def looked_up(self) -> Tensor:
         """Return S, with the noise of a private training; every process computes all of it."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        total = torch.zeros_like(self.sums, dtype=torch.float64)
-        loader = data.ordered(data.train)
-        loader.rank, loader.world = 0, 1
-        for x, condition in loader:
-            total += self.classes(condition).double().T @ self.with_constant(self.features(x)).double()
+        self.require_public(data)
+        with self.trainer.precision_plugin.forward_context():  # as in the steps: what is compared is made alike
+            total = self.summed(data.ordered(data.train))
         if self.privacy is None:
             return total.to(self.sums.dtype)
         bound = (1 + COUNTED**2) ** 0.5
         return self.privacy.privacy.noisy([total], bound, "mean embedding")[0].to(self.sums.dtype)
+
+    def require_public(self, data: DataModule) -> None:
+        """Refuse a private training by features that the same data made, of which the noise covers nothing."""
+        for network in self.frozen_networks if self.privacy else ():
+            learned = getattr(network, "learned", None) or {}
+            if learned.get("source") == type(data.source).__name__:
+                raise CondgenError(
+                    f"loss.network was trained on the same data ({learned['source']}), and no noise covers what it knows of "
+                    "them: take one that public images trained, such as fashion-cnn for MNIST."
+                )
+
+    @torch.no_grad()
+    def summed(self, loader: BatchLoader) -> Tensor:
+        """Return S without noise, float64, of all that a loader goes through."""
+        loader.rank, loader.world = 0, 1
+        total = torch.zeros_like(self.sums, dtype=torch.float64)
+        for x, condition in loader:
+            features = self.features(x).double()
+            features = features / features.norm(dim=1, keepdim=True).clamp(
+                min=1
+            )  # what the noise is measured by, whatever phi is
+            total += self.classes(condition).double().T @ self.with_constant(features)
+        return total
+
+    def alone(self, x: Tensor, condition: Tensor, number: int = 0) -> Tensor:
+        """See `Training.alone`: the inner product of each sample's own part of S with S."""
+        own = self.with_constant(self.features(x))
+        return (own * (self.classes(condition) @ self.sums)).sum(1)
 
     def classes(self, condition: Tensor) -> Tensor:
         """Return conditions (B, ...) one-hot, (B, K); without classes all are of one."""
@@ -115,7 +149,7 @@ class MERF(SingleNetwork):
         condition = self.condition.every() if self.condition.width else torch.zeros(1, 0)
         condition = condition.repeat(each, *[1] * (condition.dim() - 1)).to(self.device)
         x = self.generator(self.rows(self.generator.latents, len(condition), "noise"), condition)
-        features = self.features(x).view(each, len(self.sums), -1)
+        features = self.features(x).float().view(each, len(self.sums), -1)
         # The product of two halves' distances: the square of one would be larger by the variance within the batch, and lowered
         # by samples that are all alike.
         first, second = (half.mean(0) - self.embeddings() for half in (features[: each // 2], features[each // 2 :]))

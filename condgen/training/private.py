@@ -63,9 +63,13 @@ class PrivateTraining:
         training, size = self.training, len(self.training.trainer.datamodule.train)  # type: ignore[attr-defined]
         if training.trainer.world_size > 1:  # such as trainer.devices=auto on several GPUs
             raise CondgenError("privacy samples its batches in one process: set trainer.devices=1.")
-        if training.mechanism == "once":
+        if training.mechanism == "once":  # before the first step, in 32 bits whatever the steps are made in
             self.privacy.prepare(size, 1.0, 1)
         else:
+            if training.trainer.precision != "32-true":
+                raise CondgenError(
+                    f"privacy bounds gradients in 32 bits: set trainer.precision=32-true, not {training.trainer.precision}."
+                )
             planned = training.planned_batches
             if planned is None:
                 raise CondgenError("privacy has to know how long the run is: set trainer.max_epochs or trainer.max_steps.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import condgen
+from command import TINY, condgen, only_run
 
 from condgen.audit import calibrated, near
 from condgen.metrics.membership import attack
@@ -36,6 +36,24 @@ def test_samples_that_are_training_images_are_found_out_and_unseen_ones_are_not(
     unseen = attack("fresh", *calibrated(fresh, reference, [members, others]), 1e-5)
     assert unseen.auc_interval[0] < 0.5 < unseen.auc_interval[1]
     assert near(fresh, members, others)[0] < 20
+
+
+@pytest.mark.parametrize("private", [False, True], ids=["open", "private"])
+def test_canaries_bound_epsilon_from_below_and_under_what_is_claimed(tmp_path: Path, private: bool) -> None:
+    plan = ("data=mnist", "model=merf", *TINY, "loss.features=2000", "data.batch_size=1000", "trainer.max_steps=2")
+    claim = ("privacy=dp", "privacy.epsilon=8", "privacy.secret=3", "privacy.accountant=rdp") if private else ()
+    assert condgen("train", *plan, *claim, "data.canaries=400", cwd=tmp_path).code == 0
+    run = only_run(tmp_path)
+    said = condgen("audit", run, *SMALL, cwd=tmp_path)
+    assert said.code == 0, said
+    found = json.loads((run / "audit.json").read_text())
+    nearest, embedding = found["canaries"]
+    assert (nearest["name"], embedding["name"]) == ("nearest sample", "embedding") and nearest["epsilon"] < 1
+    assert embedding["canaries"] == 400 and f"guessed {embedding['right']}" in said.out
+    if private:
+        assert 0.5 < embedding["epsilon"] < 8 and "lies under it." in said.out
+    else:
+        assert embedding["right"] == embedding["guesses"] and embedding["epsilon"] > 3
 
 
 @pytest.mark.parametrize(

@@ -224,3 +224,26 @@ def test_every_yaml_makes_a_module_and_every_key_is_an_argument(name, tmp_path, 
     if name in (*files, "mnist"):
         data.prepare()
         assert len(data.train) and len(data.val) and len(data.test)
+
+
+def test_canaries_are_among_the_training_images_by_the_toss_of_a_coin():
+    plain, data = module(), module(canaries=200)
+    inside, outside = data.canaries
+    assert plain.canaries is None and len(inside) + len(outside) == 200 and 70 < len(inside) < 130
+    assert len(data.train) == len(plain.train) + len(inside)
+    assert torch.equal(data.train.images, torch.cat([plain.train.images, inside.images]))
+    for part in ("val", "test"):
+        assert torch.equal(getattr(data, part).images, getattr(plain, part).images)
+    assert torch.equal(module(canaries=200, seed=5).canaries[1].images, outside.images)  # whatever seed trains
+    assert not torch.equal(module(canaries=200, split_seed=5).canaries[1].images[:9], outside.images[:9])
+    loaded = torch.cat([condition for _, condition in data.ordered(data.train)])
+    assert torch.equal(loaded[-len(inside) :], inside.labels)
+
+
+def test_canaries_need_images_in_memory():
+    class Ring:
+        def load(self, decoding=AS_IS):
+            return Tables(Table(torch.zeros(60, 2), torch.arange(60) % 3), None, ["ant", "bee", "cat"])
+
+    with pytest.raises(CondgenError, match="set it to 0"):
+        module(Ring(), split=[0.5, 0.25, 0.25], canaries=3).prepare()
