@@ -154,8 +154,17 @@ class Generator(nn.Module, ABC):
         return z * float(self.sampling.get("temperature", 1.0))
 
     def render(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Turn latents (B, ...) into finished samples (B, *shape), one for each encoded condition (B, ...)."""
-        return self.condition.finish(self.decode(z.to(self.device), condition), condition)
+        """Turn latents (B, ...) into finished samples (B, *shape), one for each encoded condition (B, ...).
+
+        Of images that are larger than 32x32 some are made at a time, unless that takes several steps, which are told of all.
+        """
+        shape = self.space.shape
+        large = len(shape) == 3 and "steps" not in self.sampling
+        size = max(1, min(BLOCK, PIXELS // (shape[1] * shape[2]))) if large else BLOCK
+        if size >= BLOCK:
+            return self.condition.finish(self.decode(z.to(self.device), condition), condition)
+        pieces = zip(torch.split(z.to(self.device), size), torch.split(condition, size), strict=True)
+        return torch.cat([self.condition.finish(self.decode(some, wanted), wanted) for some, wanted in pieces])
 
     def sample(
         self, condition: Any = None, count: int = 1, *, seed: int = 0, generator: torch.Generator | None = None
@@ -225,16 +234,7 @@ class Generator(nn.Module, ABC):
     def sample_block(self, index: int, condition: Tensor, seed: int, generator: torch.Generator | None = None) -> Tensor:
         """Generate block ``index`` of what `sample` would, for its encoded conditions (at most `BLOCK`, ...)."""
         with evaluating(self):
-            z = self.noise(len(condition), generator or keyed_generator(seed, "sample", index))
-            pieces = zip(z.split(self.at_once), condition.to(self.device).split(self.at_once), strict=True)
-            made = [self.render(some, wanted) for some, wanted in pieces]
-            return made[0] if len(made) == 1 else torch.cat(made)
-
-    @property
-    def at_once(self) -> int:
-        """How many samples of a block are made at a time; of one whose steps are shown all."""
-        shape = self.space.shape
-        return max(1, PIXELS // (shape[1] * shape[2])) if len(shape) == 3 and self.on_step is None else BLOCK
+            return self.draw(condition.to(self.device), generator or keyed_generator(seed, "sample", index))
 
 
 def require_made(family: type[Generator], space: Space) -> None:

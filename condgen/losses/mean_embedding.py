@@ -125,4 +125,5 @@ def scaled(h: Tensor, least: float) -> Tensor:
     Of an image that is as good as empty rounding alone is left, and that depends on the images beside it: blown up to norm 1 it
     would let these move more than their own part.
     """
-    return h / h.norm(dim=1, keepdim=True).clamp(min=max(least, 1e-6))
+    lengths: Tensor = h.norm(dim=1, keepdim=True)
+    return h / lengths.clamp(min=max(least, 1e-6))
