@@ -120,7 +120,7 @@ def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights
     recipe = checkpoint["condgen"]
     if not isinstance(recipe, dict) or not recipe.keys() >= KEYS:
         raise CondgenError(f"{path} does not say which model it holds.")
-    with torch.random.fork_rng(devices=[]):  # for the weights that are about to be replaced
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # for the weights that are about to be replaced
         generator = build_generator(recipe, lambda node: check_stored(node, path, trust))
     kind = "ema" if weights == "ema" and has_average(checkpoint) else "raw"
     prefix = PREFIXES[kind]

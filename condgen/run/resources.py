@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def require_weights(make: Callable[[], nn.Module]) -> None:
     A model that cannot be built there, or not at all, is left to whoever builds it next. Random numbers stay as they are.
     """
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # weights that are copied to where there is no memory
             model = make()
             sizes = [tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers())]
     except Exception:  # whatever code does to values that are not there; mistakes are told by the real construction

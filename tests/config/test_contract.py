@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from tiny_data import SHAPES, TINY_DATA
+from tiny_data import FEW_DIGITS, SHAPES, TINY_DATA
 
 import condgen as package
 from condgen.conditions import ClassLabel, ImageCondition, Photo, Styles, Together
@@ -42,8 +42,8 @@ REGULARIZERS, AUGMENTS = choices("regularizer"), choices("discriminator_augment"
 AUXILIARIES, PRIORS = choices("auxiliary"), choices("prior")
 FAMILIES = ["cgan_conv", "cvae_conv", "flow_matching", "glow", "language", "merf", "stylization"]
 """A small model of each family."""
-NO_DIGITS = ("language", "stylization")
-"""Models that make no digits, or need more than a class to make them from."""
+NO_DIGITS = ("distilled", "language", "stylization")
+"""Models that make no digits, or need more than a class to make them from, or a teacher."""
 FROM_IMAGES = ["flow_matching", "pix2pix"]
 """Models that see a condition that is an image."""
 QUIET = ("callbacks.samples=null", "logger=none", "trainer.max_epochs=1")
@@ -168,7 +168,7 @@ def on_mnist(model: str) -> tuple[list[str], tuple[int, ...]]:
     """Return the overrides that give ``model`` MNIST in the shape that it expects, and that shape."""
     shape = tuple(read("model", model)["options"]["expects"] or SHAPES["mnist"])
     size = [f"data.image_size={shape[1]}"] * (shape[1] != 28)
-    return ["experiment=none", f"model={model}", "data.classes=[3,7]", *size], shape
+    return ["experiment=none", f"model={model}", *FEW_DIGITS, *size], shape
 
 
 @pytest.mark.parametrize("model", FAMILIES)
@@ -265,6 +265,10 @@ def test_model_on_data(model, data, attempt, tiny_data, tmp_path):
     else:
         (remedy,) = re.findall(r"model=\w+", refused(result, tmp_path))
         trained_and_samples(attempt(["experiment=none", remedy, *tiny_data[data]]), tmp_path, shape)
+
+
+def test_a_model_with_a_teacher(attempt, tmp_path):
+    trained_and_samples(attempt(["experiment=mnist_distilled", "data.imbalance=longtail:1:50"]), tmp_path, SHAPES["mnist"])
 
 
 @pytest.mark.parametrize(

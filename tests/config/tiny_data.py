@@ -95,6 +95,8 @@ def write_tagged(path: Path) -> Path:
     return path
 
 
+FEW_DIGITS = ["data.classes=[3,7]", "data.imbalance={3: 200, 7: 200}"]
+"""Fewer images to resize where a model wants them larger, and to look at where it looks at all."""
 TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     "audio": lambda root: [
         f"data.source.path={write_sounds(root / 'sounds')}",
@@ -109,7 +111,7 @@ TINY_DATA: dict[str, Callable[[Path], list[str]]] = {
     ],
     "fashion_mnist": lambda root: [f"data.source.root={write_idx(root / 'idx')}", "data.split=[0.5,0.25,0.25]"],
     "folder": lambda root: [f"data.source.path={write_folder(root / 'folder')}"],
-    "mnist": lambda root: ["data.classes=[3,7]"],  # fewer images to resize where a model wants them larger
+    "mnist": lambda root: FEW_DIGITS,
     "mnist_attributes": lambda root: ["data.source.samples=400", "data.split=40"],
     "ring": lambda root: ["data.source.samples=400"],
     "shards": lambda root: [f"data.source.path={write_shards(root / 'shards')}"],

@@ -225,6 +225,7 @@ def test_cifar_takes_torchvisions_arrays(tmp_path, monkeypatch):
     assert tables.test.labels.tolist() == list(range(10)) and tables.classes[6] == "frog"
 
 
+@pytest.mark.slow
 def test_the_real_cifar10_zip():
     folder = Path(os.environ.get("CONDGEN_DATA", Path(__file__).parents[3] / "shared" / "data")) / "cifar10"
     if not (folder / "test.zip").is_file():
