@@ -72,8 +72,8 @@ class Distillation(FlowMatching):
             raise CondgenError(f"model.teacher is of the family {teacher.family}: only flow matching can be distilled.")
         if same(teacher.space) != same(space) or teacher.condition.config() != condition.config():
             raise CondgenError(
-                f"model.teacher makes {teacher.space} by {type(teacher.condition).__name__}, and the data are {space} by "
-                f"{type(condition).__name__}: take the data and the condition that it was trained with."
+                f"model.teacher makes {teacher.space} samples of {told(teacher.condition)}, and the data are {space} with "
+                f"{told(condition)}: take the data and the condition that it was trained with."
             )
         try:
             student.network.load_state_dict(teacher.network.state_dict())
@@ -128,3 +128,9 @@ class Distillation(FlowMatching):
 def same(space: Space) -> dict[str, Any]:
     """Return what two spaces must agree in: all but the statistics of their data."""
     return {name: value for name, value in space.config().items() if name not in ("mean", "deviation")}
+
+
+def told(condition: Condition) -> str:
+    """Name what a condition knows, for messages."""
+    names = condition.describe(condition.every())
+    return f"{len(names)} conditions ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

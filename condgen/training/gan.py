@@ -312,7 +312,8 @@ def players(alternation: Alternation, number: int) -> list[Player]:
 
 def pieces(size: int, count: int) -> Iterator[slice]:
     """Return the rows of the ``count`` micro-batches, or fewer, of a batch of ``size`` samples; none is empty."""
-    return (slice(*ends) for ends in pairwise(sorted({size * i // count for i in range(count + 1)})))
+    count = max(1, min(count, size))
+    return (slice(*ends) for ends in pairwise(size * i // count for i in range(count + 1)) if ends[0] < ends[1])
 
 
 def require_grad(parameters: list[nn.Parameter], required: bool) -> None:
