@@ -115,6 +115,20 @@ def load(path: str | Path, trust: bool = False, weights: str = "ema") -> Generat
     return restore(read(path), path, trust, weights)
 
 
+class Trained:
+    """A trained generator for those who learn from it; stored configurations may name it, so it never trusts a file.
+
+    Args:
+        path: see `load`.
+
+    Attributes:
+        generator: itself.
+    """
+
+    def __init__(self, path: str):
+        self.generator = load(path)
+
+
 def restore(checkpoint: dict[str, Any], path: Path, trust: bool = False, weights: str = "ema") -> Generator:
     """Return the trained generator in a ``checkpoint`` that was read from ``path``; see `load`."""
     recipe = checkpoint["condgen"]

@@ -8,7 +8,7 @@ steps to N, with guidance as in Meng et al. 2023, at one scale. The student star
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,12 @@ from condgen.training.times import Times, stratified
 from condgen.types import PositiveInt
 
 
+class Teacher(Protocol):
+    """Whoever holds a trained generator."""
+
+    generator: Generator
+
+
 class Distillation(FlowMatching):
     """The training of a velocity field that makes the steps of another one at once.
 
@@ -36,7 +42,7 @@ class Distillation(FlowMatching):
         loss: how far a velocity is from the teacher's mean one.
         generator: makes the student from (space, condition); its steps are those that it learns, and Euler's method makes them.
         optimizer: makes the optimizer from the parameters.
-        teacher: a trained field with the student's network; it is asked with the guidance and the solver that it was left with.
+        teacher: holds a trained field with the student's network; it is asked with the guidance and the solver that it has.
         substeps: the teacher's steps in one of the student's.
         times: which of the steps are looked at how often; None: all alike.
         options: what every family can be told; None: the defaults of `Options`.
@@ -55,34 +61,34 @@ class Distillation(FlowMatching):
         loss: VelocityLoss,
         generator: Callable[..., FlowMatchingGenerator],
         optimizer: MakeOptimizer,
-        teacher: Generator,
+        teacher: Teacher,
         substeps: PositiveInt = 3,
         times: Times | None = None,
         options: Options | None = None,
         seed: int = 0,
     ):
         super().__init__(space, condition, loss, generator, optimizer, times, options, seed)
-        student = self.generator
+        student, taught = self.generator, teacher.generator
         if student.defaults["solver"] != "euler" or student.defaults["guidance"] != 1:
             raise CondgenError(
                 "A distilled field makes its steps by Euler's method, and its teacher's guidance is in it: set "
                 "model.generator.solver=euler model.generator.guidance=1."
             )
-        if not isinstance(teacher, FlowMatchingGenerator):
-            raise CondgenError(f"model.teacher is of the family {teacher.family}: only flow matching can be distilled.")
-        if same(teacher.space) != same(space) or teacher.condition.config() != condition.config():
+        if not isinstance(taught, FlowMatchingGenerator):
+            raise CondgenError(f"model.teacher is of the family {taught.family}: only flow matching can be distilled.")
+        if same(taught.space) != same(space) or taught.condition.config() != condition.config():
             raise CondgenError(
-                f"model.teacher makes {teacher.space} samples of {told(teacher.condition)}, and the data are {space} with "
+                f"model.teacher makes {taught.space} samples of {told(taught.condition)}, and the data are {space} with "
                 f"{told(condition)}: take the data and the condition that it was trained with."
             )
         try:
-            student.network.load_state_dict(teacher.network.state_dict())
+            student.network.load_state_dict(taught.network.state_dict())
         except RuntimeError:
             raise CondgenError(
                 "The student starts from its teacher's weights and has another network: set model.generator.network as the "
                 "teacher's configuration has it."
             ) from None
-        self.frozen_networks = [teacher.requires_grad_(False)]
+        self.frozen_networks = [taught.requires_grad_(False)]
         self.substeps = substeps
         self.keep_average()
 

@@ -2,13 +2,18 @@
 
 from copy import deepcopy
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from recipes import fit
 
 from condgen.conditions import ClassLabel, Condition, LearnedEmbedding, NoCondition
+from condgen.config.build import check_stored
+from condgen.config.folder import conf_dir
 from condgen.errors import CondgenError
 from condgen.generators.flow_matching import FlowMatchingGenerator
 from condgen.losses.velocity import VelocityLoss
@@ -47,7 +52,9 @@ def student(
     """A student of two steps."""
     made = partial(FlowMatchingGenerator, network=network, **{"condition_dropout": 0.0, "solver": "euler", "steps": 2} | field)
     adam = partial(torch.optim.Adam, lr=2e-3)
-    return Distillation(space or Points(), condition, VelocityLoss(), made, adam, teacher, substeps=8)
+    return Distillation(
+        space or Points(), condition, VelocityLoss(), made, adam, SimpleNamespace(generator=teacher), substeps=8
+    )
 
 
 def test_the_mean_velocity_is_that_of_the_teachers_solution():
@@ -95,3 +102,9 @@ def test_what_cannot_be_distilled_is_refused(changed, said):
     teacher = FlowMatchingGenerator(Points(), TWO, Growth, condition_dropout=0.0)
     with pytest.raises(CondgenError, match=said):
         student(teacher, changed.pop("network", Growth), **changed)
+
+
+def test_a_stored_run_may_name_its_teacher(tmp_path):
+    """So it can be resumed and measured without trust in its file."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        check_stored(OmegaConf.to_container(compose("train", ["experiment=mnist_distilled"]).model), tmp_path)
