@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+import torch
 import uvicorn
 
 from condgen.listening import LOCAL, listen
@@ -32,7 +33,11 @@ def serve(sources: Sequence[str], host: str, port: int, rules: Rules, trust: boo
     """
     sys.setswitchinterval(SWITCH)
     with listen(host, port) as place:
-        server = Server(load_models(sources, trust), rules)
+        processors = torch.get_num_threads()
+        torch.set_num_threads(1)  # so that OpenMP keeps no team for this thread, see `Worker.run`
+        models = load_models(sources, trust)
+        torch.set_num_threads(processors)
+        server = Server(models, rules)
         place.listen(2048)  # from here on whoever connects waits and is not refused
         name = f"[{host}]" if ":" in host else host
         print(f"http://{name}:{place.getsockname()[1]} serves {', '.join(server.desk.models)}", flush=True)
