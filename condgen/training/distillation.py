@@ -23,7 +23,7 @@ from condgen.spaces import Space
 from condgen.training.base import Batch, Draw, MakeOptimizer
 from condgen.training.flow_matching import FlowMatching
 from condgen.training.options import Options
-from condgen.training.times import Times, stratified
+from condgen.training.times import Times
 from condgen.types import PositiveInt
 
 
@@ -92,32 +92,22 @@ class Distillation(FlowMatching):
         self.substeps = substeps
         self.keep_average()
 
-    def path_losses(
-        self,
-        field: FlowMatchingGenerator,
-        batch: Batch,
-        draw: Callable[[Draw, str], Tensor],
-        times: Times,
-        dropout: float,
-    ) -> Tensor:
-        """Return the loss of each sample of a batch, (B,), at the beginning of one of the student's steps.
+    @property
+    def steps(self) -> int:
+        """Number of the student's steps."""
+        return int(self.generator.defaults["steps"])
 
-        Args:
-            field: the student, or its average.
-            batch: samples x_1 (B, *shape) and encoded conditions (B, ...).
-            draw: returns this process's rows of what a function of their number and a stream draws for all, by its purpose.
-            times: which of the steps.
-            dropout: must be 0, since the teacher's guidance is learned.
-        """
-        x, condition = batch
-        steps = int(field.defaults["steps"])
-        noise = draw(field.latents, "noise")
-        t = (times(draw(stratified, "times")) * steps).floor().clamp(max=steps - 1) / steps
-        shaped = t.view(-1, *[1] * (x.dim() - 1))
-        start = (1 - shaped) * noise + shaped * x
-        kept = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        losses: Tensor = self.loss(field.network(start, t, condition, kept), self.mean_velocity(start, t, condition, steps))
-        return losses
+    def sample_losses(self, batch: Batch, draw: Callable[[Draw, str], Tensor]) -> Tensor:
+        """See `SingleNetwork.sample_losses`: no condition is dropped, since the teacher's guidance is learned."""
+        return self.path_losses(self.generator, batch, draw, self.times, 0.0)
+
+    def placed(self, t: Tensor) -> Tensor:
+        """See `FlowMatching.placed`: the beginnings of the student's steps."""
+        return (t * self.steps).floor().clamp(max=self.steps - 1) / self.steps
+
+    def target(self, noise: Tensor, x: Tensor, on_path: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """See `FlowMatching.target`: the teacher's mean velocities over a step."""
+        return self.mean_velocity(on_path, t, condition, self.steps)
 
     @torch.no_grad()
     def mean_velocity(self, x: Tensor, t: Tensor, condition: Tensor, steps: int) -> Tensor:

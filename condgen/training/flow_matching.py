@@ -102,12 +102,21 @@ class FlowMatching(SingleNetwork):
         """
         x, condition = batch
         noise = draw(field.latents, "noise")
-        t = times(draw(stratified, "times"))
+        t = self.placed(times(draw(stratified, "times")))
         dropped = draw(lambda count, stream: torch.rand(count, generator=stream), "dropped") < dropout
         shaped = t.view(-1, *[1] * (x.dim() - 1))
         on_path = (1 - shaped) * noise + shaped * x
-        losses: Tensor = self.loss(field.network(on_path, t, condition, dropped), x - noise)
+        target = self.target(noise, x, on_path, t, condition)
+        losses: Tensor = self.loss(field.network(on_path, t, condition, dropped), target)
         return losses
+
+    def placed(self, t: Tensor) -> Tensor:
+        """Return the times (B,) at which the field is trained, of those that were drawn: all of them."""
+        return t
+
+    def target(self, noise: Tensor, x: Tensor, on_path: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """Return the velocities (B, *shape) to learn, of paths from noise to x at t (B,): those of the straight lines."""
+        return x - noise
 
     # --- validation ---
 

@@ -117,9 +117,8 @@ class MERF(SingleNetwork):
         total = torch.zeros_like(self.sums, dtype=torch.float64)
         for x, condition in loader:
             features = self.features(x).double()
-            features = features / features.norm(dim=1, keepdim=True).clamp(
-                min=1
-            )  # what the noise is measured by, whatever phi is
+            # No longer than 1, which the noise is measured by, whatever phi is.
+            features = features / features.norm(dim=1, keepdim=True).clamp(min=1)
             total += self.classes(condition).double().T @ self.with_constant(features)
         return total
 
