@@ -38,7 +38,7 @@ ATTEMPTS = 3
 
 
 class TPE(optuna.samplers.TPESampler):
-    """Optuna's TPE, whose random numbers come from (seed, place of the trial in the study): a restart draws the same.
+    """Optuna's TPE, whose random numbers come from (seed, `draw` of the trial): a restart draws the same.
 
     Args:
         seed: of the search.
@@ -51,7 +51,7 @@ class TPE(optuna.samplers.TPESampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Begin a new stream."""
-        super().__init__(seed=mix(self._own_seed, "trial", place(study, trial.number)) % 2**32, n_startup_trials=self._startup)
+        super().__init__(seed=mix(self._own_seed, "trial", draw(study, trial)) % 2**32, n_startup_trials=self._startup)
         super().before_trial(study, trial)
 
 
@@ -110,6 +110,15 @@ def counted(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if WITHDRAWN not in trial.user_attrs]
 
 
+def draw(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Return which draw of the search a trial's settings are: never that of another trial, except one that it tries again.
+
+    Nothing that other workers do meanwhile changes it: the trials older than this one are known when it is made.
+    """
+    older = study.get_trials(deepcopy=False)[: trial.number]
+    return int(trial.user_attrs.get("draw", sum("draw" not in one.user_attrs for one in older)))
+
+
 def place(study: optuna.Study, number: int) -> int:
     """Return how many trials that count are older than trial ``number``."""
     return sum(trial.number < number for trial in counted(study))
@@ -149,8 +158,8 @@ def withdraw(study: optuna.Study, trial: FrozenTrial, reason: str, again: bool) 
         study.tell(trial.number, state=TrialState.FAIL)
     except (ValueError, RuntimeError):  # finished meanwhile
         return
-    if again and not hopeless and trial.params:
-        study.enqueue_trial(trial.params, user_attrs={"attempt": attempt + 1})
+    if again and not hopeless:
+        study.enqueue_trial(trial.params, user_attrs={"attempt": attempt + 1, "draw": draw(study, trial)})
 
 
 def frozen(study: optuna.Study, number: int) -> FrozenTrial:

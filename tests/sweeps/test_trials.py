@@ -56,6 +56,23 @@ def test_trials_of_the_dead_are_tried_again(kind, tmp_path):
     assert len(studies.counted(study)) == 4
 
 
+def test_no_draw_is_made_twice_while_a_trial_of_a_dead_worker_changes_hands(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "alive", lambda trial: True)  # all workers are this process
+    study, other = make_study(str(tmp_path / "study.log")), make_study(str(tmp_path / "study.log"))
+    taken = studies.reserve(study, SPACE, 9, 3)
+    enqueue = optuna.Study.enqueue_trial
+
+    def slowly(self: optuna.Study, *arguments: object, **options: object) -> None:
+        taken.append(other.ask(SPACE))  # another worker, between the end of the dead one's trial and its return
+        enqueue(self, *arguments, **options)
+
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", slowly)
+    studies.withdraw(study, studies.frozen(study, 1), "its worker died", again=True)
+    again, following = studies.reserve(study, SPACE, 9, 2)
+    assert again.params == taken[1].params
+    assert len({trial.params["a"] for trial in [*taken, following]}) == 5
+
+
 def test_settings_that_kill_their_workers_are_given_up(tmp_path):
     study = make_study(str(tmp_path / "study.log"))
     for attempt in range(studies.ATTEMPTS):
