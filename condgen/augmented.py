@@ -90,18 +90,17 @@ def augment(
         raise CondgenError(f"--keep {keep:g} must be above 0 and at most 1, the share of the candidates that is taken.")
     check_out(out, node)
     asked = origin_of(generator, Request(None, count=1, seed=seed, sampling=generator.sampling))
-    stage = Stage(
-        out, {"data": fingerprint(data.train), "wanted": wanted, "keep": keep, "copies": copies, "origin": asked.text()}
-    )
-    rows = [row for part in ("train", "test") for row in real_rows(stage, data, part)]
-    known = None if copies else known_images(data.train, data.val)
-    selection = Selection(keep, None if keep is None else judge(stage, data, seed, device), known)
-    with tqdm(desc="drawing", total=sum(wanted.values()), unit=" images", leave=False, delay=2, disable=None) as bar:
-        for label, number in wanted.items():
-            for some in generated_rows(stage, generator, data.class_names[label], label, number, selection, seed):
-                rows += some
-                bar.update(len(some))
-    places = stage.finish(rows, data.class_names)
+    same = {"data": fingerprint(data.train), "wanted": wanted, "keep": keep, "copies": copies, "origin": asked.text()}
+    with Stage(out, same) as stage:
+        rows = [row for part in ("train", "test") for row in real_rows(stage, data, part)]
+        known = None if copies else known_images(data.train, data.val)
+        selection = Selection(keep, None if keep is None else judge(stage, data, seed, device), known)
+        with tqdm(desc="drawing", total=sum(wanted.values()), unit=" images", leave=False, delay=2, disable=None) as bar:
+            for label, number in wanted.items():
+                for some in generated_rows(stage, generator, data.class_names[label], label, number, selection, seed):
+                    rows += some
+                    bar.update(len(some))
+        places = stage.finish(rows, data.class_names)
     real, made = (sum(row["part"] == "train" and row["source"] == source for row in rows) for source in ("real", "generated"))
     return f"{real:,} real and {made:,} generated training images, written to {' and '.join(map(str, places))}"
 

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import fcntl
 import json
 import os
 import tempfile
@@ -44,6 +45,23 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary != path:
             temporary.unlink(missing_ok=True)
+
+
+def hold(folder: Path, refusal: str) -> int:
+    """Hold a folder against other processes, until the descriptor that is returned is closed or this process ends.
+
+    Raises:
+        CondgenError: another process holds it: ``refusal``.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise CondgenError(refusal) from None
+    except OSError:  # a file system without locks
+        pass
+    return descriptor
 
 
 @contextmanager

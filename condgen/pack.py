@@ -1,6 +1,5 @@
 """``condgen pack``: any set that condgen reads, written as tar files that training reads from a disk or over a network."""
 
-import fcntl
 import json
 import os
 import sys
@@ -19,12 +18,12 @@ from condgen.config.build import build, plain
 from condgen.config.compose import composing
 from condgen.config.validate import check_node, check_section
 from condgen.data.module import Channels
-from condgen.data.prefetch import as_it_is, leave_signals, naming_the_killed
+from condgen.data.prefetch import as_it_is, leave_signals, naming_the_killed, processors
 from condgen.data.shards.index import INDEX, Index
-from condgen.data.shards.writing import Job, default_workers, fingerprint, finish, is_whole, jobs, mark, write_shard
+from condgen.data.shards.writing import Job, fingerprint, finish, is_whole, jobs, mark, write_shard
 from condgen.data.tables import Decoding, Source, Table, Tables
 from condgen.errors import CondgenError
-from condgen.files import remove_leftovers, write_json
+from condgen.files import hold, remove_leftovers, write_json
 from condgen.types import PositiveInt
 
 PLAN = "packing.json"
@@ -74,7 +73,7 @@ def pack(source: str, overrides: Sequence[str], out: Path, shard_images: int = 4
     with begun(out, plan) as lock:
         left = [job for job in tqdm(todo, "looking at shards", leave=False, delay=2, disable=None) if not is_whole(out, job)]
         with telling(out, todo):
-            write(out, left, tables, default_workers() if workers is None else workers, lock)
+            write(out, left, tables, processors() if workers is None else workers, lock)
             index = finish(out, todo, tables, source)
         for job in todo:
             mark(out, job).unlink()
@@ -161,11 +160,10 @@ def begun(out: Path, plan: dict[str, Any]) -> Iterator[int]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = hold(out, f"--out {out} is being written by another condgen pack: wait for it.")
     except OSError as error:
         raise CondgenError(f"--out {out} cannot be written to ({error.strerror}): choose another place.") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not (out / PLAN).is_file():
             write_json(out / PLAN, plan)
         elif (known := json.loads((out / PLAN).read_text(encoding="utf-8"))) != plan:
@@ -175,8 +173,6 @@ def begun(out: Path, plan: dict[str, Any]) -> Iterator[int]:
             )
         remove_leftovers(out)
         yield descriptor
-    except BlockingIOError:
-        raise CondgenError(f"--out {out} is being written by another condgen pack: wait for it.") from None
     finally:
         os.close(descriptor)
 

@@ -115,3 +115,8 @@ def own(augment: Any) -> Augmentation:
     """Return an augmentation as it is, and a transform of another library as one; see `PerImage`."""
     made: Augmentation = augment if hasattr(augment, "draws") else PerImage(augment)
     return made
+
+
+def one_by_one(augment: Augmentation | None) -> bool:
+    """Whether an augmentation, or one of several, is another library's, which takes long."""
+    return isinstance(augment, PerImage) or (isinstance(augment, Compose) and any(map(one_by_one, augment.augmentations)))

@@ -1,4 +1,4 @@
-"""Batches gathered whole from tensors in memory, or decoded by workers: no stored random state."""
+"""Batches gathered whole from tensors in memory, or made by workers where that takes long: no stored random state."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from condgen.augment.images import Augmentation
+from condgen.augment.images import Augmentation, one_by_one
 from condgen.conditions import Condition, NoCondition
 from condgen.data.imbalance import balanced_order
-from condgen.data.prefetch import Prefetch
+from condgen.data.prefetch import Prefetch, Wanted
 from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
 from condgen.randomness import generator
@@ -49,7 +49,7 @@ class BatchLoader:
             by at most one; a last one may be empty, so that all processes make the same number of steps.
         world: number of processes.
         position: asked at the first `next` of an iteration: the epoch, and the batch in it to start at.
-        workers: processes that decode images which are not in memory; 0: this one.
+        workers: processes that decode images which are not in memory, and augment where that is done one by one; 0: this one.
         prefetch: batches that each of them is ahead.
         sampled: returns which of the rows are in a batch, int64 (B,), from its epoch and number; B may be 0. None: each once.
     """
@@ -111,47 +111,62 @@ class BatchLoader:
         order = self._order(epoch).to(self.images.device)
         for batch, (size, mine, images) in enumerate(self._gathered(epoch, order, first), first):
             x = floating(images.to(self.device, non_blocking=True))
-            if self.augment is not None:
-                x = self.augment(x, self._uniform(size, self.augment.draws, "augment", epoch, batch))
+            if self.augment is not None and not self._augments_apart:
+                x = self.augment(x, self._augmenting(size, epoch, batch).to(self.device, non_blocking=True))
             condition = self._encoded(mine).to(self.device, non_blocking=True)
             if self.partly and self.condition.numbers:
                 u = self._uniform(size, self.condition.numbers, "left out", epoch, batch)
-                condition = self.condition.partly(condition, u)
+                condition = self.condition.partly(condition, u.to(self.device, non_blocking=True))
             if self.vicinity:
                 stream = generator(self.seed, "vicinity", epoch, batch)
                 noise = self._share(torch.randn(size, self.condition.width, generator=stream))
                 condition = self.condition.near(condition, self.vicinity * noise.to(self.device, non_blocking=True))
             if self.condition.map_shape is not None:
                 u = self._uniform(size, self.condition.draws, "condition", epoch, batch)
-                condition = self.condition.complete(condition, x, u)
+                condition = self.condition.complete(condition, x, u.to(self.device, non_blocking=True))
             yield x, condition
 
     def _gathered(self, epoch: int, order: Tensor, first: int) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield for each batch from the ``first`` one its size over all processes, this process's rows and their images."""
-        if isinstance(self.images, Tensor):
+        if not self.has_workers:
+            assert isinstance(self.images, Tensor)
             for batch in range(first, len(self)):
-                whole = self._whole(order, batch)
-                if self.sampled:
-                    whole = self.rows[self.sampled(epoch, batch)].to(self.images.device)
+                whole = self._whole(order, epoch, batch)
                 mine = self._share(whole)
                 yield len(whole), mine, self.images.index_select(0, mine)
             return
-        lead = self.images.lead(self.batch_size)
-        pairs = ((self._rows(order, batch), self._rows(order, batch + lead)) for batch in range(first, len(self)))
-        rows = ((len(self._whole(order, batch)), self._rows(order, batch)) for batch in range(first, len(self)))
-        for (size, mine), images in zip(rows, self._prefetched(pairs), strict=True):
+        sizes = ((len(whole), self._share(whole)) for whole in (self._whole(order, epoch, n) for n in range(first, len(self))))
+        for (size, mine), images in zip(sizes, self._prefetched(self._wanted(epoch, order, first)), strict=True):
             yield size, mine, images
+
+    def _wanted(self, epoch: int, order: Tensor, first: int) -> Iterator[Wanted]:
+        """Yield what is to be made for each batch from the ``first`` one, as soon as workers have time for it."""
+        lead = 0 if isinstance(self.images, Tensor) else self.images.lead(self.batch_size)
+        for batch in range(first, len(self)):
+            whole = self._whole(order, epoch, batch)
+            later = self._whole(order, epoch, batch + lead) if lead else whole
+            uniform = self._augmenting(len(whole), epoch, batch) if self._augments_apart else None
+            yield Wanted(self._share(whole), self._share(later), uniform)
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether batches are made by other processes, or would be if ``workers`` were not 0."""
+        return isinstance(self.images, Undecoded) or self._augments_apart
+
+    @property
+    def _augments_apart(self) -> bool:
+        """Whether workers augment: what is done image by image, of images that are not on an accelerator already."""
+        return self.workers > 0 and one_by_one(self.augment) and self.images.device.type == "cpu"
 
     @cached_property
     def _prefetched(self) -> Prefetch:
-        assert isinstance(self.images, Undecoded)
-        return Prefetch(self.images, self.workers, self.prefetch, pin=self.device.type == "cuda")
+        augment = self.augment if self._augments_apart else None
+        return Prefetch(self.images, self.workers, self.prefetch, pin=self.device.type == "cuda", augment=augment)
 
-    def _rows(self, order: Tensor, batch: int) -> Tensor:
-        """Return this process's rows of a batch, none beyond the last one."""
-        return self._share(self._whole(order, batch))
-
-    def _whole(self, order: Tensor, batch: int) -> Tensor:
+    def _whole(self, order: Tensor, epoch: int, batch: int) -> Tensor:
+        """Return the rows of a batch of all processes, none beyond the last batch."""
+        if self.sampled:
+            return self.rows[self.sampled(epoch, batch)].to(self.images.device)
         return order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def _encoded(self, rows: Tensor) -> Tensor:
@@ -167,10 +182,15 @@ class BatchLoader:
             return self.rows[balanced_order(self.labels, self.balance, stream)]
         return self.rows[torch.randperm(len(self.rows), generator=stream)]
 
+    def _augmenting(self, count: int, epoch: int, batch: int) -> Tensor:
+        """Return the numbers that decide the augmentation of this process's images of a batch."""
+        assert self.augment is not None
+        return self._uniform(count, self.augment.draws, "augment", epoch, batch)
+
     def _uniform(self, count: int, draws: int, purpose: str, epoch: int, batch: int) -> Tensor:
         """Draw the numbers of the whole batch and keep this process's, so that processes do not change them."""
         u = torch.rand(count, draws, generator=generator(self.seed, purpose, epoch, batch))
-        return self._share(u).to(self.device, non_blocking=True)
+        return self._share(u)
 
     def _share(self, rows: Tensor) -> Tensor:
         return rows if self.world == 1 else rows.tensor_split(self.world)[self.rank]

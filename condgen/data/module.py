@@ -17,6 +17,7 @@ from condgen.conditions.base import of_data
 from condgen.data.canaries import with_canaries
 from condgen.data.imbalance import Imbalance, kept_counts, told
 from condgen.data.loader import BatchLoader
+from condgen.data.prefetch import spare_workers
 from condgen.data.prepare import choose, pool
 from condgen.data.split import cut, require_every_class, thin
 from condgen.data.tables import Chosen, Decoding, Part, Source, Table, Tables, usable
@@ -73,7 +74,8 @@ class DataModule(LightningDataModule):
         drop_last: leave out an incomplete last training batch.
         on_device: keep the uint8 images on the accelerator; "auto": if they take at most a quarter of its free memory.
         memory_share: share of physical memory above which images are mapped from the cache folder instead of loaded.
-        workers: processes that decode images which are not in memory; 0: the one that trains.
+        workers: processes that decode images which are not in memory, and that augment them where ``augment`` is another
+            library's; 0: the one that trains; "auto": see `spare_workers`.
         prefetch: batches that each of them is ahead.
         split_seed: decides the split, the imbalance and nothing else: runs with different seeds share their parts.
         seed: decides order and augmentation.
@@ -100,7 +102,7 @@ class DataModule(LightningDataModule):
         drop_last: bool = True,
         on_device: bool | Literal["auto"] = "auto",
         memory_share: Share = 0.25,
-        workers: Count = 1,
+        workers: Count | Literal["auto"] = "auto",
         prefetch: PositiveInt = 4,
         split_seed: int = 0,
         seed: int = 0,
@@ -297,6 +299,7 @@ class DataModule(LightningDataModule):
     def _loader(self, part: Part, **options: Any) -> BatchLoader:
         trainer = self.trainer
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        world = trainer.world_size if trainer else 1
         loader = BatchLoader(
             self._place(part.table, device),
             self._conditions(part.table),
@@ -306,12 +309,12 @@ class DataModule(LightningDataModule):
             seed=self.seed,
             device=device,
             rank=trainer.global_rank if trainer else 0,
-            world=trainer.world_size if trainer else 1,
-            workers=self.workers,
+            world=world,
+            workers=spare_workers(device, world) if self.workers == "auto" else self.workers,
             prefetch=self.prefetch,
             **options,
         )
-        if not isinstance(part.table.images, Tensor):
+        if loader.has_workers:
             self._loaders.append(loader)
         return loader
 

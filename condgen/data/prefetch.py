@@ -1,10 +1,11 @@
-"""Images decoded by other processes, some batches ahead of the training step."""
+"""Images decoded, and augmented where that is slow, by other processes, some batches ahead of the training step."""
 
 import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,26 +14,48 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from condgen.augment.images import Augmentation
 from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
+from condgen.spaces import floating
 
 Rows = NDArray[np.int64]
+Numbers = NDArray[np.float32]
+"""Uniform numbers (B, draws) by which a batch is augmented."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A batch that is asked for.
+
+    Attributes:
+        rows: int64 (B,), which images.
+        later: int64, rows that will be asked for later on.
+        uniform: float32 (B, draws), what decides their augmentation; None where there is none.
+    """
+
+    rows: Tensor
+    later: Tensor
+    uniform: Tensor | None = None
 
 
 class Prefetch:
-    """Decodes batches in worker processes; they come in the order in which they are asked for, whoever decoded them.
+    """Makes batches in worker processes; they come in the order in which they are asked for, whoever made them.
 
     Args:
-        images: what to decode.
+        images: in memory, or what to decode.
         workers: processes; 0: this one.
         batches: how many each of them is ahead.
         pin: put batches where an accelerator fetches them faster.
+        augment: changes the images of each batch.
     """
 
-    def __init__(self, images: Undecoded, workers: int, batches: int, pin: bool = False):
+    def __init__(
+        self, images: Tensor | Undecoded, workers: int, batches: int, pin: bool = False, augment: Augmentation | None = None
+    ):
         self.asked = Asked()
         self.loader: DataLoader[Any] = DataLoader(
-            Decoding(images),
+            Making(images, augment),
             batch_size=None,
             sampler=self.asked,
             num_workers=workers,
@@ -45,15 +68,17 @@ class Prefetch:
             generator=torch.Generator(),  # else it would draw from the global one
         )
 
-    def __call__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-        """Yield the images of ``batches``, each as rows (B,) and rows that will be asked for later on.
+    def __call__(self, batches: Iterable[Wanted]) -> Iterator[Tensor]:
+        """Yield the images of ``batches``: uint8 as they are stored, or float32 in [-1, 1] where they were augmented.
 
         Raises:
-            CondgenError: an image is missing or corrupt, or a worker was killed.
+            CondgenError: an image is missing or corrupt, an augmentation fails, or a worker was killed.
         """
-        self.asked.batches = ((rows.numpy(), later.numpy()) for rows, later in batches)
+        self.asked.batches = (
+            (one.rows.numpy(), one.later.numpy(), None if one.uniform is None else one.uniform.numpy()) for one in batches
+        )
         with naming_the_killed(
-            "A process that decodes images was killed, maybe for want of memory: try fewer data.workers, or a smaller "
+            "A process that prepares images was killed, maybe for want of memory: try fewer data.workers, or a smaller "
             "data.prefetch; condgen resume goes on."
         ):
             for found in self.loader:
@@ -73,34 +98,55 @@ def naming_the_killed(sentence: str) -> Iterator[None]:
         raise CondgenError(sentence) from error
 
 
-class Asked(torch.utils.data.Sampler[tuple[Rows, Rows]]):
+class Asked(torch.utils.data.Sampler[tuple[Rows, Rows, Numbers | None]]):
     """The batches of the epoch at hand, for a loader that outlives it."""
 
     def __init__(self) -> None:
-        self.batches: Iterator[tuple[Rows, Rows]] = iter(())
+        self.batches: Iterator[tuple[Rows, Rows, Numbers | None]] = iter(())
 
-    def __iter__(self) -> Iterator[tuple[Rows, Rows]]:
+    def __iter__(self) -> Iterator[tuple[Rows, Rows, Numbers | None]]:
         return self.batches
 
 
-class Decoding(Dataset[Any]):
+class Making(Dataset[Any]):
     """Runs in the workers.
 
     Args:
-        images: what to decode.
+        images: in memory, or what to decode.
+        augment: changes the images of each batch.
     """
 
-    def __init__(self, images: Undecoded):
-        self.images = images
+    def __init__(self, images: Tensor | Undecoded, augment: Augmentation | None):
+        self.images, self.augment = images, augment
 
-    def __getitem__(self, asked: tuple[Rows, Rows]) -> Tensor | CondgenError:
+    def __getitem__(self, asked: tuple[Rows, Rows, Numbers | None]) -> Tensor | CondgenError:
         """Return a batch; an error is handed over, since raised it would lose its sentence on the way."""
-        rows, later = (torch.from_numpy(some) for some in asked)
+        rows, later = (torch.from_numpy(some) for some in asked[:2])
         try:
-            self.images.ahead(later)
-            return self.images.batch(rows)
+            if isinstance(self.images, Tensor):
+                images = self.images.index_select(0, rows)
+            else:
+                self.images.ahead(later)
+                images = self.images.batch(rows)
+            if self.augment is None or asked[2] is None:
+                return images
+            return self.augment(floating(images), torch.from_numpy(asked[2]))
         except CondgenError as error:
             return error
+
+
+def spare_workers(device: torch.device, world: int) -> int:
+    """Return how many processes may prepare images beside each of ``world`` that train: 1, or 0 without a free processor.
+
+    On a CPU a worker beside as many threads as there are processors makes all of them wait for the one that it disturbs: of a
+    DCGAN on two processors that took a quarter of the speed, and decoding between the steps a tenth.
+    """
+    return int(device.type != "cpu" or world * torch.get_num_threads() < processors())
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_it_is(batch: Any) -> Any:

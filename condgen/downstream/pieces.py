@@ -4,14 +4,15 @@ import contextlib
 import csv
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from condgen.errors import CondgenError
-from condgen.files import replacing, write_json, write_text
+from condgen.files import hold, replacing, write_json, write_text
 
 COLUMNS = ("file", "label", "part", "source", "model", "weights", "seed", "index", "confidence", "nearest")
 """Of ``table.csv``: ``source`` is real or generated; the rest say of a generated image what made it, and "-" of a real one."""
@@ -41,7 +42,7 @@ class Stage:
         asked: what is written, plain values; what was begun for something else is refused.
 
     Raises:
-        CondgenError: there is something at ``out`` already, or something else was begun.
+        CondgenError: there is something at ``out`` already, something else was begun, or another process writes it.
     """
 
     def __init__(self, out: Path, asked: dict[str, Any]):
@@ -50,7 +51,16 @@ class Stage:
             raise CondgenError(f"--out {out} exists already: choose another, nothing was overwritten.")
         refusal = f"{self.folder} was begun for something else: remove it, or choose another --out."
         require_same(self.folder / "asked.json", asked, refusal)
+        self.held = hold(self.folder, f"--out {out} is being written by another condgen augment: wait for it.")
         (self.folder / "pieces").mkdir(exist_ok=True)
+
+    def __enter__(self) -> Self:
+        """Return the stage, which no other process writes to meanwhile."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Let other processes go on with it."""
+        os.close(self.held)
 
     def piece(self, name: str, images: Iterable[Made]) -> list[Row]:
         """Write the images of a piece, unless that was done before, and return their rows; ``images`` are made only then."""

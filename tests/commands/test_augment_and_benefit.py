@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from condgen import augmented
 from condgen.data.sources import ImageArchive, ImageFolder
 from condgen.downstream import pieces
 from condgen.downstream.training import Budget
+from condgen.files import hold
 from condgen.generators.base import Generator
 
 RARE = "data.imbalance={0: 40, 1: 30, 2: 4, 3: 4, 4: 4, 5: 4, 6: 4, 7: 4, 8: 4, 9: 4}"
@@ -87,6 +89,9 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_bytes(run, tmp_path, mo
         assert condgen(*asked, "--out", "cut", cwd=tmp_path).code == 130
     assert not (tmp_path / "cut").exists() and (tmp_path / ".cut.unfinished").is_dir()
     assert "was begun for something else" in condgen(*asked, "--out", "cut", "--seed", 1, cwd=tmp_path).sentence()
+    held = hold(tmp_path / ".cut.unfinished", "free")
+    assert "is being written by another condgen augment" in condgen(*asked, "--out", "cut", cwd=tmp_path).sentence()
+    os.close(held)
     with monkeypatch.context() as patch:
         drawn, draw = [], Generator.sample_block
         patch.setattr(Generator, "sample_block", lambda self, i, *rest: (drawn.append(i), draw(self, i, *rest))[1])

@@ -45,6 +45,8 @@ def test_an_epoch_repeats_and_resumes_to_the_bit_and_two_processes_make_the_same
     before = torch.get_rng_state()
     assert torch.equal(torch.cat(batches(compose(TRANSFORMS[name]()), epoch=1, first=1)), torch.cat(whole[1:]))
     assert torch.equal(torch.get_rng_state(), before)
+    apart = batches(compose(TRANSFORMS[name]()), epoch=1, first=1, workers=2)
+    assert torch.equal(torch.cat(apart), torch.cat(whole[1:])) and torch.equal(torch.get_rng_state(), before)
     halves = [batches(compose(TRANSFORMS[name]()), epoch=1, rank=rank, world=2) for rank in (0, 1)]
     assert torch.equal(torch.cat([torch.cat(pair) for pair in zip(*halves, strict=True)]), torch.cat(whole))
     assert random.getstate() == states[1] and (np.random.get_state()[1] == states[2]).all()
@@ -67,8 +69,9 @@ def test_the_transform_sees_what_torchvision_would():
     ],
 )
 def test_what_does_not_fit_is_told(transform, words):
-    with pytest.raises(CondgenError, match=words):
-        batches(compose(transform()), 0)
+    for workers in (0, 1):
+        with pytest.raises(CondgenError, match=words):
+            batches(compose(transform()), 0, workers=workers)
 
 
 def test_a_run_names_them_in_its_configuration_and_goes_on(tmp_path):

@@ -83,26 +83,18 @@ def wait(run: Path, until: Callable[[Status], bool]) -> Status:
     raise AssertionError(f"{run} did not get there: {read_status(run)}")
 
 
-def test_a_sweep_of_four_runs_is_an_array_that_finishes(tmp_path: Path) -> None:
-    code, out = finish(start(tmp_path / "sweep", "trainer.limit_train_batches=4", "seed=0,1,2,3"))
-    assert code == 0, out
-    runs = read_all(tmp_path / "sweep")
-    assert [(run.folder.name, run.state, run.step) for run in runs] == [(str(i), "done", 4) for i in range(4)]
-    arrays = {str(run.job).split("_")[0] for run in runs}
-    assert len(arrays) == 1 and {str(run.job).split("_")[1] for run in runs} == set("0123")
-    assert (tmp_path / "sweep" / "sweep.md").is_file()
-    assert "4 runs: 4 done." in condgen("status", "sweep", cwd=tmp_path).out
-
-
-def test_an_array_of_twelve_jobs_loses_none(tmp_path: Path) -> None:
-    seeds = f"seed={','.join(map(str, range(12)))}"
+def test_a_sweep_of_eight_runs_is_an_array_that_loses_none(tmp_path: Path) -> None:
+    seeds = f"seed={','.join(map(str, range(8)))}"
     short = ("trainer.limit_train_batches=4", "run.threads=1", "callbacks.samples=null")
     code, out = finish(start(tmp_path / "sweep", *short, "hydra.launcher.cpus=1", seeds))
     assert code == 0, out
     runs = read_all(tmp_path / "sweep")
-    assert [(run.folder.name, run.state, run.step) for run in runs] == [(str(i), "done", 4) for i in range(12)]
-    assert len({str(run.job) for run in runs}) == 12
-    assert [f"seed={i}" in run.overrides for i, run in enumerate(runs)] == [True] * 12
+    assert [(run.folder.name, run.state, run.step) for run in runs] == [(str(i), "done", 4) for i in range(8)]
+    assert [f"seed={i}" in run.overrides for i, run in enumerate(runs)] == [True] * 8
+    arrays = {str(run.job).split("_")[0] for run in runs}
+    assert len(arrays) == 1 and {str(run.job).split("_")[1] for run in runs} == set("01234567")
+    assert (tmp_path / "sweep" / "sweep.md").is_file()
+    assert "8 runs: 8 done." in condgen("status", "sweep", cwd=tmp_path).out
 
 
 def test_preempted_and_killed_runs_end_as_an_undisturbed_one(tmp_path: Path) -> None:

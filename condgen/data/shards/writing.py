@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -212,8 +211,3 @@ def identity(tables: Tables) -> Iterator[bytes]:
         yield b"" if table.values is None else table.values.numpy().tobytes()
         yield from () if isinstance(table.images, Tensor) else (table.images.name(row).encode() for row in range(len(table)))
         yield from (caption.encode() for caption in table.captions or ())
-
-
-def default_workers() -> int:
-    """Return how many processes may write shards: one for each processor that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
