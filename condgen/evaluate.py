@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condgen.audio import Mel
+from condgen.conditions.tasks import Tasks
 from condgen.config.build import build, check_stored
 from condgen.config.compose import by_choices
 from condgen.config.validate import check_node, check_section
@@ -58,6 +59,7 @@ class Measuring(TypedDict, total=False):
     samples: Enough | None
     likelihood: PositiveInt | None
     suite: str | Sequence[str]
+    task: str | None
     seed: int
     weights: Literal["ema", "raw"]
     sampling: Sampling
@@ -125,7 +127,7 @@ def evaluate(
         source=source,
         step=step,
     )
-    folder = out or home / name_of(record)
+    folder = out or home / "-".join([name_of(record), *filter(None, [config["task"]])])
     try:
         save(folder, record, evaluator, generated, model)
     except (CondgenError, OSError) as error:  # a full disk: what took minutes is at least told
@@ -211,6 +213,10 @@ def samples_of(
             f"{', '.join(evaluator.data.condition.classes[:5])}, ...: choose the data that it was trained on."
         )
     evaluator.extractor.resizing(model.space.shape, f"the samples of {checkpoint}")
+    if config["task"] is not None:
+        if not isinstance(model.condition, Tasks):
+            raise CondgenError(f"task={config['task']} is for models of several tasks, and {checkpoint} has one: leave it out.")
+        model.condition.choose(config["task"], "task")
     count = wanted_samples(config, evaluator.part)
     model.set_sampling(**config["sampling"])
     return evaluator.sample(model, evaluator.matching_rows(count), metrics)

@@ -42,12 +42,16 @@ class Tasks(ImageCondition):
             self.tasks[str(name)] = made
         if len(self.tasks) < 2:
             raise CondgenError("condition.tasks needs at least two tasks: for one, choose its own condition.")
-        if only is not None and only not in self.tasks:
-            raise CondgenError(f"condition.only={only} is none of the tasks {', '.join(self.tasks)}.")
-        self.only = only
+        self.choose(only, "condition.only")
         self._largest = max(task.channels for task in self.tasks.values())
         self.draws = 1 + max(task.draws for task in self.tasks.values())
         super().__init__(shape)
+
+    def choose(self, only: str | None, key: str) -> None:
+        """Always take one task from now on, or draw it again (None); raises CondgenError, naming the ``key`` that asked for it."""
+        if only is not None and only not in self.tasks:
+            raise CondgenError(f"{key}={only} is none of the tasks {', '.join(self.tasks)}.")
+        self.only = only
 
     @property
     def channels(self) -> int:

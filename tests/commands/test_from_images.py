@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.io import decode_image
 
 import condgen
+from condgen.metrics.record import read_records
 from condgen.spaces import to_float, to_uint8
 
 SMALL = ("experiment=none", "model=pix2pix", "model.generator.network.width=8", "model.discriminator.width=8", *TINY)
@@ -145,3 +146,15 @@ def test_it_is_evaluated_beside_trivial_answers(run_condgen, inpaint_run, tmp_pa
         run_condgen("report", "run").code == 0
         and '<th class="number">mean fill</th>' in (tmp_path / "run" / "report.html").read_text()
     )
+
+
+def test_of_several_tasks_one_is_measured(run_condgen, inpaint_run, tmp_path):
+    without = "~condition.tasks.colorize"  # digits have no colours
+    assert run_condgen("train", *SMALL, "condition=tasks", without, "trainer.max_epochs=1", "hydra.run.dir=run").code == 0
+    asked = ("suite=[fid,l1]", "samples=100", "split=val")
+    result = run_condgen("evaluate", "run", *asked, "task=edges")
+    assert result.code == 0 and "edges" in result.out, result
+    (folder,) = (tmp_path / "run" / "evaluation").glob("*-edges")
+    assert read_records(folder / "metrics.json")[0].protocol.start.startswith("tasks: edges")
+    assert "task=fill is none of the tasks" in run_condgen("evaluate", "run", *asked, "task=fill").sentence()
+    assert "for models of several tasks" in run_condgen("evaluate", inpaint_run, *asked, "task=edges").sentence()
