@@ -48,7 +48,7 @@ class Tasks(ImageCondition):
         super().__init__(shape)
 
     def choose(self, only: str | None, key: str) -> None:
-        """Always take one task from now on, or draw it again (None); raises CondgenError that names the ``key`` of a wrong one."""
+        """Always take one task from now on, or draw it again (None); raises CondgenError, naming ``key``, for one unknown."""
         if only is not None and only not in self.tasks:
             raise CondgenError(f"{key}={only} is none of the tasks {', '.join(self.tasks)}.")
         self.only = only
