@@ -20,6 +20,9 @@ from condgen.spaces import Space
 from condgen.tokens import STOP, UNKNOWN, Tokens
 from condgen.types import BelowOne, Positive, PositiveInt, PositiveShare
 
+STRIDE = 32
+"""Texts are read in lengths of so many characters: a CPU keeps a compiled product, and memory, for each shape that it met."""
+
 
 class LanguageGenerator(Guided):
     """A (conditional) distribution of texts.
@@ -67,7 +70,7 @@ class LanguageGenerator(Guided):
     # --- how likely a text is ---
 
     def nats(self, x: Tensor, condition: Tensor, loss: Callable[[Tensor, Tensor], Tensor], dropped: Tensor) -> Tensor:
-        """Return the loss of each character of texts, (B, T), 0 behind the stop of each; T is the longest one's, stop included.
+        """Return the loss of each character of texts, (B, T), 0 behind the stop of each; the longest one fits into T.
 
         Args:
             x: tokens, int64 (B, length).
@@ -76,13 +79,12 @@ class LanguageGenerator(Guided):
             dropped: of which nothing is told, bool (B,).
         """
         counted = counts(x)
-        x = x[:, : int(counted.max())]
+        x = x[:, : -(-int(counted.max()) // STRIDE) * STRIDE]
         there = torch.arange(x.shape[1], device=x.device) < counted[:, None]  # (B, T)
-        stream = self.network(x, condition, dropped)
+        stream = self.network(x, condition, dropped).flatten(0, 1)
         pointed = self.network.pointed(x, condition, dropped)
-        logits = self.network.logits(stream[there], None if pointed is None else pointed[there])
-        losses = loss(logits, x[there])
-        return torch.zeros(x.shape, dtype=losses.dtype, device=x.device).masked_scatter(there, losses)
+        logits = self.network.logits(stream, None if pointed is None else pointed.flatten(0, 1))
+        return loss(logits, x.flatten()).view(x.shape) * there
 
     def told_and_untold(self, x: Tensor, condition: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Return `nats` of texts that are told what gives no part of them away, and that are told nothing."""
