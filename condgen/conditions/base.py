@@ -84,6 +84,11 @@ class Condition(ABC):
     def describe(self, condition: Tensor) -> list[str]:
         """Name each of the encoded conditions, for files and captions."""
 
+    def example(self) -> str:
+        """Return a condition as a user would write it; "" where it is an image, or nothing."""
+        text = self.describe(self.every()[-1:])[0] if self.width else ""
+        return text.replace(" ", ",") if "=" in text else text
+
     def schema(self) -> dict[str, Any]:
         """Return what can be asked for as a JSON schema of an object, with a property for each part that `encode` reads.
 

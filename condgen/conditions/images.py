@@ -104,6 +104,9 @@ class ImageCondition(Condition):
     def map(self, condition: Tensor) -> Tensor:
         return condition
 
+    def example(self) -> str:
+        return ""
+
     def every(self) -> Tensor:
         return torch.empty(0, *(self.map_shape or ()))
 

@@ -67,6 +67,9 @@ class Tasks(ImageCondition):
             "only": self.only,
         }
 
+    def example(self) -> str:
+        return next(iter(self._chosen()))
+
     def schema(self) -> dict[str, Any]:
         schema = super().schema()
         task = {"type": "string", "enum": list(self.tasks), "title": "task"}

@@ -89,6 +89,9 @@ class Together(Condition):
     def map(self, condition: Tensor) -> Tensor:
         return condition[:, self.width :].reshape(condition.shape[0], *(self.map_shape or ()))
 
+    def example(self) -> str:
+        return self.said.example()
+
     def every(self) -> Tensor:
         return torch.empty(0, self.width + prod(self.map_shape or ()))
 

@@ -68,7 +68,7 @@ def card_of(
         "family": generator.family,
         "space": f"{generator.space} {type(generator.space).__name__.lower()}",
         "condition": "; ".join(asked_for(generator.condition)),
-        "example": example(generator.condition),
+        "example": generator.condition.example(),
         "options": list(generator.OPTIONS),
         "data": about.name if about else source.rpartition(".")[2] or "unknown",
         "data_url": about.url if about else "",
@@ -156,15 +156,6 @@ def values(part: Mapping[str, Any]) -> str:
     if "minimum" in part:
         return f"{part['minimum']:g} to {part['maximum']:g}"
     return ", ".join(part["enum"]) if "enum" in part else str(part["description"])
-
-
-def example(condition: Condition) -> str:
-    """Return a condition as a user would write it; "" where it is an image, or nothing."""
-    if condition.image is not None and not isinstance(condition, Together):
-        return ""
-    said = condition.said if isinstance(condition, Together) else condition
-    text = said.describe(said.every()[-1:])[0] if said.width else ""
-    return text.replace(" ", ",") if "=" in text else text
 
 
 # --- figures ---

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,7 +97,8 @@ def tell_places(run: Parts, directory: Path, report: Path) -> None:
     with contextlib.suppress(ValueError):  # not below the current directory
         shown = directory.resolve().relative_to(Path.cwd())
     pictures = sorted((directory / "samples").glob("*.png"))
-    condition = f" --condition {run.model.condition.classes[-1]}" if run.model.condition.classes else ""
+    example = run.model.condition.example()
+    condition = f" --condition {shlex.quote(example)}" if example else ""
     condition += " --image PICTURE" if run.model.condition.image else ""
     steps, epochs = run.trainer.max_steps, run.trainer.max_epochs
     if run.config["run"].get("budget_minutes"):
