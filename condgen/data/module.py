@@ -7,7 +7,6 @@ from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Gt, Lt
 from lightning import LightningDataModule
 from torch import Tensor
 
@@ -18,9 +17,9 @@ from condgen.data.canaries import with_canaries
 from condgen.data.imbalance import Imbalance, kept_counts, told
 from condgen.data.loader import BatchLoader
 from condgen.data.prefetch import spare_workers
-from condgen.data.prepare import choose, pool
-from condgen.data.split import cut, require_every_class, thin
-from condgen.data.tables import Chosen, Decoding, Part, Source, Table, Tables, usable
+from condgen.data.prepare import choose
+from condgen.data.split import Split, parts, require_every_class, thin
+from condgen.data.tables import Chosen, Decoding, Part, Source, Table, usable
 from condgen.data.undecoded import Undecoded
 from condgen.errors import CondgenError
 from condgen.randomness import generator
@@ -41,11 +40,6 @@ class Prepared:
     canaries: tuple[Part, Part] | None = None
 
 
-Fraction = Annotated[float, Gt(0), Lt(1)]
-Split = Annotated[
-    PositiveInt | tuple[Fraction, Fraction, BelowOne],
-    Says("a whole number of at least 1, of validation images, or the fractions [train, val, test] of sum 1"),
-]
 Channels = Annotated[Literal[1, 3], Says("1 (grey), 3 (colour)")]
 
 
@@ -201,7 +195,7 @@ class DataModule(LightningDataModule):
     def _prepared(self) -> Prepared:
         tables = self.source.load(self.decoding)
         classes, relabel = choose(tables.classes, self.classes)
-        train, val, test = self._split(tables, relabel)
+        train, val, test = parts(tables, relabel, self.split, self.decoding, self.split_seed)
         shape = tuple(train.table.images.shape[1:])
         facts = {"classes": classes, "fields": tables.fields, "words": tables.words, "captions": train.captions, "shape": shape}
         condition = of_data(self.make_condition, **facts)
@@ -230,23 +224,6 @@ class DataModule(LightningDataModule):
         if self.augment is not None and len(space.shape) != 3:
             raise CondgenError("data.augment changes images, and these samples are none: set it to null.")
         return Prepared(condition, classes, space, train, val, test, canaries)
-
-    def _split(self, tables: Tables, relabel: Tensor) -> tuple[Part, Part, Part | None]:
-        test: Part | None
-        if isinstance(self.split, int):
-            if tables.test is None:
-                raise CondgenError(f"data.split={self.split} needs a set with a test part: use fractions, [0.7,0.15,0.15].")
-            whole, own_test = (pool([part], relabel, self.decoding) for part in (tables.train, tables.test))
-            rest, test, size = torch.arange(len(whole)), Part(own_test, torch.arange(len(own_test))), self.split
-        else:
-            whole = pool([part for part in (tables.train, tables.test) if part is not None], relabel, self.decoding)
-            size, test_size = (round(fraction * len(whole)) for fraction in self.split[1:])
-            rest, rows = cut(whole.labels, test_size, (self.split_seed, "test"))
-            test = Part(whole, rows) if test_size else None
-        if size >= len(rest):
-            raise CondgenError(f"data.split={self.split}: {size} validation images leave none of {len(rest)} to train on.")
-        keep, rows = cut(whole.labels[rest], size, (self.split_seed, "val"))
-        return Part(whole, rest[keep]), Part(whole, rest[rows]), test
 
     def train_dataloader(self) -> BatchLoader:
         """Return the loader that training goes through, from where the trainer stands."""

@@ -1,12 +1,55 @@
 """Which images train, which validate, which test: a function of the labels and a seed, and of nothing else."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
+from condgen.data.prepare import pool
+from condgen.data.tables import Decoding, Part, Tables
 from condgen.errors import CondgenError
 from condgen.randomness import generator
+from condgen.types import BelowOne, PositiveInt, Says
+
+Fraction = Annotated[float, Gt(0), Lt(1)]
+Split = Annotated[
+    PositiveInt | tuple[Fraction, Fraction, BelowOne],
+    Says("a whole number of at least 1, of validation images, or the fractions [train, val, test] of sum 1"),
+]
+
+
+def parts(
+    tables: Tables, relabel: Tensor, split: Sequence[float] | int, decoding: Decoding, seed: int
+) -> tuple[Part, Part, Part | None]:
+    """Cut what a source has into images to train on, to validate by and to test with; the last may be None.
+
+    Args:
+        tables: of the source; its own test part stays one where ``split`` is a number.
+        relabel: int64 (K,), the new label of each class, -1 for one that is left out.
+        split: number of validation images, or the fractions of the three parts among all images.
+        decoding: size and colour.
+        seed: decides which images.
+
+    Raises:
+        CondgenError: there is no test part, or nothing would be left to train on.
+    """
+    test: Part | None
+    if isinstance(split, int):
+        if tables.test is None:
+            raise CondgenError(f"data.split={split} needs a set with a test part: use fractions, [0.7,0.15,0.15].")
+        whole, own_test = (pool([part], relabel, decoding) for part in (tables.train, tables.test))
+        rest, test, size = torch.arange(len(whole)), Part(own_test, torch.arange(len(own_test))), split
+    else:
+        whole = pool([part for part in (tables.train, tables.test) if part is not None], relabel, decoding)
+        size, test_size = (round(fraction * len(whole)) for fraction in split[1:])
+        rest, rows = cut(whole.labels, test_size, (seed, "test"))
+        test = Part(whole, rows) if test_size else None
+    if size >= len(rest):
+        raise CondgenError(f"data.split={split}: {size} validation images leave none of {len(rest)} to train on.")
+    keep, rows = cut(whole.labels[rest], size, (seed, "val"))
+    return Part(whole, rest[keep]), Part(whole, rest[rows]), test
 
 
 def cut(labels: Tensor, count: int, key: Sequence[int | str]) -> tuple[Tensor, Tensor]:
