@@ -25,6 +25,7 @@ import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from spread import spread
 
 from condgen.config.folder import conf_dir
 from condgen.run import precision
@@ -95,8 +96,7 @@ def measure(recipe: str, contender: str, batches: int, warmup: int, overrides: l
 
 def ratios(one: list[float], other: list[float]) -> str:
     """Return how many times as fast ``one`` is as ``other``, round by round."""
-    found = [b / a for a, b in zip(one, other, strict=True)]
-    return f"{statistics.median(found):.2f} ({min(found):.2f}-{max(found):.2f})"
+    return spread(b / a for a, b in zip(one, other, strict=True))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
+from spread import spread
 
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator
@@ -47,8 +48,7 @@ def main() -> None:
         turns = [(rate(whole, choices.seconds), rate(bare, choices.seconds)) for _ in range(TURNS)]
         ratios = [ours / theirs for ours, theirs in turns]
         ours, theirs = (median(column) for column in zip(*turns, strict=True))
-        spread = f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-        print(f"| {source} | {generator.family} | {options} | {ours:,.0f} | {theirs:,.0f} | {spread} |", flush=True)
+        print(f"| {source} | {generator.family} | {options} | {ours:,.0f} | {theirs:,.0f} | {spread(ratios)} |", flush=True)
 
 
 def drawing(generator: Generator, encoded: torch.Tensor) -> Callable[[], object]:

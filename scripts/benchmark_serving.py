@@ -23,6 +23,7 @@ from statistics import median
 from urllib.parse import urlsplit
 
 import torch
+from spread import spread
 
 from condgen.generators.base import Generator
 from condgen.randomness import generator as keyed_generator
@@ -200,11 +201,6 @@ def compare(
         f"{spread(shares)} by processor time",
         f"{clients} clients x {size}, CPU": f"server {theirs:.1f} s, clients {mine:.1f} s",
     }
-
-
-def spread(values: list[float]) -> str:
-    """Return median, least and largest of some values."""
-    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def measure(name: str, source: str, seconds: float, count: int, times: int, others: bool) -> dict[str, object]:

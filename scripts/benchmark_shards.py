@@ -19,6 +19,8 @@ import time
 import zipfile
 from pathlib import Path
 
+from spread import spread
+
 EPOCHS = 4
 """Cut short, see --steps; the first one is left out of the speed."""
 QUIET = ("callbacks.samples=null", "callbacks.evaluation=null", "extractor=none", "logger=csv", "trainer=cpu")
@@ -136,7 +138,7 @@ def main() -> None:
         told = ", ".join(f"{name} {speed:.0f} images/s, {memory / 1e9:.2f} GB" for name, (speed, memory) in found.items())
         print(f"{told}: ratio {ratios[-1]:.2f}", flush=True)
     if ratios:
-        print(f"median ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        print(f"median ratio {spread(ratios)}")
 
 
 if __name__ == "__main__":

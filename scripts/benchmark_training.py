@@ -34,6 +34,7 @@ import torch
 from handwritten_loops import Contender, bare_contender, tutorial_contender
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from spread import spread
 from torch.utils.flop_counter import FlopCounterMode
 
 import condgen
@@ -183,8 +184,8 @@ def benchmark(model: str, images: int, rounds: int, compiled: bool, trainer: str
     for name, times in seconds.items():
         speed = statistics.median(size / t for t in times)
         ratios = [other / t for other, t in zip(times, seconds["condgen"], strict=True)]
-        spread = f"condgen / {name}: {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-        print(f"  {name:9} {speed:9,.0f} images/s   {spread if name != 'condgen' else ''}")
+        ratio = f"condgen / {name}: {spread(ratios)}" if name != "condgen" else ""
+        print(f"  {name:9} {speed:9,.0f} images/s   {ratio}")
     bare = statistics.median(size / t for t in seconds["bare"])
     print(f"  bare loop: {work / 1e6:.2f} MFLOP an image, {bare * work / rate:.0%} of {rate / 1e9:.0f} GFLOP/s", flush=True)
 
