@@ -42,7 +42,7 @@ class Sound(Protocol):
         ...
 
 
-class Speaker(Protocol):
+class Vocoding(Protocol):
     """What makes waveforms of log-mel images: a trained vocoder."""
 
     def sound(self, images: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Mel(Images):
     """
 
     suffix = ".wav"
-    vocoder: Speaker | None = None
+    vocoder: Vocoding | None = None
     """What makes waveforms; None: Griffin & Lim's method. It belongs to who listens, no part of what a sample is."""
 
     def __init__(
@@ -114,9 +114,26 @@ class Mel(Images):
 
     def encode(self, waves: Tensor) -> Tensor:
         """Return log-mel images (B, 1, bands, frames) in [-1, 1] of waveforms (B, length)."""
-        power = self.filters.to(waves.device) @ spectral.stft(waves, self.fft, self.hop).abs().square()
+        return self.image(spectral.stft(waves, self.fft, self.hop))
+
+    def image(self, spectrum: Tensor) -> Tensor:
+        """Return log-mel images (B, 1, bands, frames) in [-1, 1] of spectra (B, fft // 2 + 1, frames)."""
+        power = self.filters.to(spectrum.device) @ spectrum.abs().square()
         level = 10 * power.clamp(min=10 ** (self.floor / 10)).log10()
         return (1 - 2 * level / self.floor).clamp(-1, 1)[:, None]
+
+    def levelled(self, waves: Tensor, images: Tensor, steps: int) -> Tensor:
+        """Return waveforms (B, length) whose bands are nearer to the levels of log-mel images (B, 1, bands, frames).
+
+        Alternating projections, as Griffin & Lim's are: onto spectra whose bands have these levels, each frequency raised or
+        lowered as the bands around it, and onto those of waveforms. Phases stay, and so does what is fine within a band.
+        """
+        shares = spectral.around(self.filters).to(waves.device)
+        for _ in range(steps):
+            spectrum = spectral.stft(waves, self.fft, self.hop)
+            gap = (images - self.image(spectrum))[:, 0] * (-self.floor / 2)  # dB
+            waves = spectral.istft(spectrum * 10 ** (shares @ gap / 20), self.fft, self.hop)
+        return waves
 
     def stored(self, waves: Tensor) -> Tensor:
         """Return what the cache keeps of waveforms (B, length): uint8 (B, 1, bands, frames)."""

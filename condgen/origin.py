@@ -82,7 +82,8 @@ class Origin:
         Raises:
             CondgenError: the conditions are too many to be written into every file.
         """
-        text = json.dumps({"generated": True, **asdict(self)})
+        said = {name: value for name, value in asdict(self).items() if (name, value) != ("vocoder", None)}
+        text = json.dumps({"generated": True, **said})
         if len(text) > MOST:
             raise CondgenError(f"Conditions of {len(text):,} characters are too long for a file's metadata: ask for fewer.")
         return text
@@ -106,7 +107,7 @@ class Origin:
             raise damaged from None
         if not isinstance(found, dict) or found.pop("generated", None) is not True:
             raise damaged
-        found.setdefault("vocoder", None)  # which condgen 0.1 did not know
+        found.setdefault("vocoder", None)  # which is said only where there is one
         if found.keys() != TYPES.keys() or not all(isinstance(found[name], kind) for name, kind in TYPES.items()):
             raise damaged
         count, index, sampling = found["count"], found["index"] or 0, found["sampling"]

@@ -1,4 +1,7 @@
-"""The generator of a vocoder: the waveform of a log-mel image. Nothing is random: the same image gives the same sound."""
+"""The generator of a vocoder: the waveform of a log-mel image, from a network, then brought to the levels that the image has.
+
+Nothing is random: the same image gives the same sound.
+"""
 
 from collections.abc import Callable
 
@@ -10,6 +13,7 @@ from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator, evaluating
 from condgen.spaces import Space
+from condgen.types import Count
 from condgen.waveforms import Waveforms
 
 
@@ -20,14 +24,17 @@ class VocoderGenerator(Generator):
         space: what a waveform is.
         condition: its log-mel image.
         network: makes f from (condition, space); f(c) is a batch of waveforms.
+        steps: how often the levels of their mel bands are then brought nearer to those asked for, see `condgen.audio.Mel`.
     """
 
     family = "vocoder"
     OPTIONS = ()
     MAKES = (Waveforms,)
 
-    def __init__(self, space: Space, condition: Condition, network: Callable[..., nn.Module]):
+    def __init__(self, space: Space, condition: Condition, network: Callable[..., nn.Module], steps: Count = 32):
         super().__init__(space, condition)
+        assert isinstance(space, Waveforms)
+        self.mel, self.steps = space.view, steps
         self.network = network(condition=condition, space=space)
 
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
@@ -37,7 +44,7 @@ class VocoderGenerator(Generator):
     def decode(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return the waveforms (B, length) of encoded conditions (B, 1, bands, frames), in [-1, 1]."""
         waves: Tensor = self.network(condition)
-        return waves.clamp(-1, 1)
+        return self.mel.levelled(waves, condition, self.steps).clamp(-1, 1)
 
     @torch.inference_mode()
     def sound(self, images: Tensor) -> Tensor:

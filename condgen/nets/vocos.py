@@ -105,11 +105,9 @@ class SpectrumHead(nn.Module):
         self.linear = nn.Linear(width, 2 * (mel.fft // 2 + 1))
         nn.init.trunc_normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
-        filters = mel.filters.clone()  # (bands, F)
-        filters[:, 0], filters[:, -1] = filters[:, 1], filters[:, -2]  # which no band holds
         # A phase of 0 is at the middle of a frame, where its window is 1; as spectra count, from its start, the window is 0.
-        self.register_buffer("middle", math.pi * (torch.arange(filters.shape[1]) % 2)[:, None], persistent=False)  # (F, 1)
-        self.register_buffer("around", (filters / filters.sum(0)).T.contiguous(), persistent=False)  # (F, bands)
+        self.register_buffer("middle", math.pi * (torch.arange(mel.fft // 2 + 1) % 2)[:, None], persistent=False)  # (F, 1)
+        self.register_buffer("around", spectral.around(mel.filters), persistent=False)  # (F, bands)
 
     def forward(self, h: Tensor, image: Tensor) -> Tensor:
         """Return waveforms (B, length) of frames (B, frames, width) and log-mel images (B, bands, frames) in [-1, 1]."""

@@ -46,13 +46,24 @@ def test_the_head_inverts_spectra_as_torch_does():
 
 
 def test_an_untrained_network_has_the_loudness_of_the_sound():
-    vocoder = VocoderGenerator(SPACE, MelImage(SPACE), lambda **about: Vocos(**about, width=16, blocks=1))
+    vocoder = VocoderGenerator(SPACE, MelImage(SPACE), lambda **about: Vocos(**about, width=16, blocks=1), steps=0)
     waves = noise(3) * torch.tensor([0.3, 0.1, 0.03])[:, None]
     levels = [20 * sound.square().mean(1).sqrt().log10() for sound in (vocoder.sound(SPACE.viewed(waves)), waves)]
     gaps = levels[0] - levels[1]
     assert float(gaps.std()) < 1 and float(gaps.abs().max()) < 10  # the same for loud and soft ones
     longer = torch.cat([SPACE.viewed(waves)] * 2, dim=3)
     assert vocoder.sound(longer).shape == (3, 4096)
+
+
+def test_levels_come_nearer_to_those_asked_for_and_silence_stays_silent():
+    waves = noise(2) * torch.linspace(1, 0, 2048).square()
+    wanted = SPACE.viewed(waves)
+    gaps = [
+        (SPACE.viewed(SPACE.view.levelled(0.3 * noise(4)[2:], wanted, steps)) - wanted).abs().mean() for steps in (0, 1, 32)
+    ]
+    assert gaps[0] > 0.2 and gaps[1] < 0.5 * gaps[0] and gaps[2] < 0.6 * gaps[1]
+    soft = SPACE.view.levelled(1e-6 * noise(1), torch.full((1, 1, 32, 32), -1.0), 4)
+    assert float(soft.abs().max()) < 1e-5
 
 
 def test_spectra_hear_loudness_and_no_sign():
