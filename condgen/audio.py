@@ -1,4 +1,4 @@
-"""Sound: spaces of log-mel images and of waveforms, and sound files between bytes and tensors.
+"""Sound: the space of log-mel images, and sound files between bytes and tensors.
 
 A log-mel image is an image like any other, so that every family of images makes sound; its space knows the way back to a
 waveform. 16-bit PCM is written and PCM read by Python alone; flac and other kinds are read by soundfile, ``condgen[audio]``.
@@ -42,6 +42,14 @@ class Sound(Protocol):
         ...
 
 
+class Vocoding(Protocol):
+    """What makes waveforms of log-mel images: a trained vocoder."""
+
+    def sound(self, images: Tensor) -> Tensor:
+        """Return the waveforms (B, length) of log-mel images (B, 1, bands, frames)."""
+        ...
+
+
 class Mel(Images):
     """Log-mel images of sound, float32 (B, 1, bands, frames) in [-1, 1]: low tones first, from ``floor`` dB to full scale.
 
@@ -59,6 +67,8 @@ class Mel(Images):
     """
 
     suffix = ".wav"
+    vocoder: Vocoding | None = None
+    """What makes waveforms; None: Griffin & Lim's method. It belongs to who listens, no part of what a sample is."""
 
     def __init__(
         self,
@@ -89,9 +99,14 @@ class Mel(Images):
 
     def config(self) -> dict[str, Any]:
         """Return what rebuilds this space: a plain dict with a ``_target_``."""
+        own = {"_target_": "condgen.audio.Mel"} | self.settings
+        return own | {"mean": list(self.mean), "deviation": list(self.deviation)}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How a waveform becomes an image: equal settings make equal images of it."""
         own = {"rate": self.rate, "seconds": self.seconds, "bands": self.shape[1], "fft": self.fft, "hop": self.hop}
-        found = {"_target_": "condgen.audio.Mel"} | own | {"floor": self.floor}
-        return found | {"mean": list(self.mean), "deviation": list(self.deviation)}
+        return own | {"floor": self.floor}
 
     def fitted(self, mean: Sequence[float], deviation: Sequence[float]) -> "Mel":
         """Return this space with the mean and deviation of its samples."""
@@ -99,13 +114,34 @@ class Mel(Images):
 
     def encode(self, waves: Tensor) -> Tensor:
         """Return log-mel images (B, 1, bands, frames) in [-1, 1] of waveforms (B, length)."""
-        power = self.filters.to(waves.device) @ spectral.stft(waves, self.fft, self.hop).abs().square()
+        return self.image(spectral.stft(waves, self.fft, self.hop))
+
+    def image(self, spectrum: Tensor) -> Tensor:
+        """Return log-mel images (B, 1, bands, frames) in [-1, 1] of spectra (B, fft // 2 + 1, frames)."""
+        power = self.filters.to(spectrum.device) @ spectrum.abs().square()
         level = 10 * power.clamp(min=10 ** (self.floor / 10)).log10()
         return (1 - 2 * level / self.floor).clamp(-1, 1)[:, None]
 
+    def levelled(self, waves: Tensor, images: Tensor, steps: int) -> Tensor:
+        """Return waveforms (B, length) whose bands are nearer to the levels of log-mel images (B, 1, bands, frames).
+
+        Alternating projections, as Griffin & Lim's are: onto spectra whose bands have these levels, each frequency raised or
+        lowered as the bands around it, and onto those of waveforms. Phases stay, and so does what is fine within a band.
+        """
+        shares = spectral.around(self.filters).to(waves.device)
+        for _ in range(steps):
+            spectrum = spectral.stft(waves, self.fft, self.hop)
+            gap = (images - self.image(spectrum))[:, 0] * (-self.floor / 2)  # dB
+            waves = spectral.istft(spectrum * 10 ** (shares @ gap / 20), self.fft, self.hop)
+        return waves
+
     def stored(self, waves: Tensor) -> Tensor:
-        """Return what a table keeps of waveforms (B, length): uint8 (B, 1, bands, frames)."""
+        """Return what the cache keeps of waveforms (B, length): uint8 (B, 1, bands, frames)."""
         return to_uint8(self.encode(waves))
+
+    def restored(self, stored: Tensor) -> Tensor:
+        """Return what a table keeps, the same."""
+        return stored
 
     def magnitude(self, samples: Tensor) -> Tensor:
         """Return magnitudes (B, fft // 2 + 1, frames) of log-mel images (B, 1, bands, frames); silence is 0."""
@@ -114,12 +150,16 @@ class Mel(Images):
         return spectral.spread_bands(power, self.filters).sqrt()
 
     def waves(self, samples: Tensor) -> Tensor:
-        """Return waveforms (B, length) in [-1, 1] of log-mel images (B, 1, bands, frames), by Griffin-Lim.
+        """Return waveforms (B, length) in [-1, 1] of log-mel images (B, 1, bands, frames), by the vocoder or Griffin-Lim.
 
         One at a time: in a batch rounding would depend on the others, and a sound could not be made again alone.
         """
-        singles = (self.magnitude(one) for one in torch.split(samples, 1))
-        return torch.cat([spectral.griffin_lim(one, self.fft, self.hop) for one in singles]).clamp(-1, 1)
+        make = self.vocoder.sound if self.vocoder else self.griffin_lim
+        return torch.cat([make(one) for one in torch.split(samples, 1)]).clamp(-1, 1)
+
+    def griffin_lim(self, samples: Tensor) -> Tensor:
+        """Return waveforms (B, length) of log-mel images (B, 1, bands, frames) by Griffin & Lim's method."""
+        return spectral.griffin_lim(self.magnitude(samples), self.fft, self.hop)
 
     def pixels(self, samples: Tensor) -> Tensor:
         """Return spectrograms as people read them, uint8 (N, 3, bands, frames): high tones above, loud ones bright."""

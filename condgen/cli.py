@@ -56,7 +56,10 @@ def sample(
     ] = None,
     to: Annotated[str | None, typer.Option(help="Walk from --condition to this one, in --count samples.")] = None,
     image: Annotated[
-        Path | None, typer.Option(help="A picture to start from, for models that need one; in a grid it comes first.")
+        Path | None,
+        typer.Option(
+            help="A picture to start from, for models that need one, of a vocoder a recording; in a grid it comes first."
+        ),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples for each condition.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
@@ -75,6 +78,9 @@ def sample(
     watermark: Annotated[
         str | None, typer.Option(metavar="KEY", help="Hide a mark in the pixels that only this secret text finds again.")
     ] = None,
+    vocoder: Annotated[
+        Path | None, typer.Option(help="A run of model=vocoder that makes the sound of log-mel images, for Griffin-Lim.")
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Draw samples from a trained model. Needs neither its data nor its training flags."""
@@ -82,7 +88,9 @@ def sample(
 
     noise = {"truncation": truncation, "temperature": temperature, "standing": standing}
     path = {"guidance": guidance, "steps": steps, "solver": solver, "top_k": top_k, "top_p": top_p}
-    write_samples(checkpoint, out, condition, count, seed, device, trust, to, image, metadata, watermark, **noise, **path)
+    write_samples(
+        checkpoint, out, condition, count, seed, device, trust, to, image, metadata, watermark, vocoder, **noise, **path
+    )
 
 
 @app.command()
@@ -93,13 +101,14 @@ def inspect(
     ] = None,
     image: Annotated[Path | None, typer.Option(help="The picture that the samples started from.")] = None,
     key: Annotated[str | None, typer.Option(help="Look for the watermark of this secret text.")] = None,
+    vocoder: Annotated[Path | None, typer.Option(help="The vocoder that made the sound.")] = None,
     device: Device = "cpu",
     trust: Trust = False,
 ) -> None:
     """Tell where a file of samples comes from; exit status 1 where it is not what it seems."""
     from condgen.inspect import inspect as tell
 
-    for said in tell(file, model, image, key, device, trust):
+    for said in tell(file, model, image, key, device, trust, vocoder):
         typer.echo(said)
 
 

@@ -31,9 +31,10 @@ from condgen.resume import changed
 from condgen.run.checkpoint import device_of, find, has_average, read, restore
 from condgen.run.exported import CONFIG, is_exported, read_config
 from condgen.run.stored import run_of, stored_config
-from condgen.spaces import Images, Space
+from condgen.spaces import Space, Viewed
 from condgen.tokens import Tokens
 from condgen.types import Positive, PositiveInt, PositiveShare
+from condgen.waveforms import Waveforms
 
 GROUPS = ("data", "extractor", "condition")
 """What conf/evaluate.yaml chooses; the rest of it are keys."""
@@ -88,7 +89,7 @@ def evaluate(
         model = restore(content, checkpoint, trust)
         if isinstance(model.space, Tokens):
             return texts(content, checkpoint, overrides, out, device, trust)
-        if not isinstance(model.space, Images):
+        if not isinstance(model.space, Viewed):
             raise CondgenError(
                 f"Only images can be evaluated and {checkpoint} makes {type(model.space).__name__.lower()}: "
                 "draw them with condgen sample --out FILE.npz."
@@ -212,7 +213,11 @@ def samples_of(
             f"{checkpoint} generates the classes {', '.join(model.condition.classes[:5])}, ... and the data have "
             f"{', '.join(evaluator.data.condition.classes[:5])}, ...: choose the data that it was trained on."
         )
-    evaluator.extractor.resizing(model.space.shape, f"the samples of {checkpoint}")
+    theirs = evaluator.modelled.space
+    if isinstance(model.space, Waveforms) and model.space.config() != theirs.config():
+        raise CondgenError(f"{checkpoint} makes {model.space} and the data have {theirs}: choose the data it was trained on.")
+    assert isinstance(model.space, Viewed)
+    evaluator.extractor.resizing(model.space.view.shape, f"the samples of {checkpoint}")
     if config["task"] is not None:
         if not isinstance(model.condition, Tasks):
             raise CondgenError(f"task={config['task']} is for models of several tasks, and {checkpoint} has one: leave it out.")

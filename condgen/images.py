@@ -18,6 +18,7 @@ from torch import Tensor
 
 from condgen.errors import CondgenError
 from condgen.spaces import Images, Space, to_float
+from condgen.waveforms import Waveforms
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey, ITU-R BT.601."""
@@ -40,11 +41,11 @@ class Picture:
 def read_picture(path: str | Path, space: Space) -> Tensor:
     """Read a picture as a sample of ``space``, float32 (C, H, W), or (C + 1, H, W) with its opacity where it has one.
 
+    Where samples are waveforms it is a recording, float32 (length,).
+
     Raises:
         CondgenError: no such file, or no picture, or the samples are no square images.
     """
-    if not isinstance(space, Images) or space.shape[1] != space.shape[2]:
-        raise CondgenError("--image is for models of square images.")
     path = Path(path)
     if not path.is_file():
         raise CondgenError(f"--image {path} is not a file.")
@@ -52,7 +53,9 @@ def read_picture(path: str | Path, space: Space) -> Tensor:
 
 
 def picture_as_sample(picture: Picture, space: Space) -> Tensor:
-    """Decode a picture as a sample of ``space``; see `read_picture`."""
+    """Decode a picture, or a recording where samples are waveforms, as a sample of ``space``; see `read_picture`."""
+    if isinstance(space, Waveforms):
+        return space.read(picture.name, picture.read())
     if not isinstance(space, Images) or space.shape[1] != space.shape[2]:
         raise CondgenError("--image is for models of square images.")
     colours = to_float(decode(picture, space.shape[1], space.shape[0]))

@@ -19,12 +19,13 @@ from torch import Tensor
 from condgen.audio import Sound, comment_of, one_after_another, read_sound, to_pcm
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator
+from condgen.generators.vocoder import listen_by
 from condgen.images import BROKEN, Picture, decode, read_picture
 from condgen.origin import MOST, Origin, image_digest
 from condgen.run.checkpoint import device_of, load
 from condgen.run.resources import require_memory
 from condgen.samples import Request, asked, block, blocks, conditions, digest_of, size_of_block
-from condgen.spaces import ORIGIN, Images
+from condgen.spaces import ORIGIN, Images, Viewed
 from condgen.watermark import SURE, Found, check_key, find_in_picture, find_in_samples
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -40,6 +41,7 @@ def inspect(
     key: str | None = None,
     device: str = "cpu",
     trust: bool = False,
+    vocoder: Path | None = None,
 ) -> Iterator[str]:
     """Yield what is found out about a file, as plain text, one finding after the other.
 
@@ -50,6 +52,7 @@ def inspect(
         key: of the watermark that is looked for.
         device: where the model computes.
         trust: accept foreign targets in the checkpoint.
+        vocoder: what made the sound of the samples, where a trained one did.
 
     Raises:
         CondgenError: the file is damaged or not condgen's, the model makes other pixels, or the watermark is not there.
@@ -69,6 +72,7 @@ def inspect(
         yield watermarked(file, search(content, key))
     if model is not None and content.origin is not None:
         generator = load(model, trust).to(device_of(device))
+        heard_by(file, generator, content.origin, vocoder, trust)
         yield compared(file, model, content, again(file, model, generator, content, image, key))
 
 
@@ -121,9 +125,9 @@ def read_npz(file: Path) -> Content:
     try:
         with zipfile.ZipFile(file) as archive:
             members = {info.filename: info for info in archive.infolist()}
-            name = next((name for name in ("images", "points") if f"{name}.npy" in members), None)
+            name = next((name for name in ("images", "points", "waves") if f"{name}.npy" in members), None)
             if name is None:
-                raise CondgenError(f"{file} holds neither images nor points: it is no .npz of samples.")
+                raise CondgenError(f"{file} holds neither images nor points nor waves: it is no .npz of samples.")
             require_memory(2 * members[f"{name}.npy"].file_size, str(file), "it is too large here")
             origin = None
             if "origin.npy" in members:
@@ -133,7 +137,7 @@ def read_npz(file: Path) -> Content:
             values = array(archive, name)
     except BROKEN as error:
         raise CondgenError(f"{file} is damaged, or no .npz of samples ({plain(error, 80)}).") from None
-    kinds = {"images": (np.uint8, 4), "points": (np.float32, 2)}
+    kinds = {"images": (np.uint8, 4), "points": (np.float32, 2), "waves": (np.float32, 2)}
     if (values.dtype, values.ndim) != kinds[name] or not values.size:
         raise CondgenError(f"{file} holds {name} of a type or shape that condgen does not write.")
     return Content(torch.from_numpy(values), False, origin)
@@ -168,6 +172,7 @@ def described(file: Path, origin: Origin) -> str:
         "model": origin.model,
         "weights": f"sha256 {origin.weights}",
         "asked for": f"{asked_for}, on the way to {origin.to}" if origin.to is not None else asked_for,
+        "heard by": f"a vocoder, sha256 {origin.vocoder}" if origin.vocoder else None,
         "starts from": f"a picture of sha256 {origin.image}" if origin.image else None,
         "count": f"{origin.count} for each condition",
         "seed": str(origin.seed),
@@ -196,7 +201,9 @@ def search(content: Content, key: str) -> Found:
 
 def kind_of(content: Content) -> str:
     """Say what the values of a file are."""
-    return {1: "waveforms", 2: "points"}.get(content.values.dim(), "pixels")
+    if content.values.dim() == 2:
+        return "points" if content.values.shape[1] == 2 else "values"
+    return "waveforms" if content.values.dim() == 1 else "pixels"
 
 
 def watermarked(file: Path, found: Found) -> str:
@@ -239,12 +246,26 @@ def again(file: Path, model: Path, generator: Generator, content: Content, image
         sample = block(generator, request, requested, number)[place, None]
         if not content.picture and isinstance(generator.space, Sound):
             return to_pcm(generator.space.waves(sample)[0])
-        assert isinstance(generator.space, Images)  # else refused above
-        return generator.space.pixels(sample)[0]
+        assert isinstance(generator.space, Viewed)  # else refused above
+        return generator.space.view.pixels(generator.space.viewed(sample))[0]
     samples = torch.cat(list(blocks(generator, request, requested)))
     if kind_of(content) == "waveforms" and isinstance(generator.space, Sound):
         return to_pcm(one_after_another(generator.space.waves(samples), generator.space.rate))
     return generator.picture(samples, requested, rows) if content.picture else generator.space.export(samples)[1]
+
+
+def heard_by(file: Path, generator: Generator, origin: Origin, vocoder: Path | None, trust: bool) -> None:
+    """Let samples be heard as those of a file were; raises CondgenError if its vocoder is missing or another."""
+    if origin.vocoder is None and vocoder is not None:
+        raise CondgenError(f"{file} was made by no vocoder: leave --vocoder out.")
+    if origin.vocoder is None:
+        return
+    if vocoder is None:
+        raise CondgenError(f"{file} was made by a vocoder, which is needed to make it again: give --vocoder RUN.")
+    maker = load(vocoder, trust).to(generator.device)
+    if digest_of(maker) != origin.vocoder:
+        raise CondgenError(f"{vocoder} has other weights than the vocoder of {file}: sha256 {plain(origin.vocoder, 64)}.")
+    listen_by(generator, maker, str(vocoder))
 
 
 def the_picture(file: Path, generator: Generator, origin: Origin, image: Path | None) -> Tensor | None:
@@ -271,7 +292,7 @@ def require_same_number(file: Path, generator: Generator, content: Content, tota
     if heard and not isinstance(generator.space, Sound):
         fits = False
     elif origin.index is not None:
-        fits = (content.picture or heard) and origin.index < total and isinstance(generator.space, Images)
+        fits = (content.picture or heard) and origin.index < total and isinstance(generator.space, Viewed)
     elif heard:
         fits = total <= len(values)
     elif not content.picture:

@@ -23,7 +23,7 @@ MOST = 2**19
 """Characters of an origin."""
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("version", "model", "weights"), str),
-    **dict.fromkeys(("condition", "to", "image"), str | None),
+    **dict.fromkeys(("condition", "to", "image", "vocoder"), str | None),
     **{"count": int, "seed": int, "sampling": dict, "watermark": bool, "index": int | None},
 }
 """What each field of an origin has to be."""
@@ -56,6 +56,7 @@ class Origin:
         sampling: every sampling option.
         watermark: whether their pixels hold one; its key is in no file.
         index: which of the samples a file holds that has one of them; None: all.
+        vocoder: the SHA-256 of the weights of what made waveforms of the samples; None: no trained vocoder did.
     """
 
     version: str
@@ -69,6 +70,7 @@ class Origin:
     sampling: Mapping[str, float | str]
     watermark: bool = False
     index: int | None = None
+    vocoder: str | None = None
 
     def one(self, index: int) -> Self:
         """Return the origin of sample number ``index`` alone."""
@@ -80,7 +82,8 @@ class Origin:
         Raises:
             CondgenError: the conditions are too many to be written into every file.
         """
-        text = json.dumps({"generated": True, **asdict(self)})
+        said = {name: value for name, value in asdict(self).items() if (name, value) != ("vocoder", None)}
+        text = json.dumps({"generated": True, **said})
         if len(text) > MOST:
             raise CondgenError(f"Conditions of {len(text):,} characters are too long for a file's metadata: ask for fewer.")
         return text
@@ -104,6 +107,7 @@ class Origin:
             raise damaged from None
         if not isinstance(found, dict) or found.pop("generated", None) is not True:
             raise damaged
+        found.setdefault("vocoder", None)  # which is said only where there is one
         if found.keys() != TYPES.keys() or not all(isinstance(found[name], kind) for name, kind in TYPES.items()):
             raise damaged
         count, index, sampling = found["count"], found["index"] or 0, found["sampling"]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from condgen.errors import CondgenError
 from condgen.files import TEMPORARY, replacing, require_writable
 from condgen.generators.base import Generator
+from condgen.generators.vocoder import listen_by
 from condgen.images import read_picture
 from condgen.origin import Origin
 from condgen.run.checkpoint import device_of, load
@@ -33,6 +34,7 @@ def write_samples(
     image: Path | None = None,
     metadata: bool = True,
     watermark: str | None = None,
+    vocoder: Path | None = None,
     **options: float | str | None,
 ) -> None:
     """Draw ``count`` samples for each condition and write them to ``out``.
@@ -53,6 +55,7 @@ def write_samples(
             model sees of it comes first in a picture of samples, in each row where there are several.
         metadata: the files say where they come from, see `condgen.origin`.
         watermark: a secret text that hides an invisible mark in images, see `condgen.watermark`; None: no mark.
+        vocoder: a run of ``model=vocoder`` that makes the waveforms of log-mel images; None: Griffin & Lim's method.
         **options: see `Generator.set_sampling`.
 
     Raises:
@@ -62,6 +65,10 @@ def write_samples(
     model = load(checkpoint, trust).to(device_of(device))
     model.chosen_sampling(**options)
     require_kind(out, model.space, checkpoint)
+    if vocoder is not None:
+        if out.suffix not in ("", ".wav"):
+            raise CondgenError(f"--vocoder makes sound and --out {out} holds none: write a .wav or a folder, or leave it out.")
+        listen_by(model, load(vocoder, trust).to(model.device), str(vocoder))
     picture = None if image is None else read_picture(image, model.space)
     request = Request(condition, to, picture, count, seed, options, watermark)
     require_room(model, out, asked(model, request), count, walking=to is not None)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condgen.audio import Mel
 from condgen.conditions.text import written
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator
@@ -18,7 +19,7 @@ from condgen.generators.sampling import OPTIONS
 from condgen.images import to_png
 from condgen.origin import Origin, condgen_version, image_digest, weights_digest
 from condgen.reporting.pictures import along, mixtures
-from condgen.spaces import Images, Space, pictures
+from condgen.spaces import Space, Viewed, pictures
 from condgen.watermark import check_key, check_markable, mark
 
 
@@ -182,7 +183,8 @@ def marked(samples: Tensor, request: Request, first: int = 0) -> Tensor:
 def origin_of(generator: Generator, request: Request, weights: str | None = None) -> Origin:
     """Return what the files of an answer say of where they come from; ``weights`` is `digest_of` the generator, if known."""
     sampling = {name: OPTIONS[name].kind(value) for name, value in generator.chosen_sampling(**request.sampling).items()}
-    card = generator.card or {}
+    card, space = generator.card or {}, generator.space
+    vocoder = space.vocoder if isinstance(space, Mel) else None
     return Origin(
         version=condgen_version(),
         model=str(card.get("name") or type(generator).__name__.removesuffix("Generator")),
@@ -194,6 +196,7 @@ def origin_of(generator: Generator, request: Request, weights: str | None = None
         seed=request.seed,
         sampling=dict(sorted(sampling.items())),
         watermark=request.watermark is not None,
+        vocoder=digest_of(vocoder) if isinstance(vocoder, Generator) else None,
     )
 
 
@@ -208,9 +211,9 @@ def digest_of(generator: Generator) -> str:
 
 
 def pngs(space: Space, samples: Iterator[Tensor], origin: Origin | None) -> Iterator[bytes]:
-    """Yield a PNG of each image, of blocks (B, C, H, W) in [-1, 1]; each says which one of its origin it is."""
-    assert isinstance(space, Images)
-    images = (image for block in samples for image in space.pixels(block))
+    """Yield a PNG of each sample, of blocks (B, *shape) that can be viewed; each says which one of its origin it is."""
+    assert isinstance(space, Viewed)
+    images = (image for block in samples for image in space.view.pixels(space.viewed(block)))
     for index, image in enumerate(images):
         yield to_png(image, origin.one(index).texts() if origin else None)
 

@@ -3,7 +3,7 @@
 import colorsys
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,6 +44,20 @@ class Space(Protocol):
             samples: one of them, or several.
             about: what the file says beside them where its format can, texts by keyword: `ORIGIN` says where they come from.
         """
+        ...
+
+
+@runtime_checkable
+class Viewed(Protocol):
+    """A space whose samples can be looked at and measured as images."""
+
+    @property
+    def view(self) -> "Images":
+        """The space of these images."""
+        ...
+
+    def viewed(self, samples: Tensor) -> Tensor:
+        """Return the images, float (N, *view.shape), of ``samples`` (N, *shape)."""
         ...
 
 
@@ -100,6 +114,15 @@ class Images:
     def fitted(self, mean: Sequence[float], deviation: Sequence[float]) -> "Images":
         """Return this space with the mean and deviation of its samples."""
         return Images(self.shape, mean, deviation)
+
+    @property
+    def view(self) -> "Images":
+        """Itself."""
+        return self
+
+    def viewed(self, samples: Tensor) -> Tensor:
+        """Return ``samples`` as they are."""
+        return samples
 
     def layout(self, conditions: int, count: int | None = None) -> tuple[int, int]:
         """A row of eight (or ``count``) for each condition; a square where there is one, 8 x 8."""

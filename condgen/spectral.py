@@ -60,6 +60,13 @@ def mel_filters(rate: int, fft: int, bands: int) -> Tensor:
     return torch.minimum(up, down).clamp(min=0).float()
 
 
+def around(filters: Tensor) -> Tensor:
+    """Return the shares of mel bands in the level of each frequency, (F, bands) of `mel_filters`: the bands, interpolated."""
+    shares = filters.clone()
+    shares[:, 0], shares[:, -1] = shares[:, 1], shares[:, -2]  # which no band holds
+    return (shares / shares.sum(0)).T.contiguous()
+
+
 def spread_bands(power: Tensor, filters: Tensor) -> Tensor:
     """Return non-negative powers (B, F, frames) of frequencies whose mel bands are nearest to ``power`` (B, bands, frames).
 

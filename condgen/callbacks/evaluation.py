@@ -23,6 +23,7 @@ from condgen.metrics.record import Record
 from condgen.metrics.results import name_of, save, table
 from condgen.run.loggers import show
 from condgen.run.signals import interruptible
+from condgen.spaces import Viewed
 from condgen.training.base import Training
 from condgen.types import PositiveInt
 
@@ -74,7 +75,8 @@ class Evaluation(Callback):
         """Refuse, before training, an extractor that does not fit; raises CondgenError."""
         if self.extractor:
             self._evaluator = Evaluator(self.extractor, data, "val", self.seed)
-            self.extractor.resizing(model.space.shape, "the samples")
+            assert isinstance(model.space, Viewed)
+            self.extractor.resizing(model.space.view.shape, "the samples")
             refuse_shared(self.extractor, model)
 
     @property

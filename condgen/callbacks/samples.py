@@ -10,11 +10,13 @@ from condgen.audio import Sound, one_after_another, to_wav
 from condgen.callbacks.base import Callback, epochs_of
 from condgen.files import replacing, save_png
 from condgen.run.loggers import play, show
-from condgen.spaces import floating
+from condgen.spaces import Viewed, floating
 from condgen.training.base import Training
 from condgen.types import PositiveInt
 
 GAP = 12  # white pixels between the real half and the generated one
+PLAYED = 8
+"""Sounds in the wav of a model that starts from images."""
 
 
 class SampleGrid(Callback):
@@ -23,7 +25,7 @@ class SampleGrid(Callback):
     Left real samples of the validation part, right generated ones, as their space lays them out: of images a row of eight for
     each condition, 8 x 8 where there is nothing to ask for; of points a colour for each condition. Where samples start from
     images, these stand on the left, what was made of them in the middle, and the real samples on the right. Of sounds there is
-    a wav beside the picture, with one of each condition.
+    a wav beside the picture, with one of each condition, or of the first ones that sounds start from.
 
     Args:
         every_epochs: draw after every so many epochs, and at the end of the run; None: not then.
@@ -67,8 +69,9 @@ class SampleGrid(Callback):
             self.play(trainer, model, model.space)
 
     def play(self, trainer: L.Trainer, model: Training, space: Sound) -> None:
-        """Write a sound of each condition, one after another, and hand it to the loggers that take sounds."""
-        samples = model.eval_generator.sample(model.condition.every(), seed=self.seed)
+        """Write a sound of each condition, one after another, and hand them to the loggers that take sounds."""
+        asked = model.condition.every() if model.condition.image is None else starts_of(trainer, PLAYED)
+        samples = model.eval_generator.sample(asked, seed=self.seed)
         sound = one_after_another(space.waves(samples.cpu()), space.rate)
         with replacing(Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.wav") as temporary:
             temporary.write_bytes(to_wav(sound, space.rate))
@@ -85,13 +88,21 @@ class SampleGrid(Callback):
 
 def translations(trainer: L.Trainer, model: Training, seed: int) -> list[Tensor]:
     """Return what the model starts from, what it makes of it, and the real samples: the first ones of the validation part."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    count, columns = model.space.layout(1)
-    rows = torch.arange(min(count, len(data.val)))
-    conditions = data.encode(data.val, rows)
+    data, space = trainer.datamodule, model.space  # type: ignore[attr-defined]
+    assert isinstance(space, Viewed)
+    count, columns = space.layout(1)
+    conditions = starts_of(trainer, count)
     made = model.eval_generator.sample(conditions, seed=seed)
-    real = floating(data.val.table.images[data.val.rows[rows]])
-    return [model.space.grid(images, columns) for images in (model.generator.starts(conditions), made, real)]
+    real = floating(data.val.table.images[data.val.rows[: len(conditions)]])
+    starts = space.view.grid(model.generator.starts(conditions), columns)
+    return [starts, *(space.grid(samples, columns) for samples in (made, real))]
+
+
+def starts_of(trainer: L.Trainer, count: int) -> Tensor:
+    """Return what samples start from, encoded: of the first ``count`` samples of the validation part, or fewer."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    found: Tensor = data.encode(data.val, torch.arange(min(count, len(data.val))))
+    return found
 
 
 def real_samples(trainer: L.Trainer, every: Tensor, count: int) -> Tensor:

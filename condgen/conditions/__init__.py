@@ -7,6 +7,7 @@ from condgen.conditions.fields import Category, Field, Number
 from condgen.conditions.images import Colorize, Edges, ImageCondition, Inpaint, Photo
 from condgen.conditions.keywords import Keywords
 from condgen.conditions.labels import ClassLabel
+from condgen.conditions.sounds import MelImage
 from condgen.conditions.tags import Tags
 from condgen.conditions.tasks import Tasks
 from condgen.conditions.together import Together
@@ -27,6 +28,7 @@ __all__ = [
     "Inpaint",
     "Keywords",
     "LearnedEmbedding",
+    "MelImage",
     "NoCondition",
     "Number",
     "OneHot",

@@ -25,7 +25,7 @@ class Condition(ABC):
 
     What a constructor takes of the data it names: ``classes``, the names of their classes; ``fields``, their attributes
     (`condgen.conditions.fields`); ``words``, that they can be asked for by; ``captions``, of the training part; ``shape``, of a
-    sample.
+    sample; ``space``, what a sample is where its shape does not say it.
     """
 
     classes: list[str]

@@ -49,7 +49,7 @@ class DataModule(LightningDataModule):
     Args:
         source: where the images come from.
         condition: makes the condition by which labels and attributes are encoded, from what it names of ``classes``,
-            ``fields`` and ``shape``.
+            ``fields``, ``shape`` and so on, see `Condition`.
         batch_size: images in a training step, summed over all processes.
         image_size: side in pixels to resize to, after a centre crop to a square; None: as is.
         channels: 1 (grey) or 3 (colour); None: as is.
@@ -198,6 +198,7 @@ class DataModule(LightningDataModule):
         train, val, test = parts(tables, relabel, self.split, self.decoding, self.split_seed)
         shape = tuple(train.table.images.shape[1:])
         facts = {"classes": classes, "fields": tables.fields, "words": tables.words, "captions": train.captions, "shape": shape}
+        facts["space"] = train.table.made
         condition = of_data(self.make_condition, **facts)
         if self.vicinity:  # refused here, where there are no numbers
             condition.near(*torch.zeros(2, 1, condition.width))

@@ -11,12 +11,16 @@ from condgen.data import cache
 from condgen.data.tables import Decoding
 from condgen.errors import CondgenError
 from condgen.images import Picture
+from condgen.waveforms import Waveforms
 
 CHUNK = 256
 VERSION = 1
 """Counts how often what is made of the same files has changed."""
 
-__all__ = ["SUFFIXES", "Recordings"]
+Sounds = Mel | Waveforms
+"""What recordings can become."""
+
+__all__ = ["SUFFIXES", "Recordings", "Sounds"]
 
 
 class Recordings:
@@ -27,7 +31,7 @@ class Recordings:
         normalize: see `condgen.audio.fitted_to`.
     """
 
-    def __init__(self, space: Mel, normalize: Normalize = "peak"):
+    def __init__(self, space: Sounds, normalize: Normalize = "peak"):
         self.space, self.normalize = space, normalize
 
     def waves(self, files: Sequence[Picture]) -> Tensor:
@@ -37,7 +41,7 @@ class Recordings:
         return torch.stack([fitted_to(sound, rate, space.rate, space.length, self.normalize) for _, sound, rate in found])
 
     def read_all(self, stem: str, identity: object, files: Sequence[Picture], decoding: Decoding) -> Tensor:
-        """Read all files to one uint8 tensor (N, 1, bands, frames), or take it from the cache; see `decode_all`.
+        """Read all files to one tensor, uint8 (N, 1, bands, frames) or float32 (N, length); see `decode_all` for the cache.
 
         Raises:
             CondgenError: a file is damaged or empty; or images are asked for.
@@ -54,4 +58,5 @@ class Recordings:
                 pixels[some] = self.space.stored(self.waves(files[some])).numpy()
 
         key = cache.name(stem, VERSION, identity, self.space.config(), self.normalize)
-        return cache.keep(key, (len(files), *self.space.shape), fill, decoding.memory_share, costly=True)
+        shape = self.space.stored(torch.zeros(1, self.space.length)).shape[1:]
+        return self.space.restored(cache.keep(key, (len(files), *shape), fill, decoding.memory_share, costly=True))

@@ -61,10 +61,11 @@ def indexed(row: Mapping[str, Any]) -> dict[str, Any]:
 def usage(card: Mapping[str, Any]) -> str:
     """Show how samples are drawn, in a shell and in Python."""
     image = "image (" in card["condition"]
+    start = "recording.wav" if "image (log-mel" in card["condition"] else "photo.png"
     said = f" --condition {shlex.quote(card['example'])}" if card["example"] else ""
     given = [json.dumps(card["example"], ensure_ascii=False)] if card["example"] else []
-    shell = f"condgen sample .{said}{' --image photo.png' if image else ''} --count 8 --out samples.png"
-    call = ", ".join([*given, "count=8", *(['image="photo.png"'] if image else [])])
+    shell = f"condgen sample .{said}{f' --image {start}' if image else ''} --count 8 --out samples.png"
+    call = ", ".join([*given, "count=8", *([f'image="{start}"'] if image else [])])
     return (
         f"In this folder, or with its path in the place of the dot:\n\n```bash\npip install condgen\n{shell}\n```\n\n"
         f'```python\nimport condgen\n\nmodel = condgen.load(".")\nmodel.show({call}).save("samples.png")\n```\n'

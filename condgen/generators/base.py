@@ -19,7 +19,7 @@ from condgen.errors import CondgenError
 from condgen.generators.sampling import OPTIONS, check_option, truncated
 from condgen.images import read_picture, to_picture
 from condgen.randomness import generator as keyed_generator
-from condgen.spaces import Space
+from condgen.spaces import Space, Viewed
 from condgen.tokens import Tokens
 
 BLOCK = 250
@@ -211,16 +211,18 @@ class Generator(nn.Module, ABC):
 
     def picture(self, samples: Tensor, conditions: Tensor, rows: int) -> Tensor:
         """Arrange samples (rows * n, *shape) of encoded conditions (rows * n, ...) as `show` does, uint8 (3, H, W)."""
-        samples = samples.cpu()
-        if self.condition.image is not None:
+        samples, space = samples.cpu(), self.space
+        if self.condition.image is not None and isinstance(space, Viewed):
+            samples, space = space.viewed(samples), space.view
             ours = samples.view(rows, -1, *samples.shape[1:])
             theirs = self.starts(conditions.cpu()).reshape(ours.shape)[:, :1]
             samples = torch.cat([theirs, ours], dim=1).flatten(0, 1)
-        return self.space.grid(samples, self.space.layout(rows, len(samples) // rows)[1])
+        return space.grid(samples, space.layout(rows, len(samples) // rows)[1])
 
     def starts(self, conditions: Tensor) -> Tensor:
-        """Return the images (N, C, H, W) that samples for encoded ``conditions`` start from; what is unknown is grey."""
-        channels = self.space.shape[0]
+        """Return the images (N, *view.shape) that samples for encoded ``conditions`` start from; what is unknown is grey."""
+        assert isinstance(self.space, Viewed)
+        channels = self.space.view.shape[0]
         return self.condition.map(conditions)[:, :channels].expand(-1, channels, -1, -1)
 
     def requested(self, condition: Any = None, count: int = 1, seed: int = 0) -> Tensor:

@@ -51,6 +51,11 @@ METRICS = {
     "swd_coarse": Metric("SWD, coarse", "lower", "The same of the coarsest level: shapes and colours.", ".1f"),
     "l1": Metric("L1", "lower", "Mean absolute difference, in 0..1, from the real image that the condition is of.", ".4f"),
     "ssim": Metric("SSIM", "higher", "Structural similarity to the real image that the condition is of; 1 for that image."),
+    "lsd": Metric("LSD", "lower", "Distance in dB of spectra from the real sound whose mel image the condition is.", ".2f"),
+    "lsd_short": Metric(
+        "LSD, short window", "lower", "The same with a window of half the mel image's: when things sound.", ".2f"
+    ),
+    "lsd_long": Metric("LSD, long window", "lower", "The same with twice the window: fine lines.", ".2f"),
     "attribute_accuracy": Metric(
         "attribute accuracy", "higher", "Share of images that show the category asked for, mean over the categories."
     ),
@@ -103,8 +108,10 @@ SWD = ("swd", "swd_fine", "swd_coarse")
 """Those of patches, by no network."""
 TEXTURE = ("sfid", *SWD)
 """Those that look at more of an image than its last features, see `condgen.metrics.texture`."""
-ELSEWHERE = ("cas", "l1", "ssim", *TEXTURE)
-"""What is not computed from features: ``cas`` trains a network, the others compare pixels or look at texture."""
+SPECTRAL = ("lsd", "lsd_short", "lsd_long")
+"""Those of waveforms and the real ones whose image they were made of."""
+ELSEWHERE = ("cas", "l1", "ssim", *SPECTRAL, *TEXTURE)
+"""What is not computed from features: ``cas`` trains a network, the others compare samples or look at texture."""
 
 
 def chosen(metrics: Sequence[str] | str) -> list[str]:

@@ -13,6 +13,7 @@ from condgen.data import DataModule, cache
 from condgen.data.pixels import chunks
 from condgen.data.split import apportion, cut
 from condgen.data.tables import Part
+from condgen.data.viewed import images_of, viewed
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator, evaluating
 from condgen.images import recolour, resize
@@ -25,13 +26,13 @@ from condgen.metrics.features import Features
 from condgen.metrics.floors import floors, unseen_part
 from condgen.metrics.generated import Generated
 from condgen.metrics.kept import cached, fingerprint
-from condgen.metrics.paired import Paired, baselines
+from condgen.metrics.paired import baselines, paired_with
 from condgen.metrics.protocol import Protocol
 from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, measure
 from condgen.metrics.texture import Texture
 from condgen.randomness import generator
-from condgen.spaces import Images, floating, to_uint8
+from condgen.spaces import Viewed, floating, to_uint8
 
 FEWEST = 100
 """Images below which figures mean nothing."""
@@ -58,14 +59,15 @@ class Evaluator:
     """
 
     def __init__(self, extractor: Extractor, data: DataModule, split: Literal["val", "test"], seed: int = 0):
-        if not isinstance(data.space, Images):
+        if not isinstance(data.space, Viewed):
             kind = type(data.space).__name__.lower()
             raise CondgenError(f"The extractor {extractor.name} looks at images and the data are {kind}: set extractor=none.")
         self.extractor, self.split, self.seed = extractor, split, seed
         self._known: dict[bool, Known] = {}  # with, and without what looks at the training images
-        fits = len(extractor.shape) == 1 or data.space.shape == extractor.shape
-        self.original = data  # of the model's size
-        self.data = data if fits else data.at(extractor.shape[1], extractor.shape[0])
+        self.modelled = data  # as models see it: where samples are waveforms, these
+        self.original = viewed(data)  # of the model's size
+        fits = len(extractor.shape) == 1 or self.original.space.shape == extractor.shape
+        self.data = self.original if fits else data.at(extractor.shape[1], extractor.shape[0])
         self.part: Part = getattr(self.data, split)
         self._unseen, self.floors_of = unseen_part(extractor, self.data, split)
         _, outputs = extractor(self.part.table.images[self.part.rows[:1]])
@@ -187,13 +189,14 @@ class Evaluator:
             CondgenError: a pixel is not a number.
         """
         self.extractor.to(model.device)
-        part: Part = getattr(self.original, self.split)
-        conditions = torch.split(self.original.encode(part, rows, model.condition), BLOCK)
+        assert isinstance(model.space, Viewed)
+        part: Part = getattr(self.modelled, self.split)
+        conditions = torch.split(self.modelled.encode(part, rows, model.condition), BLOCK)
         generated = Generated(
             self,
             metrics,
             len(rows),
-            model.space.shape,
+            model.space.view.shape,
             self.part.labels[rows] if model.condition.classes else None,
             self.reader.requested(None if self.part.values is None else self.part.values[rows], model.condition),
             (lambda place: part.table.images[part.rows[rows[place]]]) if model.condition.image else None,
@@ -203,7 +206,7 @@ class Evaluator:
             samples = model.sample_block(i, conditions[i], self.seed)
             if not bool(samples.isfinite().all()):
                 raise CondgenError("The model generates pixels that are not numbers (NaN or infinite): it cannot be measured.")
-            generated.update(to_uint8(samples).cpu(), i * BLOCK)
+            generated.update((to_uint8(samples) if samples.dim() == 4 else samples).cpu(), i * BLOCK)
         if world > 1:
             generated.sync(model.device)
         return generated
@@ -272,7 +275,7 @@ class Evaluator:
         start = condition.image if condition else None
         trivial: dict[str, dict[str, float]] = {}
         if start:
-            figures |= parts["paired"].compute()
+            figures |= {name: value for part in generated.paired for name, value in part.compute().items()}
             trivial = self.baselines(start, count, generated.labels is not None, list(figures)) if with_floors else {}
         protocol = Protocol(
             extractor=self.extractor.name,
@@ -308,19 +311,22 @@ class Evaluator:
     ) -> dict[str, dict[str, float]]:
         """Return ``metrics`` (but CAS) of trivial answers, by their names, to what ``count`` samples are asked for."""
         rows, wanted = self.matching_rows(count), [name for name in metrics if name != "cas"]
-        part: Part = getattr(self.original, self.split)
+        part: Part = getattr(self.modelled, self.split)
 
         def compute() -> dict[str, Tensor]:
             about: dict[str, Any] = {"train": self.looked_at(wanted), "known": self.known(wanted), "seed": self.seed}
             found: dict[str, float] = {}
-            for name, images in baselines(start, self.original.encode(part, rows, start), self.original.train).items():
+            for name, answers in baselines(start, self.modelled.encode(part, rows, start), self.modelled.train).items():
+                images = images_of(answers, self.modelled.space)
                 features = self.extract(images, self.part.labels[rows] if labelled else None)
                 figures = measure(features, self.reference, metrics=wanted, **about).figures
-                figures |= Paired(wanted, images.shape[1:], sync_on_compute=False)(images, part.images[rows])
+                for paired in paired_with(wanted, self.modelled.space, images.shape[1:]):
+                    paired.update(answers, part.images[rows])
+                    figures |= paired.compute()
                 found |= {f"{name}/{metric}": value for metric, value in figures.items()}
             return {key: torch.tensor(value, dtype=torch.float64) for key, value in found.items()}
 
-        identity = fingerprint(part), fingerprint(self.original.train), start.config(), wanted, len(rows), self.seed
+        identity = fingerprint(part), fingerprint(self.modelled.train), start.config(), wanted, len(rows), self.seed
         found = self._cached("baselines", *identity, compute=compute)
         names = sorted({key.partition("/")[0] for key in found})
         return {name: {m: float(found[f"{name}/{m}"]) for m in wanted if f"{name}/{m}" in found} for name in names}

@@ -1,7 +1,8 @@
 """Figures of samples that start from an image: how near each is to the real one whose condition it was asked for.
 
-Both are compared at the samples' own size, in [0, 1]. They mean little alone: a blurred guess may be nearer than a sharp one,
-and where most pixels are given any answer is near. So trivial answers are measured the same way, the baselines.
+Images are compared at the samples' own size, in [0, 1]; waveforms in their spectra, and by their images. The figures mean
+little alone: a blurred guess may be nearer than a sharp one, and where most pixels are given any answer is near. So trivial
+answers are measured the same way, the baselines.
 """
 
 from collections.abc import Sequence
@@ -14,9 +15,12 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from condgen.conditions import ImageCondition
 from condgen.data.pixels import chunks
 from condgen.data.tables import Part
+from condgen.data.viewed import images_of
 from condgen.metrics.manifold import nearest
+from condgen.metrics.spectral import SpectralDistance
 from condgen.metrics.states import Summed
-from condgen.spaces import floating, to_uint8
+from condgen.spaces import Space, floating, to_uint8
+from condgen.waveforms import Waveforms
 
 BLOCK = 500
 """Images that are compared at a time."""
@@ -32,6 +36,7 @@ class Paired(Summed):
 
     Args:
         metrics: names of metrics; others are passed over.
+        space: what a sample is.
         shape: (C, H, W) of the images; smaller ones than the window have no SSIM.
         options: of `torchmetrics.Metric`.
     """
@@ -40,14 +45,16 @@ class Paired(Summed):
     l1: Tensor
     ssim: Tensor
 
-    def __init__(self, metrics: Sequence[str], shape: Sequence[int], **options: Any):
+    def __init__(self, metrics: Sequence[str], space: Space, shape: Sequence[int], **options: Any):
         super().__init__(**options)
+        self.space = space
         self.names = [n for n in ("l1", "ssim") if n in metrics and (n == "l1" or min(shape[1:]) >= SMALLEST)]
         for name in ("count", *self.names):
             self.add_sum(name)
 
-    def update(self, images: Tensor, real: Tensor) -> None:
-        """Take in images and real images, uint8 (B, C, H, W) both, row by row."""
+    def update(self, samples: Tensor, real: Tensor) -> None:
+        """Take in samples and real ones, uint8 (B, C, H, W) or what these images are of, row by row."""
+        images, real = images_of(samples, self.space), images_of(real, self.space)
         self.count += len(images)
         for some, others in zip(torch.split(images, BLOCK), torch.split(real, BLOCK), strict=True):
             a, b = some.float() / 255, others.float() / 255
@@ -62,14 +69,22 @@ class Paired(Summed):
         return {name: float(getattr(self, name) / self.count) for name in self.names}
 
 
+def paired_with(metrics: Sequence[str], space: Space, shape: Sequence[int]) -> list[Summed]:
+    """Return what compares samples of ``space``, whose images have a ``shape`` (C, H, W), with the real ones."""
+    found: list[Summed] = [Paired(metrics, space, shape, sync_on_compute=False)]
+    if isinstance(space, Waveforms):
+        found.append(SpectralDistance(metrics, space.view.fft, sync_on_compute=False))
+    return found
+
+
 @torch.no_grad()
 def baselines(condition: ImageCondition, encoded: Tensor, train: Part) -> dict[str, Tensor]:
-    """Return trivial answers, uint8 (N, C, H, W), by name: what a model has to beat.
+    """Return trivial answers by name, what a model has to beat: images, uint8 (N, C, H, W), or waveforms, float (N, length).
 
     Args:
         condition: what the answers are to.
         encoded: conditions (N, *map_shape).
-        train: the training images, at the samples' size.
+        train: the training part, as models see it.
     """
     total = torch.zeros(train.table.images.shape[1:], dtype=torch.float64)
     for rows in chunks(train.rows, train.table.images):
@@ -78,7 +93,8 @@ def baselines(condition: ImageCondition, encoded: Tensor, train: Part) -> dict[s
     answers["training mean"] = (total / len(train)).float().expand(len(encoded), *total.shape)
     if condition.comparable:
         answers["nearest training image"] = floating(train.table.images[nearest_rows(condition, encoded, train)])
-    return {name: to_uint8(condition.finish(answer, encoded)) for name, answer in answers.items()}
+    finished = {name: condition.finish(answer, encoded) for name, answer in answers.items()}
+    return {name: to_uint8(answer) if answer.dim() == 4 else answer for name, answer in finished.items()}
 
 
 def nearest_rows(condition: ImageCondition, encoded: Tensor, train: Part) -> Tensor:

@@ -61,7 +61,7 @@ def save(
         pictures |= {name: picture for name, picture in drawn.items() if picture is not None}
     for name, picture in pictures.items():
         save_png(folder / f"{name}.png", picture)
-    if isinstance(space, Sound):
+    if isinstance(evaluator.modelled.space, Sound) and isinstance(space, Sound) and evaluator.modelled is evaluator.original:
         with replacing(folder / "samples.wav") as temporary:
             temporary.write_bytes(space.file(to_float(images[rows[::SIDE]])))
     add_record(folder / "metrics.json", record)

@@ -40,5 +40,5 @@ def written(samples: Samples, form: Format, about: dict[str, Any]) -> bytes:
 
 
 def pictures(space: Space, values: Tensor) -> list[str]:
-    """Return images (B, C, H, W) as PNGs in base64 that do not say where they come from: they are no result."""
+    """Return images of samples (B, *shape) as PNGs in base64 that do not say where they come from: they are no result."""
     return [base64.b64encode(picture).decode() for picture in pngs(space, iter([values]), None)]

@@ -24,7 +24,9 @@ class Question(BaseModel):
         "sample, or a list of these; null: every class.")
     ] = None  # fmt: skip
     to: Annotated[One | Several | None, Field(description="A second condition, to which the samples walk.")] = None
-    image: Annotated[str | None, Field(description="A picture to start from, PNG or JPEG in base64.")] = None
+    image: Annotated[str | None, Field(description="A picture to start from, PNG or JPEG in base64; of a vocoder a wav.")] = (
+        None
+    )
     count: Annotated[int, Field(ge=1, description="Samples for each condition, or on the way to the second one.")] = 1
     seed: Annotated[Whole, Field(description="The same seed gives the same bytes.")] = 0
     sampling: Annotated[

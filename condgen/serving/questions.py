@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,8 @@ from condgen.serving.job import Job
 from condgen.serving.messages import Question
 from condgen.serving.models import Served
 from condgen.serving.refusals import Refusal, of_mistake
-from condgen.spaces import Images, Space, pictures
+from condgen.spaces import Space, Viewed, pictures
+from condgen.waveforms import Waveforms
 
 MEGAPIXELS = 16
 """Size of an uploaded picture in memory; a file of a few bytes can hold a thousand times more."""
@@ -37,7 +39,7 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     generator = model.generator
     if question.count > rules.count:
         raise Refusal(422, "invalid_count", f"count must be at most {rules.count}, not {question.count}.", "count")
-    others = [] if isinstance(generator.space, Images) else ["pngs"]
+    others = [] if isinstance(generator.space, Viewed) else ["pngs"]
     others += [] if isinstance(generator.space, Sound) else ["wav"]
     if question.format in others:
         kind, fitting = type(generator.space).__name__.lower(), [form for form in KINDS if form not in others]
@@ -101,19 +103,22 @@ def count_rows(model: Served, value: Any, image: Tensor | None, most: int) -> in
 
 
 def read_upload(text: str, space: Space, rules: Rules) -> Tensor:
-    """Read a picture in base64 as a sample of ``space``, see `condgen.images.read_picture`; raises Refusal."""
+    """Read a picture, or a wav for waveforms, in base64 as a sample of ``space``, see `read_picture`; raises Refusal."""
+    heard = isinstance(space, Waveforms)
 
     def wrong(message: str) -> Refusal:
         return Refusal(422, "invalid_image", message, "image")
 
     try:
-        content = base64.b64decode(
-            text.removeprefix("data:image/png;base64,").removeprefix("data:image/jpeg;base64,"), validate=True
-        )
+        bare = re.sub(r"^data:(image/png|image/jpeg|audio/wav);base64,", "", text, count=1)
+        content = base64.b64decode(bare, validate=True)
     except (binascii.Error, ValueError):
-        raise wrong("image must be a PNG or a JPEG in base64.") from None
+        raise wrong(f"image must be {'a wav' if heard else 'a PNG or a JPEG'} in base64.") from None
     if len(content) > rules.image_bytes:
         raise Refusal(413, "image_too_large", f"image has {len(content):,} bytes, and may have {rules.image_bytes:,}.", "image")
+    if heard:
+        with blaming("image"):
+            return picture_as_sample(Picture("image", lambda: content), space)
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:  # the header alone
             pixels = picture.width * picture.height

@@ -43,7 +43,7 @@ def ssim(a, b):
 
 
 def paired(metrics, images, real):
-    return Paired(metrics, images.shape[1:])(images, real)
+    return Paired(metrics, Images(images.shape[1:]), images.shape[1:])(images, real)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -11,7 +11,7 @@ import condgen
 from condgen.config.folder import conf_dir
 
 ROOT = Path(condgen.__file__).parent
-GROUND = {"errors", "types", "spaces", "spectral", "audio", "tokens", "randomness", "images", "files", "listening"}
+GROUND = {"errors", "types", "spaces", "spectral", "audio", "waveforms", "tokens", "randomness", "images", "files", "listening"}
 ANSWERS = {"origin", "samples", "watermark"}
 """Files at the top that verbs stand on, and rooms that hand samples out."""
 BELOW = {
@@ -44,7 +44,7 @@ NAMED = {
     "condition": {"conditions"},
     "data": {"data", "augment", "audio"},
     "discriminator_augment": {"augment"},
-    "experiment": {"augment", "training"},
+    "experiment": {"augment", "training", "waveforms"},
     "extractor": {"metrics"},
     "hydra": {"sweeps"},
     "logger": {"run"},

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from condgen.audio import Mel, Normalize
-from condgen.data.sounds import SUFFIXES, Recordings
+from condgen.audio import Normalize
+from condgen.data.sounds import SUFFIXES, Recordings, Sounds
 from condgen.data.sources.folder import ImageFolder
 from condgen.data.sources.table import ImageTable, Kind
 from condgen.data.tables import AS_IS, Decoding, Tables
@@ -25,13 +25,13 @@ class AudioFolder(ImageFolder):
 
     suffixes, what = SUFFIXES, "recordings"
 
-    def __init__(self, path: str | Path, space: Mel, normalize: Normalize = "peak"):
+    def __init__(self, path: str | Path, space: Sounds, normalize: Normalize = "peak"):
         super().__init__(path)
         self.recordings = Recordings(space, normalize)
         self.made = space
 
     def decode(self, stem: str, identity: object, pictures: Sequence[Picture], decoding: Decoding) -> Tensor:
-        """Return all recordings, uint8 (N, 1, bands, frames)."""
+        """Return all recordings, see `Recordings.read_all`."""
         return self.recordings.read_all(stem, identity, pictures, decoding)
 
 
@@ -53,7 +53,7 @@ class AudioTable(ImageTable):
     def __init__(
         self,
         path: str | Path,
-        space: Mel,
+        space: Sounds,
         normalize: Normalize = "peak",
         file: str | Path = "labels.csv",
         columns: Sequence[Name] | Mapping[Name, Kind | None] | None = None,
@@ -65,7 +65,7 @@ class AudioTable(ImageTable):
         self.made = space
 
     def decode(self, stem: str, identity: object, pictures: Sequence[Picture], decoding: Decoding) -> Tensor:
-        """Return all recordings, uint8 (N, 1, bands, frames)."""
+        """Return all recordings, see `Recordings.read_all`."""
         return self.recordings.read_all(stem, identity, pictures, decoding)
 
 
@@ -85,7 +85,7 @@ class Audio:
     def __init__(
         self,
         path: str | Path,
-        space: Mel,
+        space: Sounds,
         normalize: Normalize = "peak",
         file: str | Path | None = None,
         columns: Sequence[Name] | Mapping[Name, Kind | None] | None = None,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from condgen.audio import Mel, Normalize
+from condgen.audio import Normalize
 from condgen.conditions.fields import Category, Field
 from condgen.data import cache
 from condgen.data.about import About
-from condgen.data.sounds import Recordings
+from condgen.data.sounds import Recordings, Sounds
 from condgen.data.tables import AS_IS, Decoding, Table, Tables
 from condgen.errors import CondgenError
 from condgen.images import Picture
@@ -41,7 +41,7 @@ class SpokenDigits:
         "By Zohar Jackson and contributors, under CC BY-SA 4.0.",
     )
 
-    def __init__(self, path: str | Path, space: Mel, normalize: Normalize = "peak", test_takes: Count = 5):
+    def __init__(self, path: str | Path, space: Sounds, normalize: Normalize = "peak", test_takes: Count = 5):
         self.path = Path(path)
         self.recordings = Recordings(space, normalize)
         self.test_takes = test_takes

@@ -22,7 +22,7 @@ export class Form {
     this.options = new Controls(sampling, { single: true, open: usual, changed });
     const part = Object.values(condition.properties ?? {}).find(({ kind }) => kind);
     const colour = model.space.shape[0] === 3;
-    this.picture = part ? new Picture(part, { colour, borrow: borrower(model, models), changed, problem }) : null;
+    this.picture = part?.size ? new Picture(part, { colour, borrow: borrower(model, models), changed, problem }) : null;
     byId("condition").replaceChildren(this.controls.element);
     byId("condition").parentElement.hidden = !this.controls.fields.length;
     byId("to").replaceChildren(this.to.element);
@@ -116,7 +116,7 @@ export class Form {
 
   /** What a sample is called. */
   get noun() {
-    return { images: "picture", mel: "sound", points: "point" }[this.model.space.kind] ?? "sample";
+    return { images: "picture", mel: "sound", waveforms: "sound", points: "point" }[this.model.space.kind] ?? "sample";
   }
 
   /** Say on the button what it does. */
