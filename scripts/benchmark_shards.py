@@ -2,15 +2,16 @@
 
     python scripts/benchmark_shards.py --archive ../shared/data/cifar10/train.zip --work /tmp/shards --images 100000
 
-makes a zip of so many images by repeating those of the archive, packs it, and then trains the same model alternately from
-memory and from the shards. A figure is the ratio of the two speeds within one round, since a machine is not the same at
-all times. Resident memory is the sum over the training process and its workers of what each has to itself and its share of
-the rest (PSS), the largest of ten readings a second.
+makes a zip of so many images by repeating those of the archive, packs it, and then trains the same model from memory and from
+the shards. The two take turns of some seconds, while the other one is stopped, since a machine is not the same at all times:
+a figure is the ratio of two turns, one after the other. Resident memory is the sum over the training process and its workers of
+what each has to itself and its share of the rest (PSS), the largest of ten readings a second.
 """
 
 import argparse
-import csv
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,11 +19,14 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import lightning as L
+import numpy as np
 from spread import spread
 
-EPOCHS = 4
-"""Cut short, see --steps; the first one is left out of the speed."""
+WARMUP = 30
+"""Steps before the first turn."""
 QUIET = ("callbacks.samples=null", "callbacks.evaluation=null", "extractor=none", "logger=csv", "trainer=cpu")
 
 
@@ -89,20 +93,70 @@ class Memory:
         return self.most
 
 
-def train(data: list[str], options: argparse.Namespace, run: Path) -> tuple[float, int]:
-    """Train and return images a second, the median over the epochs but the first, and bytes of memory."""
-    words = ["train", "experiment=none", f"model={options.model}", *QUIET, *data, f"data.batch_size={options.batch}"]
-    words += [f"trainer.max_epochs={EPOCHS}", f"trainer.limit_train_batches={options.steps}", "trainer.limit_val_batches=0"]
-    words += [*options.overrides, f"hydra.run.dir={run}"]
-    process = subprocess.Popen([sys.executable, "-m", "condgen", *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    memory = Memory(process.pid)
-    status = process.wait()
-    most = memory.stop()
-    if status:
-        raise SystemExit(f"condgen {' '.join(words)} ended with status {status}")
-    with (run / "metrics.csv").open() as file:
-        speeds = [float(row["speed/images_per_second"]) for row in csv.DictReader(file) if row.get("speed/images_per_second")]
-    return statistics.median(speeds[1:]), most
+class Steps(L.Callback):
+    """Counts the steps of a training in a file, where another process can read them.
+
+    Args:
+        file: eight bytes.
+    """
+
+    def __init__(self, file: str):
+        self.count = np.memmap(file, np.int64, "w+", shape=(1,))
+
+    def on_train_batch_end(self, trainer: Any, *unused: Any) -> None:
+        """Count one."""
+        self.count[0] += 1
+
+
+class Training:
+    """A training in a process of its own that runs in turns, and its memory.
+
+    Args:
+        data: overrides that say where the images come from.
+        options: of the command line.
+        folder: of the run.
+    """
+
+    def __init__(self, data: list[str], options: argparse.Namespace, folder: Path):
+        counter = folder.with_suffix(".steps")
+        words = ["train", "experiment=none", f"model={options.model}", *QUIET, *data, f"data.batch_size={options.batch}"]
+        words += ["trainer.max_epochs=-1", "trainer.limit_val_batches=0", *options.overrides, f"hydra.run.dir={folder}"]
+        words += ["+callbacks.steps._target_=benchmark_shards.Steps", f"+callbacks.steps.file={counter}"]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        counter.write_bytes(bytes(8))
+        self.steps = np.memmap(counter, np.int64, "r", shape=(1,))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "condgen", *words],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=folder.with_suffix(".log").open("w"),
+        )
+        self.memory = Memory(self.process.pid)
+        while self.steps[0] < WARMUP:
+            if self.process.poll() is not None:
+                raise SystemExit(f"condgen {' '.join(words)} ended; see {folder.with_suffix('.log')}")
+            time.sleep(0.1)
+        self.signal(signal.SIGSTOP)
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the training and its workers."""
+        os.killpg(self.process.pid, signum)
+
+    def turn(self, seconds: float) -> float:
+        """Train for so long, and return the steps a second."""
+        before, started = self.steps[0], time.monotonic()
+        self.signal(signal.SIGCONT)
+        time.sleep(seconds)
+        self.signal(signal.SIGSTOP)
+        return float(self.steps[0] - before) / (time.monotonic() - started)
+
+    def end(self) -> int:
+        """End it, and return its memory in bytes."""
+        most = self.memory.stop()
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        return most
 
 
 def main() -> None:
@@ -113,8 +167,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--model", default="sngan")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=60, help="batches of an epoch")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=12, help="of each")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a turn")
     parser.add_argument("--shards-only", action="store_true", help="memory alone, nothing is trained from memory")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
@@ -123,22 +177,19 @@ def main() -> None:
     shards = options.work / f"{options.images}"
     if not shards.exists():
         print(f"packed {options.images:,} images in {condgen('pack', str(archive), '--out', str(shards)):.0f} s", flush=True)
-    from_shards = ["data=shards", f"data.source.path={shards}"]
-    from_memory = ["data=archive", f"data.source.path={archive}"]
-    runs = options.work / f"runs-{time.time_ns()}"
-    ratios = []
-    for number in range(options.rounds):
-        if options.shards_only:
-            speed, memory = train(from_shards, options, runs / f"shards{number}")
-            print(f"shards {speed:.0f} images/s, {memory / 1e9:.2f} GB", flush=True)
-            continue
-        pairs = [("memory", from_memory), ("shards", from_shards)]
-        found = {name: train(data, options, runs / f"{name}{number}") for name, data in pairs[:: 1 - 2 * (number % 2)]}
-        ratios.append(found["shards"][0] / found["memory"][0])
-        told = ", ".join(f"{name} {speed:.0f} images/s, {memory / 1e9:.2f} GB" for name, (speed, memory) in found.items())
-        print(f"{told}: ratio {ratios[-1]:.2f}", flush=True)
-    if ratios:
-        print(f"median ratio {spread(ratios)}")
+    folder = options.work / f"runs-{time.time_ns()}"
+    sources = {"shards": ["data=shards", f"data.source.path={shards}"]}
+    if not options.shards_only:
+        sources["memory"] = ["data=archive", f"data.source.path={archive}"]
+    trainings = {name: Training(data, options, folder / name) for name, data in sources.items()}
+    speeds: dict[str, list[float]] = {name: [] for name in trainings}
+    for number in range(options.turns):
+        for name in list(trainings)[:: 1 - 2 * (number % 2)]:
+            speeds[name].append(options.batch * trainings[name].turn(options.seconds))
+    for name, training in trainings.items():
+        print(f"{name}: {statistics.median(speeds[name]):.0f} images/s, {training.end() / 1e9:.2f} GB", flush=True)
+    if "memory" in speeds:
+        print(f"ratio {spread(a / b for a, b in zip(speeds['shards'], speeds['memory'], strict=True))}")
 
 
 if __name__ == "__main__":
