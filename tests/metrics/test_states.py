@@ -147,7 +147,7 @@ def figures_of_one_process(rank, world, file, out):
     suite = Suite(WHOLE, GENERATED, Known.of(REAL, TRAIN), N)
     for place in share(rank, world):
         suite.update(GENERATED[place], place)
-    Generated.sync(SimpleNamespace(suite=suite, parts={}), torch.device("cpu"))
+    Generated.sync(SimpleNamespace(suite=suite, parts={}, paired=[]), torch.device("cpu"))
     result = {"suite": suite.compute(REAL, TRAIN).figures, "sent": sum(sent)}
     alone = {
         "fid": FrechetDistance(REAL.features),
