@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import tee
 from typing import Any
 
 import torch
@@ -135,9 +136,9 @@ class BatchLoader:
                 mine = self._share(whole)
                 yield len(whole), mine, self.images.index_select(0, mine)
             return
-        sizes = ((len(whole), self._share(whole)) for whole in (self._whole(order, epoch, n) for n in range(first, len(self))))
-        for (size, mine), images in zip(sizes, self._prefetched(self._wanted(epoch, order, first)), strict=True):
-            yield size, mine, images
+        wanted, asked = tee(self._wanted(epoch, order, first))
+        for one, images in zip(wanted, self._prefetched(asked), strict=True):
+            yield one.size, one.rows, images
 
     def _wanted(self, epoch: int, order: Tensor, first: int) -> Iterator[Wanted]:
         """Yield what is to be made for each batch from the ``first`` one, as soon as workers have time for it."""
@@ -146,7 +147,7 @@ class BatchLoader:
             whole = self._whole(order, epoch, batch)
             later = self._whole(order, epoch, batch + lead) if lead else whole
             uniform = self._augmenting(len(whole), epoch, batch) if self._augments_apart else None
-            yield Wanted(self._share(whole), self._share(later), uniform)
+            yield Wanted(len(whole), self._share(whole), self._share(later), uniform)
 
     @property
     def has_workers(self) -> bool:

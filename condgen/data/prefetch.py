@@ -29,11 +29,13 @@ class Wanted:
     """A batch that is asked for.
 
     Attributes:
-        rows: int64 (B,), which images.
+        size: images in it, of all processes.
+        rows: int64 (B,), which images are this process's.
         later: int64, rows that will be asked for later on.
         uniform: float32 (B, draws), what decides their augmentation; None where there is none.
     """
 
+    size: int
     rows: Tensor
     later: Tensor
     uniform: Tensor | None = None
