@@ -37,6 +37,11 @@ def viewed(data: DataModule) -> DataModule:
     return other
 
 
+def as_kept(samples: Tensor) -> Tensor:
+    """Return samples as a data set keeps them: images (N, C, H, W) as uint8, all else as it is."""
+    return to_uint8(samples) if samples.dim() == 4 else samples
+
+
 def images_of(samples: Tensor, space: Space) -> Tensor:
     """Return the images, uint8 (N, C, H, W), of samples (N, *shape); what is uint8 is images already."""
     assert isinstance(space, Viewed)

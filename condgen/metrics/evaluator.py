@@ -13,7 +13,7 @@ from condgen.data import DataModule, cache
 from condgen.data.pixels import chunks
 from condgen.data.split import apportion, cut
 from condgen.data.tables import Part
-from condgen.data.viewed import images_of, viewed
+from condgen.data.viewed import as_kept, images_of, viewed
 from condgen.errors import CondgenError
 from condgen.generators.base import BLOCK, Generator, evaluating
 from condgen.images import recolour, resize
@@ -32,7 +32,7 @@ from condgen.metrics.record import Record
 from condgen.metrics.suite import Known, measure
 from condgen.metrics.texture import Texture
 from condgen.randomness import generator
-from condgen.spaces import Viewed, floating, to_uint8
+from condgen.spaces import Viewed, floating
 
 FEWEST = 100
 """Images below which figures mean nothing."""
@@ -206,7 +206,7 @@ class Evaluator:
             samples = model.sample_block(i, conditions[i], self.seed)
             if not bool(samples.isfinite().all()):
                 raise CondgenError("The model generates pixels that are not numbers (NaN or infinite): it cannot be measured.")
-            generated.update((to_uint8(samples) if samples.dim() == 4 else samples).cpu(), i * BLOCK)
+            generated.update(as_kept(samples).cpu(), i * BLOCK)
         if world > 1:
             generated.sync(model.device)
         return generated

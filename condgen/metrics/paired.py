@@ -15,11 +15,11 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from condgen.conditions import ImageCondition
 from condgen.data.pixels import chunks
 from condgen.data.tables import Part
-from condgen.data.viewed import images_of
+from condgen.data.viewed import as_kept, images_of
 from condgen.metrics.manifold import nearest
 from condgen.metrics.spectral import SpectralDistance
 from condgen.metrics.states import Summed
-from condgen.spaces import Space, floating, to_uint8
+from condgen.spaces import Space, floating
 from condgen.waveforms import Waveforms
 
 BLOCK = 500
@@ -93,8 +93,7 @@ def baselines(condition: ImageCondition, encoded: Tensor, train: Part) -> dict[s
     answers["training mean"] = (total / len(train)).float().expand(len(encoded), *total.shape)
     if condition.comparable:
         answers["nearest training image"] = floating(train.table.images[nearest_rows(condition, encoded, train)])
-    finished = {name: condition.finish(answer, encoded) for name, answer in answers.items()}
-    return {name: to_uint8(answer) if answer.dim() == 4 else answer for name, answer in finished.items()}
+    return {name: as_kept(condition.finish(answer, encoded)) for name, answer in answers.items()}
 
 
 def nearest_rows(condition: ImageCondition, encoded: Tensor, train: Part) -> Tensor:
