@@ -75,8 +75,8 @@ class Samples:
         """Yield a picture of each, of images the files of ``condgen sample --out FOLDER``, of sounds their spectrograms."""
         return pngs(self.generator.space, iter([self.values]), self.origin)
 
-    def wav(self) -> bytes:
-        """Return all of them one after another, sounds only: the file of ``condgen sample --out FILE.wav``."""
+    def file(self) -> bytes:
+        """Return all of them one after another, sounds or texts only: what ``condgen sample`` writes as .wav or .txt."""
         return self.generator.space.file(self.values, self.origin.texts() if self.origin else None)
 
     def wavs(self) -> Iterator[bytes]:

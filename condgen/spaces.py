@@ -61,6 +61,15 @@ class Viewed(Protocol):
         ...
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """A space whose samples are read."""
+
+    def texts(self, samples: Tensor) -> list[str]:
+        """Return the text of each of ``samples`` (N, *shape)."""
+        ...
+
+
 class Rows(Protocol):
     """Samples (N, *shape) of which some can be had at a time: a tensor, or images that are decoded when they are asked for."""
 
@@ -243,7 +252,7 @@ class TagSets:
         large[:: self.cell], large[:, :: self.cell] = 255, 255
         return large.to(torch.uint8).expand(3, -1, -1)
 
-    def sets(self, samples: Tensor) -> list[str]:
+    def texts(self, samples: Tensor) -> list[str]:
         """Name the tags of each of ``samples`` (N, T), with spaces between them."""
         return [" ".join(tag for tag, there in zip(self.tags, row, strict=True) if there) for row in (samples > 0).tolist()]
 
@@ -253,7 +262,7 @@ class TagSets:
 
     def file(self, samples: Tensor, about: Mapping[str, str] | None = None) -> bytes:
         """Return sets (N, T) in UTF-8, a line of tags for each; they say no more."""
-        return "".join(f"{tags}\n" for tags in self.sets(samples)).encode()
+        return "".join(f"{tags}\n" for tags in self.texts(samples)).encode()
 
 
 def pictures(space: Space) -> TypeGuard[Images]:

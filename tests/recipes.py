@@ -46,6 +46,9 @@ def composed(*overrides: str) -> DictConfig:
     return tree
 
 
+SMALL_LANGUAGE = tuple(f"model.generator.network.{key}" for key in ("width=16", "layers=1", "heads=2"))
+
+
 def make_model(
     *overrides: str,
     shape: tuple[int, ...] = (1, 28, 28),

@@ -9,7 +9,7 @@ from torch import Tensor
 from condgen.audio import Sound
 from condgen.samples import Samples, pngs
 from condgen.serving.messages import Format
-from condgen.spaces import Space
+from condgen.spaces import Readable, Space
 
 KINDS: dict[Format, str] = {
     "png": "image/png",
@@ -17,6 +17,7 @@ KINDS: dict[Format, str] = {
     "pngs": "application/json",
     "json": "application/json",
     "wav": "audio/wav",
+    "txt": "text/plain; charset=utf-8",
 }
 """Media types of the formats."""
 
@@ -27,8 +28,8 @@ def written(samples: Samples, form: Format, about: dict[str, Any]) -> bytes:
         return samples.png()
     if form == "npz":
         return samples.npz()
-    if form == "wav":
-        return samples.wav()
+    if form in ("wav", "txt"):
+        return samples.file()
     answer = about | {"labels": samples.names}
     if form == "pngs":
         answer |= {"images": [base64.b64encode(picture).decode() for picture in samples.pngs()]}
@@ -36,6 +37,8 @@ def written(samples: Samples, form: Format, about: dict[str, Any]) -> bytes:
             answer |= {"sounds": [base64.b64encode(sound).decode() for sound in samples.wavs()]}
     else:
         answer |= {"shape": list(samples.values.shape[1:]), "samples": samples.values.flatten(1).tolist()}
+        if isinstance(samples.generator.space, Readable):
+            answer |= {"texts": samples.generator.space.texts(samples.values)}
     return json.dumps(answer).encode()
 
 

@@ -134,7 +134,7 @@ class Desk:
                         (name, _), data = now.popitem()
                         yield event(name, data)
                 content = job.answer.result()
-            if job.form in ("png", "npz", "wav"):
+            if KINDS[job.form] != "application/json":
                 content = json.dumps({"content": base64.b64encode(content).decode()}).encode()
             yield b"event: result\ndata: " + content + b"\n\n"
         except Gone:

@@ -10,7 +10,7 @@ Whole = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Named = Annotated[dict[Annotated[str, Field(max_length=200)], Text | Whole | Number], Field(max_length=200)]
 One = Text | Whole | Number | Named
 Several = Annotated[list[One], Field(min_length=1, max_length=64)]
-Format = Literal["png", "pngs", "npz", "json", "wav"]
+Format = Literal["png", "pngs", "npz", "json", "wav", "txt"]
 
 
 class Question(BaseModel):
@@ -36,8 +36,8 @@ class Question(BaseModel):
     format: Annotated[
         Format,
         Field(
-            description="png: one grid; pngs: a picture each; npz: arrays of numpy; json: numbers in [-1, 1]; of sounds wav: "
-            "one after another."
+            description="png: one grid; pngs: a picture each; npz: arrays of numpy; json: numbers in [-1, 1], and texts; of "
+            "sounds wav, of texts txt: one after another."
         ),
     ] = "png"
     metadata: Annotated[bool, Field(description="Whether files say where they come from.")] = True
@@ -60,7 +60,8 @@ class Numbers(BaseModel):
     seed: int
     labels: Annotated[list[str], Field(description="What each sample was asked for.")]
     shape: Annotated[list[int], Field(description="Of one sample, such as channels, height, width.")]
-    samples: Annotated[list[list[float]], Field(description="The values of each sample, row by row, in [-1, 1].")]
+    samples: Annotated[list[list[float]], Field(description="The values of each sample, row by row: in [-1, 1], or tokens.")]
+    texts: Annotated[list[str] | None, Field(description="The text of each sample, where samples are texts.")] = None
 
 
 class Space(BaseModel):
@@ -68,6 +69,8 @@ class Space(BaseModel):
 
     kind: str
     shape: list[int]
+    view: Annotated[list[int] | None, Field(description="Shape of the picture of one sample, where each has one.")]
+    file: Annotated[str, Field(description="Format of the file of one sample: png, wav or txt; empty where there is none.")]
 
 
 class Limits(BaseModel):

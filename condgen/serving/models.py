@@ -12,6 +12,7 @@ from condgen.generators.base import Generator
 from condgen.run.checkpoint import load
 from condgen.samples import digest_of
 from condgen.serving.messages import Limits, Model, Space
+from condgen.spaces import Viewed
 
 CHECKPOINTS = {"checkpoints", "best", "last"}
 """What names of files say nothing of their model."""
@@ -49,10 +50,16 @@ class Served:
     def described(self, limits: Limits) -> Model:
         """Return what the API says of it."""
         generator, card = self.generator, self.generator.card
+        space = generator.space
         return Model(
             name=self.name,
             family=generator.family,
-            space=Space(kind=type(generator.space).__name__.lower(), shape=list(generator.space.shape)),
+            space=Space(
+                kind=type(space).__name__.lower(),
+                shape=list(space.shape),
+                view=list(space.view.shape) if isinstance(space, Viewed) else None,
+                file=space.suffix.removeprefix("."),
+            ),
             condition=generator.condition.schema(),
             sampling=self.sampling,
             limits=limits,

@@ -11,7 +11,6 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from condgen.audio import Sound
 from condgen.conditions.text import written
 from condgen.errors import CondgenError
 from condgen.generators.sampling import check_option
@@ -40,7 +39,7 @@ def prepare(model: Served, question: Question, rules: Rules) -> Job:
     if question.count > rules.count:
         raise Refusal(422, "invalid_count", f"count must be at most {rules.count}, not {question.count}.", "count")
     others = [] if isinstance(generator.space, Viewed) else ["pngs"]
-    others += [] if isinstance(generator.space, Sound) else ["wav"]
+    others += [form for form in ("wav", "txt") if generator.space.suffix != f".{form}"]
     if question.format in others:
         kind, fitting = type(generator.space).__name__.lower(), [form for form in KINDS if form not in others]
         said = f"{model.name} makes {kind}: ask for {', '.join(fitting[:-1])} or {fitting[-1]}."

@@ -18,7 +18,7 @@ SPACE = TagSets(["red", "thick", "dog"])
 
 def test_sets_are_named_shown_and_written() -> None:
     samples = torch.tensor([[0.9, -0.1, 0.2], [-1.0, -1.0, -1.0], [0.0, 1.0, -1.0]])
-    assert SPACE.sets(samples) == ["red dog", "", "thick"] and SPACE.shape == (3,)
+    assert SPACE.texts(samples) == ["red dog", "", "thick"] and SPACE.shape == (3,)
     name, values = SPACE.export(samples)
     assert name == "tags" and values.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     picture = SPACE.grid(samples, 2)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipes import make_model
+from recipes import SMALL_LANGUAGE, make_model
 from serving.api import Run, running
 
-from condgen.conditions import Attributes, Captions, Category, Inpaint, Number, Tags
+from condgen.conditions import Attributes, Captions, Category, ClassLabel, Inpaint, Number, Tags
 from condgen.serving.app import Server
 from condgen.serving.models import Served, load_models
 from condgen.spaces import Points
+from condgen.tokens import Tokens
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "inpaint": make_model("model=pix2pix", condition=Inpaint((1, 28, 28))),
         "captions": make_model("model=cgan_mlp", condition=Captions(["a red cat", "a blue dog"], width=8, heads=2)),
         "tags": make_model("model=cgan_mlp", condition=Tags([Category("colour", ("red", "blue"))], ["dog"])),
+        "texts": make_model("model=language", *SMALL_LANGUAGE, space=Tokens("abcde", 12), condition=ClassLabel("ab")),
         "points": make_model("model=flow_points", space=Points()),
     }
     for name, model in models.items():

@@ -36,17 +36,19 @@ D = {"model": "digits"}
         ({"model": "captions", "condition": {"caption": "a red dog"}, "count": 2}, ["--condition", '{"caption": "a red dog"}']),
         ({"model": "tags", "condition": {"tags": "red dog"}, "count": 2}, ["--condition", "tags=red dog"]),
         ({"model": "inpaint", "image": picture(), "count": 2}, ["--image", "start.png"]),
+        ({"model": "texts", "condition": "b", "count": 2, "sampling": {"top_k": 2}}, ["--condition", "b", "--top-k", 2]),
         ({"model": "points", "condition": 3, "count": 5, "sampling": {"steps": 3}}, ["--condition", 3, "--steps", 3]),
     ],
-    ids=["class", "blocks", "walk", "attributes", "caption", "tags", "image", "points"],
+    ids=["class", "blocks", "walk", "attributes", "caption", "tags", "image", "texts", "points"],
 )
 def test_answers_are_the_bytes_of_condgen_sample(question, options, server, run_condgen, folder, tmp_path):
     run, formats = server[1], {"png": "a.png", "npz": "a.npz", "pngs": "a"}
+    formats |= {"txt": "a.txt"} if question["model"] == "texts" else {}
     (tmp_path / "start.png").write_bytes(base64.b64decode(picture()))
     if isinstance(question.get("condition"), list):  # which files write down in another way than the command's text
         question, options = question | {"metadata": False}, [*options, "--no-metadata"]
     for form, out in formats.items():
-        if form == "pngs" and question["model"] == "points":
+        if form == "pngs" and question["model"] in ("texts", "points"):
             continue
         words = ["--count", question["count"], *options, "--out", out]
         assert run_condgen("sample", folder / f"{question['model']}.ckpt", *words).code == 0
@@ -64,6 +66,9 @@ def test_numbers_are_the_samples(server, models):
     answer = asked(server[1], {"model": "digits", "condition": "7", "count": 2, "seed": 3, "format": "json"}).json()
     samples = models["digits"].generator.sample("7", 2, seed=3)
     assert answer["shape"] == [1, 28, 28] and torch.equal(torch.tensor(answer["samples"]).view_as(samples), samples)
+    answer = asked(server[1], {"model": "texts", "condition": "b", "seed": 3, "format": "json"}).json()
+    texts = models["texts"].generator.space.texts(torch.tensor(answer["samples"]))
+    assert answer["texts"] == texts and texts[0]
 
 
 def test_models_say_what_they_can_be_asked_for(server):

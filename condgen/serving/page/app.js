@@ -92,22 +92,24 @@ async function show(keep = false) {
   if (!keep && same && !byId("locked").checked) byId("seed").value = anySeed();
   const request = form.read();
   const { model } = form;
-  const shape = ["images", "mel"].includes(model.space.kind) ? model.space.shape : null;
+  const shape = model.space.view;
+  const format = form.reads ? "json" : shape ? "pngs" : "png";
+  const several = format !== "png"; // else all samples are in one picture
   const view = {
     shape,
-    count: shape ? request.count : 1,
-    walking: form.walking && shape !== null,
+    count: several ? request.count : 1,
+    walking: form.walking && several,
     start: form.picture ? form.picture.address(0) : "",
     open: (items, i) => viewer.open(items, i, { save: `${model.name}-${request.seed}`, again: starter() }),
   };
   const title = form.title();
   const { total, noun } = form;
-  const many = shape ? total : 1;
+  const many = several ? total : 1;
   running?.abort();
   const mine = (running = new AbortController());
   busy(true);
   const expect = () => {
-    wall.expect(shape, many, view.walking ? many : view.count);
+    wall.expect(shape, form.reads ? 1 : many, view.walking ? many : view.count);
     plate(title, request.model);
   };
   if (last?.request.model !== request.model) [last, hung, said] = [null, [], []];
@@ -121,10 +123,10 @@ async function show(keep = false) {
     }
   };
   try {
-    const result = await draw({ ...request, format: shape ? "pngs" : "png" }, mine.signal, told);
+    const result = await draw({ ...request, format }, mine.signal, told);
     if (running !== mine) return undefined;
     last = { request, many, total, noun };
-    hang(result.images ? result : { images: [result.content], labels: [""] }, view, title);
+    hang(result.labels ? result : { images: [result.content], labels: [""] }, view, title);
   } catch (error) {
     if (running !== mine) return undefined; // another request has taken its place
     byId("pictures").replaceChildren(...hung); // what was there is still there
@@ -143,7 +145,9 @@ function plate(title, subtitle) {
   byId("title").classList.toggle("long", title.length > 36);
   byId("subtitle").textContent = subtitle;
   byId("actions").hidden = !last;
-  byId("wav").hidden = form.model.space.kind !== "mel";
+  const { file } = form.model.space;
+  byId("png").hidden = form.reads;
+  for (const own of ["wav", "txt"]) byId(own).hidden = own !== file;
   document.title = `${title} – condgen`;
 }
 
@@ -157,7 +161,7 @@ function hang(result, view, title) {
   plate(...said);
   history.replaceState(null, "", toHash({ ...request, locked: byId("locked").checked }));
   byId("draw").textContent = form.label();
-  say(heard(result));
+  say(heard(result, last.many === 1 ? "picture" : last.noun));
 }
 
 /** Show how far the drawing is. */
@@ -185,7 +189,11 @@ const anySeed = () => Math.floor(Math.random() * 1_000_000);
 
 /** Return what takes a picture as the start of another one; null where no model does. */
 function starter() {
-  const able = ({ condition }) => Object.values(condition.properties ?? {}).some(({ kind }) => kind);
+  const heard = form.model.space.file === "wav"; // a sound is where vocoders start, a picture where all others do
+  const able = ({ condition }) => {
+    const part = Object.values(condition.properties ?? {}).find(({ kind }) => kind);
+    return part && (part.contentMediaType === "audio/wav") === heard;
+  };
   const model = able(form.model) ? form.model : served.find(able);
   if (!model) return null;
   return async (blob) => {
@@ -253,7 +261,7 @@ byId("roll").addEventListener("click", () => {
   byId("seed").value = anySeed();
   if (byId("live").checked) show(true);
 });
-takeAlong(() => last.request, complain);
+takeAlong(() => last.request, () => form.model.space.file || "png", complain);
 byId("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   useToken(byId("token").value);

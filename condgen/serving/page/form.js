@@ -4,9 +4,10 @@ import { draw } from "./api.js";
 import { Controls, rowsOf } from "./controls.js";
 import { byId, bytes, counted } from "./dom.js";
 import { Picture } from "./picture.js";
+import { Recording } from "./recording.js";
 import { readable } from "./wall.js";
 
-const KINDS = { inpaint: "Filled in", edges: "From edges", colorize: "In colour", photo: "From a picture" };
+const KINDS = { inpaint: "Filled in", edges: "From edges", colorize: "In colour", photo: "From a picture", melimage: "From a recording" };
 
 /** The form for one model of the server's list; `changed` hears of changes, `problem(message)` of a picture that is none. */
 export class Form {
@@ -22,16 +23,23 @@ export class Form {
     this.options = new Controls(sampling, { single: true, open: usual, changed });
     const part = Object.values(condition.properties ?? {}).find(({ kind }) => kind);
     const colour = model.space.shape[0] === 3;
-    this.picture = part?.size ? new Picture(part, { colour, borrow: borrower(model, models), changed, problem }) : null;
+    const heard = part?.contentMediaType === "audio/wav";
+    const start = { colour, borrow: part && borrower(model, models, heard), changed, problem };
+    this.picture = heard ? new Recording(start) : part?.size ? new Picture(part, start) : null;
     byId("condition").replaceChildren(this.controls.element);
     byId("condition").parentElement.hidden = !this.controls.fields.length;
     byId("to").replaceChildren(this.to.element);
     byId("options").lastElementChild.replaceChildren(this.options.element);
     byId("options").hidden = !this.options.fields.length;
     byId("start").replaceChildren(...(this.picture ? [this.picture.element] : []));
-    byId("walk").hidden = !this.controls.fields.length;
+    byId("walk").hidden = !this.controls.fields.length || this.reads; // there is nothing between two texts
     byId("count").max = model.limits.count;
     byId("live").checked = !("steps" in (sampling.properties ?? {})); // a slow sampler waits until it is told
+  }
+
+  /** Whether samples are read, not looked at. */
+  get reads() {
+    return this.model.space.file === "txt";
   }
 
   get walking() {
@@ -100,7 +108,7 @@ export class Form {
     }
     const { samples } = this.model.limits;
     if (this.total > samples) return { field: "count", message: `${this.total} ${this.noun}s are too many at once: at most ${samples}.` };
-    if (this.picture && !this.picture.there) return { field: "image", message: "Choose a picture, or draw one on the canvas." };
+    if (this.picture && !this.picture.there) return { field: "image", message: this.picture.missing };
     return null;
   }
 
@@ -116,7 +124,7 @@ export class Form {
 
   /** What a sample is called. */
   get noun() {
-    return { images: "picture", mel: "sound", waveforms: "sound", points: "point" }[this.model.space.kind] ?? "sample";
+    return { images: "picture", mel: "sound", waveforms: "sound", points: "point", tokens: "text", tagsets: "set" }[this.model.space.kind] ?? "sample";
   }
 
   /** Say on the button what it does. */
@@ -153,9 +161,10 @@ function capital(text, name) {
   return name ? text : text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** Return what draws one sample of another model to start from, a Blob; null where no other model can. */
-function borrower(model, models) {
-  const able = ({ condition, space }) => space.kind === "images" && !Object.values(condition.properties).some(({ kind }) => kind);
+/** Return what draws one sample of another model to start from, a Blob, `heard` or seen; null where no other model can. */
+function borrower(model, models, heard) {
+  const fits = (space) => (heard ? space.file === "wav" : space.kind === "images");
+  const able = ({ condition, space }) => fits(space) && !Object.values(condition.properties).some(({ kind }) => kind);
   const others = models.filter((other) => other !== model && able(other));
   const other = others.find(({ space }) => space.shape[0] === model.space.shape[0]) ?? others[0];
   if (!other) return null;
@@ -165,12 +174,12 @@ function borrower(model, models) {
     const condition = chosen.length ? Object.fromEntries(chosen.map(([name, part]) => [name, pick(part.enum)])) : null;
     const request = { model: other.name, condition, count: 1, seed: Math.floor(Math.random() * 1e6), format: "pngs" };
     const result = await draw(request, new AbortController().signal, () => {});
-    return new Blob([bytes(result.images[0])], { type: "image/png" });
+    return heard ? new Blob([bytes(result.sounds[0])], { type: "audio/wav" }) : new Blob([bytes(result.images[0])], { type: "image/png" });
   };
 }
 
 /** Return a label for people who hear the page: "8 pictures: 3". */
-export function heard(result) {
+export function heard(result, noun) {
   const labels = [...new Set(result.labels.map((label) => readable(label)))].filter(Boolean);
-  return `${counted(result.images.length, "picture")}${labels.length && labels.length < 4 ? `: ${labels.join(", ")}` : ""}.`;
+  return `${counted(result.labels.length, noun)}${labels.length && labels.length < 4 ? `: ${labels.join(", ")}` : ""}.`;
 }

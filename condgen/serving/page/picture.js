@@ -27,6 +27,7 @@ export class Picture {
     [this.height, this.width] = part.size;
     this.holes = ["inpaint", "tasks"].includes(part.kind);
     Object.assign(this, { colour, borrow, changed, problem, part, there: false, past: [], cursor: null });
+    this.missing = "Choose a picture, or draw one on the canvas.";
     this.pixels = new ImageData(this.width, this.height);
     this.hole = new Uint8Array(this.width * this.height); // 1 where the picture is unknown
     this.canvas = h("canvas", {

@@ -48,7 +48,7 @@ export function curl(address, request, token) {
     ...(token ? ['-H "Authorization: Bearer $CONDGEN_TOKEN"'] : []),
     "-H 'Content-Type: application/json'",
     `-d ${quoted(JSON.stringify(request))}`,
-    "-o samples.png",
+    `-o samples.${request.format}`,
   ].join(" \\\n  ");
 }
 
@@ -65,7 +65,7 @@ ${lines.join("\n")}
 headers = {"Content-Type": "application/json"${key}}
 address = ${literal(address)}
 request = urllib.request.Request(address, json.dumps(wanted).encode(), headers)
-with urllib.request.urlopen(request) as answer, open("samples.png", "wb") as file:
+with urllib.request.urlopen(request) as answer, open("samples.${request.format}", "wb") as file:
     file.write(answer.read())
 `;
 }

@@ -4,8 +4,13 @@ import { Problem, file, hasToken } from "./api.js";
 import { byId, save, say } from "./dom.js";
 import { copy, curl, fits, python } from "./share.js";
 
-/** Make the buttons below the pictures work; `last()`: the request that was drawn, `complain(problem, retry)`: says what is wrong. */
-export function takeAlong(last, complain) {
+/**
+ * Make the buttons below the pictures work.
+ *
+ * - `last()`: the request that was drawn; `own()`: the format of a sample's own file
+ * - `complain(problem, retry)`: says what is wrong
+ */
+export function takeAlong(last, own, complain) {
   /** Save the pictures as the server's file of them. */
   const take = async (format, button) => {
     button.disabled = true;
@@ -19,14 +24,12 @@ export function takeAlong(last, complain) {
       button.focus();
     }
   };
-  byId("png").addEventListener("click", ({ target }) => take("png", target));
-  byId("npz").addEventListener("click", ({ target }) => take("npz", target));
-  byId("wav").addEventListener("click", ({ target }) => take("wav", target));
+  for (const format of ["png", "npz", "wav", "txt"]) byId(format).addEventListener("click", ({ target }) => take(format, target));
   byId("link").addEventListener("click", ({ target }) => {
     if (!fits(last().image)) complain(new Problem("The picture is too large for a link; all else is in it."));
     copied(location.href, target);
   });
-  byId("code").addEventListener("click", () => code(last()));
+  byId("code").addEventListener("click", () => code(last(), own()));
   byId("close-written").addEventListener("click", () => byId("written").close());
 }
 
@@ -40,9 +43,9 @@ async function copied(text, button) {
 }
 
 /** Show a request as code. */
-function code(asked) {
+function code(asked, format) {
   const address = new URL("v1/samples", document.baseURI).href;
-  const request = { ...asked, format: "png" };
+  const request = { ...asked, format };
   const texts = [curl(address, request, hasToken()), python(address, request, hasToken())];
   const dialog = byId("written");
   dialog.querySelectorAll("pre").forEach((place, i) => (place.textContent = texts[i]));

@@ -54,7 +54,8 @@ byId("next").addEventListener("click", () => go(at + 1));
 byId("close").addEventListener("click", () => dialog.close());
 byId("reuse").addEventListener("click", () => {
   dialog.close();
-  reuse(new Blob([bytes(items[at].src.split(",")[1])], { type: "image/png" }));
+  const { src, sound } = items[at];
+  reuse(new Blob([bytes((sound ?? src).split(",")[1])], { type: sound ? "audio/wav" : "image/png" }));
 });
 dialog.addEventListener("close", () => byId("sound").pause());
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());

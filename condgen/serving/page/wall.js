@@ -1,4 +1,4 @@
-// The pictures: a row for each condition, or the frames of a walk with a slider.
+// The pictures or texts: a row for each condition, or the frames of a walk with a slider.
 
 import { byId, freshId, h } from "./dom.js";
 
@@ -72,11 +72,12 @@ const address = (image) => `data:image/png;base64,${image}`;
 /**
  * Show the pictures of a result.
  *
- * - `result`: the server's, with `images` and `labels`; `count` of them for each condition
+ * - `result`: the server's, with `labels`, and `images` or `texts`; `count` of them for each condition
  * - `shape`: (C, H, W), or null for one picture of any size; `start`: an address of what they start from, or ""
  * - `open(items, i)`: shows one of the items { src, label, sound } large
  */
 export function show(result, { shape, count, walking, start, open }) {
+  if (result.texts) return byId("pictures").replaceChildren(...texts(result, count));
   const items = result.images.map((image, i) => {
     const said = result.labels[i] ?? "";
     const sound = result.sounds && `data:audio/wav;base64,${result.sounds[i]}`;
@@ -100,6 +101,22 @@ export function show(result, { shape, count, walking, start, open }) {
     );
   }
   if (start) place.prepend(started(start, shape, items.length));
+  return undefined;
+}
+
+/** Return a list of texts for each condition, below what they were asked for where there are several. */
+function texts({ texts: all, labels }, count) {
+  const lines = (text) => (text.includes("\n") ? text : text.replaceAll("。", "。\n")).trim(); // as in a .txt
+  const list = (first) => {
+    const some = all.slice(first, first + count);
+    const items = some.map((text, i) => {
+      const caption = labels[first + i] !== labels[first] ? h("span", { class: "caption" }, readable(labels[first + i])) : null;
+      return h("li", {}, h("p", {}, lines(text)), caption);
+    });
+    const heading = all.length > count && labels[first] ? h("h2", {}, readable(labels[first])) : null;
+    return h("div", { class: "group" }, heading, h("ul", { class: "texts" }, ...items));
+  };
+  return Array.from({ length: Math.ceil(all.length / count) }, (_, row) => list(row * count));
 }
 
 function started(start, shape, total) {

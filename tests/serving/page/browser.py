@@ -49,7 +49,7 @@ class Page:
         self.driver.get("about:blank")
         fields = {name: value if name in ("model", "image") else json.dumps(value) for name, value in state.items()}
         self.driver.get(self.address + (f"#{urlencode(fields)}" if fields else ""))
-        self.until(lambda: self.shown and not self.busy)
+        self.until(lambda: (self.shown or self.texts) and not self.busy)
 
     def until(self, what: Callable[[], Any]) -> Any:
         """Wait until something is true, and return it."""
@@ -78,6 +78,11 @@ class Page:
     def shown(self) -> list[str]:
         """The addresses of the pictures on the wall."""
         return [str(node) for node in self.run("return [...document.querySelectorAll('#pictures button img')].map(i => i.src)")]
+
+    @property
+    def texts(self) -> list[str]:
+        """What is written on the wall: samples that are read, or what is missing."""
+        return [str(text) for text in self.run("return [...document.querySelectorAll('#pictures p')].map(p => p.textContent)")]
 
     @property
     def pictures(self) -> np.ndarray:

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipes import make_model
+from recipes import SMALL_LANGUAGE, make_model
 from selenium import webdriver
 from serving.page.browser import Page, Serving
 
-from condgen.conditions import Attributes, Captions, Category, Inpaint, Tags
+from condgen.conditions import Attributes, Captions, Category, ClassLabel, Inpaint, MelImage, Tags
 from condgen.spaces import Points
+from condgen.tokens import Tokens
+from condgen.waveforms import Waveforms
 
+WAVEFORMS = Waveforms(8000, 0.256, 32, 256, 64)
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 FIELDS = {
     "digit": [str(digit) for digit in range(10)],
@@ -39,6 +42,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         "inpaint": make_model("model=pix2pix", condition=Inpaint((1, 28, 28))),
         "slow": make_model("model=flow_matching"),
         "points": make_model("model=gan_points", space=Points()),
+        "texts": make_model("model=language", *SMALL_LANGUAGE, space=Tokens("abcdefgh 。", 24), condition=ClassLabel("ab")),
+        "vocoder": make_model(
+            "model=vocoder", "model.generator.network.width=8", space=WAVEFORMS, condition=MelImage(WAVEFORMS)
+        ),
     }
     for name, model in made.items():
         torch.save({"condgen": model.recipe, "state_dict": model.state_dict(), "global_step": 0}, folder / f"{name}.ckpt")

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from data.recordings import tone, wav
 from PIL import Image
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
@@ -144,6 +145,31 @@ def test_points_are_shown_as_one_picture(page, server):
     picture = server.ask(model="points", condition={"class": "3"}, count=9, seed=0)
     assert page.shown == [f"data:image/png;base64,{base64.b64encode(picture).decode()}"]
     assert page.one("#draw").text == "Draw 9 points" and "9 points" in page.one("#subtitle").text
+
+
+def test_texts_are_read_and_taken_along_as_such(page, server):
+    page.open(model="texts", condition=[{"class": "a"}, {"class": "b"}], count=3)
+    asked = {"model": "texts", "condition": [{"class": "a"}, {"class": "b"}], "count": 3, "seed": 0}
+    wanted = json.loads(server.ask(**asked, format="json"))["texts"]
+    assert page.texts == [text.replace("。", "。\n").strip() for text in wanted] and any("。" in text for text in wanted)
+    assert page.run("return document.querySelectorAll('.group').length") == 2 and page.one("#draw").text == "Draw 6 texts"
+    assert page.one("#txt").is_displayed() and not page.one("#png").is_displayed() and not page.one("#walk").is_displayed()
+    page.press("As code")
+    assert '"format":"txt"' in page.one("#written pre").text and "-o samples.txt" in page.one("#written pre").text
+
+
+def test_a_recording_is_chosen_and_heard_again(page, tmp_path):
+    page.open(model="vocoder", count=2)
+    assert page.texts == ["Choose a recording, a wav file."]
+    (tmp_path / "a.wav").write_bytes(wav(tone(440.0, 0.3, 8000)))
+    page.one("#start input[type=file]").send_keys(str(tmp_path / "a.wav"))
+    page.until(lambda: not page.busy and len(page.shown) == 2)
+    assert page.one("#start audio").is_displayed() and page.one("#wav").is_displayed()
+    assert page.one("#subtitle").text == "vocoder · 2 sounds · seed 0"
+    (tmp_path / "b.wav").write_bytes(b"nothing")
+    page.one("#start input[type=file]").send_keys(str(tmp_path / "b.wav"))
+    page.until(lambda: "not a readable sound file" in page.one("#start").text)
+    assert all("422" in error for error in page.errors())
 
 
 def test_tags_are_chips_of_one_set_and_a_caption_is_a_line(page):
