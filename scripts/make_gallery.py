@@ -1,5 +1,7 @@
 """Draw the pictures of the documentation, docs/assets/*.png, from trained models: a thumbnail for each recipe, and the wall.
 
+Of sounds, the last row is written as a wav, too.
+
     uv run python scripts/make_gallery.py --runs outputs/gallery --photos test.zip            # of finished runs
     uv run python scripts/make_gallery.py --runs outputs/gallery --photos test.zip --train    # trains those that are missing
 
@@ -19,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 import condgen
+from condgen.audio import Sound
 from condgen.data.sources import MNIST, ImageArchive
 from condgen.errors import CondgenError
 from condgen.generators.base import Generator
@@ -43,6 +46,19 @@ def attributes(generator: Generator, photos: Tensor) -> Tensor:
     turns = torch.linspace(-45, 45, columns).tolist()
     wanted = [f"digit={i},colour={colour},rotation={turn:.0f}" for colour in colours for i, turn in enumerate(turns)]
     return generator.sample(wanted, seed=1).unflatten(0, (len(colours), columns))
+
+
+def captions(generator: Generator, photos: Tensor) -> Tensor:
+    """Ten samples of each of four captions."""
+    said = ("a thick red three, turned to the left", "向左转的粗红色数字三", "a thin green 7", "白色的数字五")
+    return generator.sample(list(said), count=10, seed=1).unflatten(0, (len(said), 10))
+
+
+def sounds(generator: Generator, photos: Tensor) -> Tensor:
+    """The ten digits, a row for each speaker."""
+    speakers = generator.condition.schema()["properties"]["speaker"]["enum"]
+    wanted = [f"digit={digit},speaker={speaker}" for speaker in speakers for digit in range(10)]
+    return generator.sample(wanted, seed=1).unflatten(0, (len(speakers), 10))
 
 
 def from_images(generator: Generator, photos: Tensor) -> Tensor:
@@ -101,6 +117,8 @@ RECIPES = [
     experiment("mnist_cvae_conv", classes, "trainer.max_epochs=6"),
     experiment("mnist_flow_matching", classes),
     experiment("mnist_glow", classes, "trainer.max_epochs=-1", "trainer.max_steps=300"),
+    experiment("mnist_captions", captions),
+    experiment("spoken_digits_gan", sounds, "data.source.path=recordings.zip"),
     experiment("mnist_inpaint", from_digits),
     experiment("cifar10_inpaint", from_images, PHOTOS, "trainer.max_epochs=1"),
     experiment("stylize", styles, PHOTOS, "trainer.max_steps=600"),
@@ -136,6 +154,8 @@ def main() -> None:
         drawn[recipe.name] = rows = recipe.draw(generator, photos)
         grid = generator.space.grid(rows.flatten(0, 1), rows.shape[1]) if recipe.draw is not points else to_uint8(rows[0, 0])
         save(options.out / f"{recipe.name}.png", grid)
+        if isinstance(generator.space, Sound):
+            (options.out / f"{recipe.name}.wav").write_bytes(generator.space.file(rows[-1]))
     for name in {name for band in WALL for name, _, _ in band} - drawn.keys():
         drawn[name] = kept(options.out / f"{name}.png")
     save(options.out / "wall.png", wall(drawn))
