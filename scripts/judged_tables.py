@@ -43,12 +43,19 @@ def between(page: str, name: str, text: str) -> str:
     return f"{before}{opening}\n{text}\n{closing}{rest.partition(closing)[2]}" if there else page
 
 
+def measured(found: Figures) -> list[str]:
+    """Return the damages that were measured at every strength."""
+    keys = {key.rpartition("/")[0] for key in found}
+    return [damage for damage, strengths in STRENGTHS.items() if all(f"{damage}/{one:g}" in keys for one in strengths)]
+
+
 def rows_of(found: Figures) -> list[tuple[str, str]]:
-    """Return (extractor, metric), in the order in which they were measured; distances of patches need no extractor."""
-    first: dict[str, dict[str, float]] = {}
+    """Return (extractor, metric) of what every set has; distances of patches need no extractor."""
+    common: dict[str, set[str]] = {}
     for key, figures in found.items():
-        first.setdefault(key.rpartition("/")[2], figures)
-    return [(extractor, metric) for extractor, figures in first.items() for metric in METRICS if metric in figures]
+        extractor = key.rpartition("/")[2]
+        common[extractor] = common.get(extractor, {*figures}) & {*figures}
+    return [(extractor, metric) for extractor, names in common.items() for metric in METRICS if metric in names]
 
 
 def badness(metric: str, value: float) -> float:
@@ -100,7 +107,7 @@ def title(extractor: str, metric: str) -> str:
 
 def damage_table(found: Figures) -> str:
     """Return a Markdown table of figures by damages."""
-    damages = [damage for damage in STRENGTHS if any(key.startswith(f"{damage}/") for key in found)]
+    damages = measured(found)
     lines = [f"| figure | {' | '.join(damages)} |", "|---|" + "---|" * len(damages)]
     for extractor, metric in rows_of(found):
         cells = [damage_cell(found, damage, extractor, metric) for damage in damages]
@@ -123,7 +130,7 @@ def rank_table(found: Figures) -> str:
 def draw(found: Figures, path: Path) -> None:
     """Draw a panel for each damage: how many times as bad as undamaged images each figure says the damaged ones are."""
     rows = [(extractor, metric) for extractor, metric in rows_of(found) if metric in DRAWN]
-    damages = [damage for damage in STRENGTHS if any(key.startswith(f"{damage}/") for key in found)]
+    damages = measured(found)
     figure = new_figure(10, 4.6)
     for i, damage in enumerate(damages):
         axes: Any = figure.add_subplot(2, -(-len(damages) // 2), i + 1)
