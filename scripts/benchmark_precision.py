@@ -33,7 +33,6 @@ from condgen.train import assemble
 
 RECIPES = (
     "cifar10_colorize",
-    "cifar10_edges",
     "cifar10_inpaint",
     "mnist_attributes_flow",
     "mnist_attributes_gan",

@@ -142,7 +142,7 @@ RECIPES = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"
 
 @pytest.mark.parametrize(
     "experiment",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("mnist_quick", "cifar10_edges"))) for name in RECIPES],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("mnist_quick", "cifar10_inpaint"))) for name in RECIPES],
 )
 def test_a_recipe_repeated_with_another_seed_is_the_same_run(experiment, tmp_path):
     """Everything in conf/ that follows from the seed or the run directory is known to do so."""
