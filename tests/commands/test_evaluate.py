@@ -154,7 +154,8 @@ def test_images_that_cannot_be_measured_are_refused(
         (["weights=best"], "must be ema or raw"),
         (
             ["extractor=mnist"],
-            "extractor=mnist does not exist: choose one of cifar10-resnet, custom, fashion-cnn, inception, mnist-attributes",
+            "extractor=mnist does not exist: choose one of cifar10-resnet, cifar10-rotation, custom, fashion-cnn, "
+            "inception, mnist-attributes",
         ),
         (["colour=red"], "Unknown key 'colour'"),
         (["extractor=cifar10-resnet", "extractor.resize=bilinear"], "tells 10 classes apart (airplane, automobile, bird, ...)"),
