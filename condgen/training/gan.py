@@ -234,7 +234,7 @@ class GAN(Training):
         found = []
         for b in micro_batches:
             (loss, parts), share = loss_of(b), len(b.real) / b.size
-            self.manual_backward(loss * share)
+            self.manual_backward(loss if share == 1 else loss * share)
             found.append((share, parts))
         if len(found) == 1:
             return found[0][1]
