@@ -1,9 +1,20 @@
-"""Lightning's training loop, which also ends a run that was killed between its last update and its end."""
+"""Lightning's training loop, which also ends a run that was killed between its last update and its end, and its hooks."""
 
 import lightning as L
 from lightning.pytorch.loops.fit_loop import _FitLoop
 
 from condgen.training.base import Training
+
+
+STEP = (
+    "on_train_batch_start",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_before_zero_grad",
+    "on_train_batch_end",
+)
+"""Hooks of every step, of callbacks and of the training."""
 
 
 class FitLoop(_FitLoop):
@@ -32,3 +43,11 @@ def install(trainer: L.Trainer) -> None:
     own, before = FitLoop(trainer, min_epochs=trainer.min_epochs, max_epochs=trainer.max_epochs), trainer.fit_loop
     own.epoch_loop = before.epoch_loop
     trainer.fit_loop = own
+
+
+def pass_by(given: L.Callback | L.LightningModule) -> None:
+    """Let Lightning pass by the hooks of a step that ``given`` does not have: it would call each with a name made for it."""
+    empty = L.Callback if isinstance(given, L.Callback) else L.LightningModule
+    for name in STEP:
+        if getattr(given, name) == getattr(empty, name).__get__(given):
+            setattr(given, name, None)  # which Lightning does not call
