@@ -5,7 +5,6 @@ from lightning.pytorch.loops.fit_loop import _FitLoop
 
 from condgen.training.base import Training
 
-
 STEP = (
     "on_train_batch_start",
     "on_before_backward",
