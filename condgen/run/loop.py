@@ -1,7 +1,11 @@
 """Lightning's training loop, which also ends a run that was killed between its last update and its end, and its hooks."""
 
+from collections import OrderedDict
+from typing import Any
+
 import lightning as L
 from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from condgen.training.base import Training
 
@@ -37,10 +41,17 @@ class FitLoop(_FitLoop):
             super().run()
 
 
+class EpochLoop(_TrainingEpochLoop):
+    """An epoch of batches, without asking at each of them which arguments a training step takes: the batch and its number."""
+
+    def _build_kwargs(self, kwargs: OrderedDict[str, Any], batch: Any, batch_idx: int) -> OrderedDict[str, Any]:
+        return OrderedDict(batch=batch, batch_idx=batch_idx)
+
+
 def install(trainer: L.Trainer) -> None:
     """Let ``trainer`` fit by this loop."""
     own, before = FitLoop(trainer, min_epochs=trainer.min_epochs, max_epochs=trainer.max_epochs), trainer.fit_loop
-    own.epoch_loop = before.epoch_loop
+    own.epoch_loop = EpochLoop(trainer, before.epoch_loop.min_steps, before.epoch_loop.max_steps)
     trainer.fit_loop = own
 
 
