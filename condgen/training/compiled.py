@@ -63,20 +63,20 @@ class Moments:
         corrected = [rate / (1 - self.beta1**n), math.sqrt(1 - self.beta2**n), rate * self.decay]
         return torch.tensor(corrected, device=self.parameters[0].device)
 
-    def update(self, gradients: Sequence[Tensor], rates: Tensor) -> None:
-        """Update the parameters by their ``gradients``, with the `rates` of this update."""
+    def update(self, gradients: Sequence[Tensor], rates: Tensor) -> Sequence[Tensor]:
+        """Update the parameters by their ``gradients``, with the `rates` of this update, and return these, clipped."""
         size, root, fall = rates.unbind()
         if self.clip is not None:
             factor = (self.clip / (nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
             gradients = [g * factor for g in gradients]
-        for p, g, first, second in zip(self.parameters, gradients, self.first, self.second, strict=True):
+        for p, gradient, first, second in zip(self.parameters, gradients, self.first, self.second, strict=True):
+            g = gradient + self.decay * p if self.decay and not self.decoupled else gradient
             if self.decay and self.decoupled:
                 p.mul_(1 - fall)
-            elif self.decay:
-                g = g + self.decay * p
             first.lerp_(g, 1 - self.beta1)
             second.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
             p.sub_(size * first / (second.sqrt() / root + self.eps))
+        return gradients
 
 
 class CompiledStep:
@@ -98,12 +98,11 @@ class CompiledStep:
         weight = self.average.share(number) if self.average else 0.0
         return torch.tensor(weight, device=self.moments[0].parameters[0].device)
 
-    def descend(self, loss: Tensor, which: int, rates: Tensor) -> tuple[Tensor, ...]:
-        """Update one optimizer's parameters down the gradient of ``loss``, and return that; within what is compiled."""
+    def descend(self, loss: Tensor, which: int, rates: Tensor) -> Sequence[Tensor]:
+        """Update one optimizer's parameters down the gradients of ``loss``, and return these; within what is compiled."""
         gradients = torch.autograd.grad(loss, self.moments[which].parameters)
         with torch.no_grad():
-            self.moments[which].update(gradients, rates)
-        return gradients
+            return self.moments[which].update(gradients, rates)
 
     def follow(self, share: Tensor) -> None:
         """Let the average follow; within what is compiled."""

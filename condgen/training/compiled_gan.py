@@ -63,7 +63,7 @@ class CompiledPlayers(CompiledStep):
         drawn: list[tuple[Tensor, Tensor]],
         rates: list[Tensor],
         share: Tensor,
-    ) -> tuple[dict[str, Tensor], list[tuple[Tensor, ...]]]:
+    ) -> tuple[dict[str, Tensor], list[Sequence[Tensor]]]:
         """Return the losses and each player's gradients, once all is updated: what is compiled."""
         losses: dict[str, Tensor] = {}
         gradients = []

@@ -119,7 +119,7 @@ def test_without_a_compiler_of_cpp_a_sentence_says_what_to_do(monkeypatch, tmp_p
         ((*GAN, "regularizer=r1"), {}, "regularizer=none"),
         ((*GAN, "discriminator_augment=diffaugment"), {}, "discriminator_augment=none"),
         ((*GAN, "model.alternation.micro_batches=2"), {}, "micro_batches=1"),
-        ((*GAN, "model.generator_optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 0.1}"), {}, "Adam and AdamW"),
+        ((*GAN, "+model.generator_optimizer.amsgrad=true"), {}, "Adam and AdamW"),
         (CVAE, {"accumulate_grad_batches": 2}, "accumulate_grad_batches=1"),
     ],
 )
