@@ -162,7 +162,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
     except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
     install(trainer)
-    for hooked in (*trainer.callbacks, model):
+    for hooked in (*trainer.callbacks, model):  # type: ignore[attr-defined]
         pass_by(hooked)
     planner.refuse(trainer)
     return Parts(config, data, model, trainer, finetuned, privacy)
