@@ -104,7 +104,7 @@ def test_without_a_compiler_of_cpp_a_sentence_says_what_to_do(monkeypatch, tmp_p
 
     monkeypatch.setattr(inductor.cpp, "cxx", ("/no/such/compiler",))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    with pytest.raises(CondgenError, match="compile=step cannot compile this training .*compile=networks, or false"):
+    with pytest.raises(CondgenError, match=r"compile=step cannot compile this training .*compile=networks, or false"):
         fit(make_model(*GAN, "model.generator.latent=3", STEP), batches(1))
 
 
