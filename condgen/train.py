@@ -36,7 +36,7 @@ from condgen.run.directory import recorded
 from condgen.run.finetune import start_from
 from condgen.run.fitting import require_fitting
 from condgen.run.loggers import RunLogger
-from condgen.run.loop import install
+from condgen.run.loop import install, pass_by
 from condgen.run.messages import announce, conclude, logging_to, tell_places
 from condgen.run.parts import Parts
 from condgen.run.precision import decided
@@ -162,6 +162,8 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
     except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise CondgenError(f"trainer: {sentence(error)}") from error
     install(trainer)
+    for hooked in (*trainer.callbacks, model):  # type: ignore[attr-defined]
+        pass_by(hooked)
     planner.refuse(trainer)
     return Parts(config, data, model, trainer, finetuned, privacy)
 

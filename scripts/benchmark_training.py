@@ -1,19 +1,22 @@
-"""Time condgen's training against loops written by hand, alternating, since machines are noisy.
+"""Time condgen's training against loops written by hand, by turns, since machines are noisy.
 
     uv run python scripts/benchmark_training.py                       # the published models (a), (b), (c)
-    uv run python scripts/benchmark_training.py --models cgan_mlp --rounds 7 --compiled
+    uv run python scripts/benchmark_training.py --models cgan_mlp --rounds 7 --compiled step
     uv run python scripts/benchmark_training.py --models dcgan sngan  # MNIST in 3x32x32; condgen and bare only
-    uv run python scripts/benchmark_training.py --models biggan --trainer gpu --compiled
+    uv run python scripts/benchmark_training.py --models biggan --trainer gpu --compiled networks step
 
-In each round every contender trains the same number of images, in a process of its own, after a warm-up:
-  condgen    `condgen.train` with what a default run has switched on while it trains: logging, EMA (for
-             GANs), progress bar, checkpoints, sample grid;
+Every contender is a process of its own, which starts once and then waits for its turns; in each round all of them train
+the same number of images, one after the other. The first turn, with start-up and compilation, does not count.
+  condgen    `condgen train` with what a default run has switched on while it trains: logging, EMA (for GANs), progress bar,
+             checkpoints, sample grid;
   tutorial   (i) torchvision's data set with per-image transforms in a DataLoader, default Adam, `.item()` at each step;
   bare       (ii) condgen's own networks, losses, batch gather and optimizer flags in a plain loop, nothing else;
   allocator  the bare loop with condgen's setting of the C library's allocator;
-  compiled   (with --compiled) condgen with model.options.compile=true, without the compilation itself.
-Printed are images/s (median over rounds), the ratio of condgen to each (median, min and max over rounds), and the share of
-the machine's matrix-product rate (2048 x 2048, float32) that the bare loop's arithmetic amounts to.
+  networks   (with --compiled networks) condgen with model.options.compile=networks;
+  step       (with --compiled step) condgen with model.options.compile=step.
+Printed are images/s (median over rounds), how many times as fast as the bare loop each is (median, min and max over rounds)
+by the clock and by processor time, which other work on the machine disturbs less (give it one thread: OMP_NUM_THREADS=1), and
+the share of the machine's matrix-product rate (2048 x 2048, float32) that the bare loop's arithmetic amounts to.
 """
 
 import argparse
@@ -31,7 +34,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from handwritten_loops import Contender, bare_contender, tutorial_contender
+from handwritten_loops import bare_contender, tutorial_contender
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from spread import spread
@@ -48,7 +51,7 @@ COLOUR = ("data=mnist", "data.image_size=32", "data.channels=3", "extractor=none
 
 @dataclass(frozen=True)
 class Case:
-    """A model that is timed: its recipe, other overrides, its batch size, images a round, and whether a tutorial's loop is."""
+    """A model that is timed: its recipe, other overrides, its batch size, images a turn, and whether a tutorial's loop is."""
 
     recipe: str
     overrides: tuple[str, ...]
@@ -65,21 +68,21 @@ CASES = {
     "sngan": Case("cifar10_sngan", COLOUR, 64, 1_280, tutorial=False),
     "biggan": Case("cifar10_biggan", COLOUR, 64, 19_200, tutorial=False),
 }
+COMPILED = ["networks", "step"]
 PUBLISHED = ["cgan_mlp", "cgan_embedding", "cvae_mlp"]
 
 
-def configuration(model: str, batches: int, directory: Path, trainer: str, *extra: str) -> dict[str, Any]:
-    """Compose what ``condgen train`` would run for ``batches`` batches."""
+def configuration(model: str, directory: Path, trainer: str, *extra: str) -> dict[str, Any]:
+    """Compose what ``condgen train`` would run."""
     case = CASES[model]
     overrides = [
         f"experiment={case.recipe}",
         f"trainer={trainer}",
         *case.overrides,
-        "trainer.max_epochs=1",
+        "trainer.max_epochs=100000",  # until it is ended
         "trainer.max_steps=-1",
         "trainer.limit_val_batches=0",  # the loops by hand do not validate,
         "callbacks.evaluation=null",  # and do not measure samples
-        f"trainer.limit_train_batches={batches}",
     ]
     overrides += [f"run.name={model}", f"paths.output_dir={directory}", *extra]
     overrides += [] if model.startswith("cvae") else ["model.options.ema=0.999"]
@@ -89,32 +92,30 @@ def configuration(model: str, batches: int, directory: Path, trainer: str, *extr
     return dict(config)
 
 
-def condgen_contender(config: dict[str, Any], directory: Path, skip: int = 0) -> Contender:
-    """A whole run, timed from after its first ``skip`` batches to its last file, so that start-up is left out."""
+class Turns(L.Callback):
+    """Waits for the next turn where one is over, and says how long that took: a line of seconds, and of processor seconds.
 
-    def run() -> float:
-        parts = assemble(config, directory, time.monotonic(), afresh=True)
-        watch = Stopwatch(skip)
-        parts.trainer.callbacks.insert(0, watch)
-        fit(parts, directory, None)
-        return (time.perf_counter() - watch.start) * watch.batches / (watch.batches - skip)
+    As a callback of a run it does so before every ``batches``-th batch.
+    """
 
-    return run
+    def __init__(self, batches: int = 1):
+        self.batches, self.count = batches, 0
+        self.began: tuple[float, float] | None = None
 
-
-class Stopwatch(L.Callback):
-    """Notes when the batch ``skip`` starts."""
-
-    def __init__(self, skip: int):
-        self.skip = skip
-        self.start = 0.0
-        self.batches = 0
+    def take(self) -> None:
+        """End the present turn, if one is being taken, and wait for the next."""
+        if self.began:
+            print(time.perf_counter() - self.began[0], time.process_time() - self.began[1], flush=True)
+        sys.stdin.readline()
+        self.began = time.perf_counter(), time.process_time()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Look at the clock once."""
-        self.batches = batch_idx + 1
-        if batch_idx == self.skip:
-            self.start = time.perf_counter()
+        """Look at the clock once a turn."""
+        if self.count % self.batches == 0:
+            if trainer.strategy.root_device.type == "cuda":
+                torch.cuda.synchronize(trainer.strategy.root_device)
+            self.take()
+        self.count += 1
 
 
 def torchvision_mnist(root: Path) -> None:
@@ -143,51 +144,66 @@ def flops_per_image(run: Parts) -> float:
     return counter.get_total_flops() / run.data.batch_size
 
 
-def contender(name: str, model: str, batches: int, root: Path, trainer: str) -> Contender:
-    """Make one contender."""
-    directory = root / f"run-{batches}"
-    directory.mkdir()
-    config = configuration(model, batches, directory, trainer, *(["model.options.compile=true"] if name == "compiled" else []))
-    if name in ("condgen", "compiled"):
-        return condgen_contender(config, directory, skip=5 if name == "compiled" else 0)
-    if name != "allocator":
-        import_module("condgen.train").keep_memory = lambda: None
-    run = assemble(config, directory, time.monotonic(), afresh=True)
-    return tutorial_contender(run, batches, root) if name == "tutorial" else bare_contender(run, batches)
-
-
-def measure(name: str, model: str, batches: int, trainer: str) -> None:
-    """In a process of its own: warm up, run, print the seconds."""
+def contend(name: str, model: str, batches: int, trainer: str) -> None:
+    """In a process of its own: take turns until it is ended."""
     with tempfile.TemporaryDirectory() as folder:
-        torchvision_mnist(Path(folder))
-        contender(name, model, max(10, batches // 10), Path(folder), trainer)()
-        print(contender(name, model, batches, Path(folder), trainer)())
+        root = Path(folder)
+        extra = [f"model.options.compile={name}"] if name in COMPILED else []
+        config = configuration(model, root, trainer, *extra)
+        if name in ("tutorial", "bare"):
+            import_module("condgen.train").keep_memory = lambda: None
+        run = assemble(config, root, time.monotonic(), afresh=True)
+        if name in ("condgen", *COMPILED):
+            run.trainer.callbacks.insert(0, Turns(batches))
+            fit(run, root, None)
+            return
+        if name == "tutorial":
+            torchvision_mnist(root)
+        turn = tutorial_contender(run, batches, root) if name == "tutorial" else bare_contender(run, batches)
+        turns = Turns()
+        while True:
+            turns.take()
+            turn()
 
 
-def benchmark(model: str, images: int, rounds: int, compiled: bool, trainer: str) -> None:
+def benchmark(model: str, images: int, rounds: int, compiled: list[str], trainer: str) -> None:
     """Print one model's table."""
     with tempfile.TemporaryDirectory() as folder:
-        config = configuration(model, 1, Path(folder), trainer)
-        run = assemble(config, Path(folder), time.monotonic(), afresh=True)
-        batches, rate, work = images // run.data.batch_size, product_rate(), flops_per_image(run)
-    size = batches * run.data.batch_size
-    names = ["condgen", *(["tutorial"] if CASES[model].tutorial else []), "bare", "allocator"]
-    names = [*names[: None if trainer == "cpu" else -1], *(["compiled"] if compiled else [])]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name in names:
-            command = [sys.executable, __file__, "--measure", name, "--models", model, "--images", str(images)]
-            command += ["--trainer", trainer]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-            seconds[name].append(float(done.stdout))
-    print(f"\n{model}: {size:,} images a round, {rounds} rounds, {torch.get_num_threads()} threads")
-    for name, times in seconds.items():
-        speed = statistics.median(size / t for t in times)
-        ratios = [other / t for other, t in zip(times, seconds["condgen"], strict=True)]
-        ratio = f"condgen / {name}: {spread(ratios)}" if name != "condgen" else ""
+        run = assemble(configuration(model, Path(folder), trainer), Path(folder), time.monotonic(), afresh=True)
+        size, rate, work = images // run.data.batch_size * run.data.batch_size, product_rate(), flops_per_image(run)
+    names = ["condgen", *(["tutorial"] if CASES[model].tutorial else []), "bare", *(["allocator"] if trainer == "cpu" else [])]
+    times = by_turns([*names, *compiled], model, images, rounds, trainer)
+    print(f"\n{model}: {size:,} images a turn, {rounds} rounds, {torch.get_num_threads()} threads")
+    for name, found in times.items():
+        speed = statistics.median(size / seconds for seconds, _ in found)
+        ratios = [[b[i] / t[i] for b, t in zip(times["bare"], found, strict=True)] for i in range(2)]
+        ratio = f"x bare: {spread(ratios[0])}, by processor time {spread(ratios[1])}" if name != "bare" else ""
         print(f"  {name:9} {speed:9,.0f} images/s   {ratio}")
-    bare = statistics.median(size / t for t in seconds["bare"])
+    bare = statistics.median(size / seconds for seconds, _ in times["bare"])
     print(f"  bare loop: {work / 1e6:.2f} MFLOP an image, {bare * work / rate:.0%} of {rate / 1e9:.0f} GFLOP/s", flush=True)
+
+
+def by_turns(names: list[str], model: str, images: int, rounds: int, trainer: str) -> dict[str, list[tuple[float, float]]]:
+    """Return each contender's seconds, and processor seconds, of every round."""
+    command = [sys.executable, __file__, "--models", model, "--images", str(images), "--trainer", trainer, "--contend"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    started = {name: subprocess.Popen([*command, name], **pipes) for name in names}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    try:
+        for number in range(rounds + 1):
+            for name, process in started.items():
+                process.stdin.write("\n")
+                process.stdin.flush()
+                line = process.stdout.readline().split()
+                if not line:
+                    raise SystemExit(f"{name} of {model} ended: run it alone with --contend {name} to see why.")
+                if number:
+                    times[name].append((float(line[0]), float(line[1])))
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
+    return times
 
 
 def main() -> None:
@@ -195,16 +211,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(CASES), default=PUBLISHED)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, help="images a round; without it as many as take seconds on a CPU")
+    parser.add_argument("--images", type=int, help="images a turn; without it as many as take seconds on a CPU")
     parser.add_argument("--trainer", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--compiled", action="store_true", help="also time model.options.compile=true")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--compiled", nargs="+", choices=COMPILED, default=[], help="also time model.options.compile=...")
+    parser.add_argument("--contend", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     for model in arguments.models:
         images = arguments.images or CASES[model].images
-        if arguments.measure:
-            measure(arguments.measure, model, images // CASES[model].batch, arguments.trainer)
+        if arguments.contend:
+            contend(arguments.contend, model, images // CASES[model].batch, arguments.trainer)
         else:
             benchmark(model, images, arguments.rounds, arguments.compiled, arguments.trainer)
 

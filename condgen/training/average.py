@@ -35,7 +35,18 @@ class EMA(nn.Module):
     @torch.no_grad()
     def update(self, number: int) -> None:
         """Take in the generator's weights after its update ``number`` (1, 2, ...)."""
-        decay = min(self.decay, (1 + number) / (10 + number))
-        torch._foreach_lerp_(self._average, self._newest, 1 - decay)
+        torch._foreach_lerp_(self._average, self._newest, self.share(number))
+        for mine, theirs in self._buffer_pairs:
+            mine.copy_(theirs)
+
+    def share(self, number: int) -> float:
+        """Return the weight of the newest weights after update ``number``."""
+        return 1 - min(self.decay, (1 + number) / (10 + number))
+
+    @torch.no_grad()
+    def follow(self, share: Tensor) -> None:
+        """Take in the generator's weights by a ``share`` that is a tensor, as what is compiled needs it."""
+        for mine, theirs in zip(self._average, self._newest, strict=True):
+            mine.lerp_(theirs, share)
         for mine, theirs in self._buffer_pairs:
             mine.copy_(theirs)

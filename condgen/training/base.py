@@ -21,6 +21,7 @@ from condgen.randomness import generator as keyed_generator
 from condgen.randomness import mix, shard
 from condgen.spaces import Space
 from condgen.training.average import EMA
+from condgen.training.compiled import ADVICE, require_compilable
 from condgen.training.counts import Counts
 from condgen.training.options import Options
 from condgen.training.parallel import Processes, running_statistics
@@ -53,6 +54,8 @@ class Training(L.LightningModule, ABC):
     """Validation metric that decides the best checkpoint (smaller is better); None: the newest is the best."""
     batches_per_update: int = 1
     """Batches between two updates that count."""
+    steps_compile: ClassVar[bool] = False
+    """Whether the family can train with model.options.compile=step."""
     mechanism: ClassVar[Mechanism | None] = None
     """How a private training looks at its images; None: the family cannot be trained privately."""
 
@@ -92,6 +95,11 @@ class Training(L.LightningModule, ABC):
         if self.options.channels_last:
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, self.options.ema) if self.options.ema else None
+        if self.options.compile == "step" and not self.steps_compile:
+            raise CondgenError(f"model.options.compile=step is for GANs and VAEs, not for {type(self).__name__}: {ADVICE}.")
+
+    def start_compiled(self) -> None:
+        """Make the compiled update, where it is asked for; the optimizers have their state."""
 
     def make_private(self, privacy: Privacy) -> None:
         """Train under differential privacy; no validation image decides which checkpoint is the best."""
@@ -153,6 +161,9 @@ class Training(L.LightningModule, ABC):
             self.trainer.fit_loop.epoch_loop.restarting = False
         if self.privacy:
             self.privacy.start()
+        if self.options.compile == "step":
+            require_compilable(self.trainer)
+            self.start_compiled()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Count the batch, set its rates, and seed what layers draw by themselves (dropout): a resumed run draws it again."""
@@ -183,7 +194,7 @@ class Training(L.LightningModule, ABC):
     def count_update(self) -> None:
         """Count an update of the generator, and let its average follow: before any checkpoint of this update is written."""
         self.counts.updates += 1
-        if self.ema:
+        if self.ema and self.options.compile != "step":  # where it follows within the step
             self.ema.update(self.counts.updates)
 
     @property

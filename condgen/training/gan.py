@@ -25,6 +25,7 @@ from condgen.nets.layers import Discriminator
 from condgen.spaces import Space
 from condgen.training.alternation import Alternation, MicroBatch, Player
 from condgen.training.base import Batch, MakeOptimizer, Training, check_optimizer
+from condgen.training.compiled_gan import CompiledPlayers
 from condgen.training.gan_checks import (
     check_augment,
     check_discriminator,
@@ -65,6 +66,7 @@ class GAN(Training):
     generator: GANGenerator
 
     mechanism = "steps"
+    steps_compile = True
 
     def __init__(
         self,
@@ -101,7 +103,8 @@ class GAN(Training):
         self._logits: list[tuple[Tensor, Tensor]] = []  # of real and generated samples in D's last update
         self.keep_average()
         self.discriminate = self.discriminator.logits_and_features
-        if self.options.compile:
+        self._players: CompiledPlayers | None = None  # where the whole step is compiled
+        if self.options.networks_compiled:
             self.options.compiled(self.generator.network)
             self.discriminate = torch.compile(self.discriminate, mode=self.options.compile_mode)
 
@@ -113,11 +116,30 @@ class GAN(Training):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Update D, and G after every ``discriminator_steps`` batches (Goodfellow et al. 2014, algorithm 1)."""
+        if self._players:
+            self.record(**self.compiled_step(self._players, batch))
+            return
         losses: dict[str, Tensor] = {}
         for player, micro_batches in self.turns(batch):
             update = self.update_discriminator if player == "discriminator" else self.update_generator
             losses |= update(micro_batches)
         self.record(**losses)
+
+    def start_compiled(self) -> None:
+        """See `Training.start_compiled`."""
+        self._players = CompiledPlayers(self, self.optimizers(use_pl_optimizer=False))  # type: ignore[arg-type]
+
+    def compiled_step(self, compiled: CompiledPlayers, batch: Batch) -> dict[str, Tensor]:
+        """Do a whole step at once and return the losses; an update of G counts as Lightning's optimizer would count it."""
+        order = players(self.alternation, self.counts.batches)
+        counted = self.optimizers()[0] if "generator" in order else None  # type: ignore[index]
+        if counted:
+            counted._on_before_step()
+        losses = compiled(order, *batch)
+        if counted:
+            counted._on_after_step()
+            self.count_update()
+        return losses
 
     def discriminator_loss(self, b: MicroBatch) -> Losses:
         """Return D's loss: the adversarial one, that of its second head, and the penalties."""
@@ -193,22 +215,26 @@ class GAN(Training):
     def micro_batches(self, batch: Batch, purpose: str, with_gradient: bool) -> Iterator[MicroBatch]:
         """Generate beside each piece of the batch as many samples, only now that they are asked for."""
         x, condition = batch
-        z = self.rows(self.generator.latents, len(x), purpose)
-        fake_condition = condition
-        if self.alternation.fake_condition == "random":
-            fake_condition = self.rows(self.condition.draw, len(x), purpose + " condition")
+        z, fake_condition = self.drawn(x, condition, purpose)
         count = max(self.alternation.micro_batches, len(self.privacy.pieces(len(x))) if self.privacy else 1)
         for rows in pieces(len(x), count):
             with torch.set_grad_enabled(with_gradient):
                 fake = self.generator(z[rows], fake_condition[rows])
             yield MicroBatch(rows, len(x), x[rows], condition[rows], fake, fake_condition[rows])
 
+    def drawn(self, x: Tensor, condition: Tensor, purpose: str) -> tuple[Tensor, Tensor]:
+        """Draw noise, and what is asked for, for as many samples as a batch has."""
+        z = self.rows(self.generator.latents, len(x), purpose)
+        if self.alternation.fake_condition == "random":
+            return z, self.rows(self.condition.draw, len(x), purpose + " condition")
+        return z, condition
+
     def accumulate(self, loss_of: Callable[[MicroBatch], Losses], micro_batches: Iterable[MicroBatch]) -> dict[str, Tensor]:
         """Add up the gradients of a loss over the micro-batches, each by its share, and return the means of its parts."""
         found = []
         for b in micro_batches:
             (loss, parts), share = loss_of(b), len(b.real) / b.size
-            self.manual_backward(loss * share)
+            self.manual_backward(loss if share == 1 else loss * share)
             found.append((share, parts))
         if len(found) == 1:
             return found[0][1]

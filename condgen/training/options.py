@@ -27,8 +27,9 @@ class Options:
         warmup: updates over which the learning rates grow linearly from 0.
         decay: factor of the learning rates by the share of the training that is over; None leaves them as they are.
         channels_last: keep images and the weights of convolutions in this memory format, which some hardware prefers.
-        compile: compile the networks (torch.compile), so that the first steps are slow and the rest faster; or one of its
-            modes, such as "reduce-overhead" (CUDA graphs).
+        compile: what torch.compile makes faster, at the price of a slow first step: "networks" (or true, or one of its modes,
+            such as "reduce-overhead" for CUDA graphs); or "step", a whole update of a GAN or a VAE with its optimizers and
+            average, see `condgen.training.compiled`.
         expects: shape of the samples that the recipe was published for, as (C, H, W); None takes any.
     """
 
@@ -37,7 +38,7 @@ class Options:
     warmup: Count = 0
     decay: Schedule | None = None
     channels_last: bool = False
-    compile: bool | Mode = False
+    compile: bool | Literal["networks", "step"] | Mode = False
     expects: Sequence[PositiveInt] | None = None
 
     def check(self, space: Space) -> None:
@@ -55,11 +56,16 @@ class Options:
         )
 
     @property
+    def networks_compiled(self) -> bool:
+        """Whether it is the networks that are compiled, each by itself."""
+        return bool(self.compile) and self.compile != "step"
+
+    @property
     def compile_mode(self) -> str | None:
         """The mode of torch.compile; None for its default."""
-        return self.compile if isinstance(self.compile, str) else None
+        return self.compile if isinstance(self.compile, str) and self.compile != "networks" else None
 
     def compiled(self, *networks: nn.Module) -> None:
         """Compile ``networks`` in place, where that is asked for: wrapped, they would get other names in the checkpoint."""
-        for network in networks if self.compile else ():
+        for network in networks if self.networks_compiled else ():
             network.compile(mode=self.compile_mode)

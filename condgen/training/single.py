@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from condgen.randomness import generator as keyed_generator
 from condgen.training.base import Batch, Draw, MakeOptimizer, Training
+from condgen.training.compiled import CompiledObjective
 from condgen.training.private import PrivateTraining
 
 
@@ -18,6 +19,7 @@ class SingleNetwork(Training):
 
     objective: str | None = "val/loss"
     make_optimizer: MakeOptimizer
+    _compiled: CompiledObjective | None = None  # where the whole step is compiled
 
     def trained(self) -> Iterable[nn.Parameter]:
         """Return what the optimizer updates: all of the generator."""
@@ -73,5 +75,9 @@ class SingleNetwork(Training):
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Update the networks, and count it."""
-        super().optimizer_step(*arguments, **options)
+        if self._compiled:
+            closure = arguments[-1]  # the training step, which is the whole update
+            closure()
+        else:
+            super().optimizer_step(*arguments, **options)
         self.count_update()

@@ -9,6 +9,7 @@ beta-VAE (Higgins et al. 2017), beta = 0 a plain autoencoder; the condition deci
 import math
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from condgen.generators.vae import VAEGenerator
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.spaces import Space
 from condgen.training.base import Batch, Draw, MakeOptimizer, check_optimizer
+from condgen.training.compiled import CompiledObjective
 from condgen.training.options import Options
 from condgen.training.single import SingleNetwork
 from condgen.training.tally import Tally
@@ -41,6 +43,7 @@ class VAE(SingleNetwork):
     """
 
     mechanism = "steps"
+    steps_compile = True
     generator: VAEGenerator
 
     def __init__(
@@ -68,16 +71,32 @@ class VAE(SingleNetwork):
 
     # --- a training step ---
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Return the objective with the present, warming beta; record it with the full one."""
         if self.privacy:
             return self.private_step(batch, self.privacy)
         x, condition = batch
         x = self.generator.loss.observed(x, lambda: self.rows(self.generator.uniform, len(x), "bits"))
         noise = self.rows(self.generator.latents, len(x), "noise")
+        if self._compiled:
+            self.record(**self._compiled(self.counts.updates + 1, x, condition, noise, torch.tensor(self.present_beta)))
+            return None  # which tells Lightning that nothing is left to do
+        loss, parts = self.objective_of(x, condition, noise, self.present_beta)
+        self.record(**parts)
+        return loss
+
+    def objective_of(
+        self, x: Tensor, condition: Tensor, noise: Tensor, beta: float | Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the objective with this ``beta``, and what is recorded: that with the full one, and its parts."""
         reconstruction, kl = (term.mean() for term in self.terms(self.generator, x, condition, noise)[:2])
-        self.record(loss=reconstruction.detach() + self.beta * kl.detach(), reconstruction=reconstruction, kl=kl)
-        return reconstruction + self.present_beta * kl
+        full = reconstruction.detach() + self.beta * kl.detach()
+        return reconstruction + beta * kl, {"loss": full, "reconstruction": reconstruction, "kl": kl}
+
+    def start_compiled(self) -> None:
+        """See `Training.start_compiled`."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        self._compiled = CompiledObjective(self.objective_of, optimizer, self.ema, self.options.gradient_clip)
 
     @property
     def present_beta(self) -> float:

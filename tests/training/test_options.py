@@ -23,14 +23,15 @@ def test_a_recipe_takes_the_images_that_it_was_published_for():
         published.check(Points())
 
 
-@pytest.mark.parametrize("given, mode", [(True, None), ("reduce-overhead", "reduce-overhead")])
+@pytest.mark.parametrize("given, mode", [(True, None), ("networks", None), ("reduce-overhead", "reduce-overhead")])
 def test_networks_are_compiled_in_place_under_their_names(given, mode, monkeypatch):
     modes, networks = [], [nn.Linear(2, 2), nn.Linear(2, 2)]
     names = list(networks[0].state_dict())
     monkeypatch.setattr(nn.Module, "compile", lambda self, mode: modes.append((self, mode)))
     Options(compile=given).compiled(*networks)
     assert modes == [(network, mode) for network in networks] and list(networks[0].state_dict()) == names
-    Options().compiled(*networks)
+    for none in (False, "step"):
+        Options(compile=none).compiled(*networks)
     assert len(modes) == 2
 
 
