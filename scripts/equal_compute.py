@@ -176,9 +176,9 @@ class Probe(Callback):
             self.start = time.process_time()
         elif update == WARMUP + TIMED:
             self.seconds = (time.process_time() - self.start) / TIMED
-            self.counter.__enter__()
+            self.counter.__enter__()  # type: ignore[no-untyped-call]
         elif update == WARMUP + TIMED + COUNTED:
-            self.counter.__exit__(None, None, None)
+            self.counter.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
 
 def probe(words: list[str], folder: Path) -> dict[str, Any]:

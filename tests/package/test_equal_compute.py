@@ -57,23 +57,37 @@ def test_figures_of_unlike_numbers_of_samples_share_no_table() -> None:
         equal_tables.write([row("gan", 1), row("gan", 5, generated=5000)], TITLES, (1.0,))
 
 
+def test_what_is_measured_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+    tables: list[list[dict[str, Any]]] = []
+
+    def one(name: str, minutes: float, *rest: Any) -> dict[str, Any]:
+        trained.append(name)
+        return row(name, minutes)
+
+    monkeypatch.setattr(equal_compute, "one", one)
+    monkeypatch.setattr(equal_compute, "write", lambda rows, *rest: tables.append(rows))
+    words = ["--archive", "train.zip", "--minutes", "1", "--out", str(tmp_path)]
+    equal_compute.main([*words, "--families", "glow"])
+    equal_compute.main(words)
+    assert sorted(trained) == sorted(equal_compute.FAMILIES)  # each once
+    assert [len(rows) for rows in tables] == [1, len(equal_compute.FAMILIES)]
+
+
 @pytest.mark.parametrize("name", equal_compute.FAMILIES)
-def test_a_family_composes_for_every_budget(name: str, tmp_path: Path) -> None:
-    for minutes in (1, equal_compute.LONG):
-        result = condgen("train", *equal_compute.words_of(name, minutes, "train.zip", []), "--cfg", "job", cwd=tmp_path)
-        assert result.code == 0, result
+def test_a_family_composes(name: str, tmp_path: Path) -> None:
+    result = condgen("train", *equal_compute.words_of(name, 1, "train.zip", []), "--cfg", "job", cwd=tmp_path)
+    assert result.code == 0, result
 
 
 def test_an_update_is_timed_and_counted_where_gradients_are_penalized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The counter of FLOP, as it is, ends at the first `torch.autograd.grad`."""
-    for key, count in {"WARMUP": 1, "TIMED": 1, "COUNTED": 8}.items():
-        monkeypatch.setattr(equal_compute, key, count)
+    for key in ("WARMUP", "TIMED", "COUNTED"):
+        monkeypatch.setattr(equal_compute, key, 1)
+    monkeypatch.setattr(equal_compute, "product_rate", dict)
     archive = write_zip(tmp_path / "train.zip", 32, 3, 10, 8)
-    small = ["data.batch_size=4", "data.split=[0.5,0.25,0.25]", "trainer.precision=32-true"]
+    small = ["data.batch_size=4", "data.split=[0.5,0.25,0.25]", "trainer.precision=32-true", "model.regularizers.r1.every=1"]
     small += ["model.generator.network.width=4", "model.discriminator.width=4"]
     found = equal_compute.probe(equal_compute.words_of("r3gan", 1, str(archive), small), tmp_path)
-    assert found["seconds_per_update"] > 0 and found["images_per_update"] == 4 and found["precision"] == "32-true"
-    dearer = equal_compute.probe(
-        equal_compute.words_of("r3gan", 1, str(archive), [*small, "model.regularizers.r1.every=1"]), tmp_path
-    )
-    assert dearer["flop_per_update"] > found["flop_per_update"] > 1e6
+    assert found["seconds_per_update"] > 0 and found["flop_per_update"] > 1e6
+    assert (found["images_per_update"], found["precision"]) == (4, "32-true")
