@@ -70,7 +70,7 @@ LONG = 25.0
 SETTLING = "model.options.decay={_target_: condgen.training.schedules.Linear, start: 0.5, end: 0.0}"
 FAMILIES = {
     "gan": Family(
-        "GAN (`cifar10_quick`)",
+        "GAN",
         ("experiment=cifar10_quick",),
         short=(
             "model.generator.network.width=32",
@@ -120,7 +120,7 @@ FAMILIES = {
         ),
     ),
     "r3gan": Family(
-        "R3GAN, shrunk",
+        "shrunk R3GAN",
         (
             "data=cifar10",
             "model=r3gan",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from judged_tables import between
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from condgen.metrics.catalogue import METRICS
@@ -42,11 +43,11 @@ def table(rows: list[Row], titles: Titles, budgets: Sequence[float]) -> str:
     for minutes in sorted({*budgets, *(row["minutes"] for row in rows)}):
         there = [row for row in rows if row["minutes"] == minutes]
         for row in there:
-            counts = f"{row['updates']:,} | {row['flop'] / 1e12:.3g}"
+            counts = f"{row['updates']:,} | {row['flop'] / 1e12:,.1f}"
             lines.append(f"| {minutes:g} | {titles[row['family']]} | {counts} | {' | '.join(cells(row['figures']))} |")
         missing = [title for name, title in titles.items() if name not in {row["family"] for row in there}]
         if missing:
-            names = ", ".join(missing) if there else "all"
+            names = "; ".join(missing) if there else "all"
             lines.append(f"| {minutes:g} | {names}: not run yet |" + " |" * (2 + len(FIGURES)))
     lines.append(f"| | *floor: real images* | | | {' | '.join(f'*{cell}*' for cell in cells(rows[0]['floors']))} |")
     return "\n".join(lines) + "\n"
@@ -80,13 +81,22 @@ def draw(rows: list[Row], titles: Titles, path: Path) -> None:
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=title.replace("`", ""))
         axes.axhline(rows[0]["floors"][metric], color=GREY, linestyle="--", linewidth=1, label="floor: real images")
         axes.set_xscale("log")
+        axes.set_xlim(*decades([row["flop"] for row in rows]))
         if METRICS[metric].better == "lower":
             axes.set_yscale("log")
+            axes.set_ylim(*decades([rows[0]["floors"][metric], *(row["figures"][metric] for row in rows)]))
         axes.set_title(METRICS[metric].title, fontsize=9)
         axes.set_xlabel("FLOP of the training", fontsize=8)
         axes.tick_params(labelsize=7)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_formatter(NullFormatter())
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncol=4, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     pixels = np.ascontiguousarray(picture_of(figure).permute(1, 2, 0).numpy())
     Image.fromarray(pixels).quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def decades(values: list[float]) -> tuple[float, float]:
+    """Return the powers of ten between which values lie."""
+    return 10 ** np.floor(np.log10(min(values))), 10 ** np.ceil(np.log10(max(values)))

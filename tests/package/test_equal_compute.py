@@ -44,7 +44,7 @@ def test_the_table_has_what_was_measured_and_says_what_was_not(tmp_path: Path, m
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after") and "old" not in lines
     found = [line for line in lines if line.startswith("|")][2:]
-    assert found[0] == "| 1 | GAN | 600 | 3 | 100.0 | 50.0 | 0.500 | 0.250 | 9.0 |"
+    assert found[0] == "| 1 | GAN | 600 | 3.0 | 100.0 | 50.0 | 0.500 | 0.250 | 9.0 |"
     starts = ["| 1 | GAN |", "| 1 | Glow |", "| 5 | GAN |", "| 5 | Glow: not run yet |", "| 25 | all: not run yet |"]
     assert [line[: len(start)] for line, start in zip(found, starts, strict=False)] == starts
     assert found[-1].startswith("| | *floor") and "*0.940*" in found[-1]
