@@ -67,7 +67,7 @@ def pace(rows: list[Row], titles: Titles) -> str:
         speeds.setdefault(row["family"], []).append(row["flop_per_update"] / row["seconds_per_update"] / 1e9)
     shares = [f"{title} {np.median(speeds[name]):.0f}" for name, title in titles.items() if name in speeds]
     kinds = " and ".join(sorted({row["precision"] for row in rows}))
-    return f"One thread made products of 2048 x 2048 at {told}, and trainings ({kinds}), in GFLOP/s: {', '.join(shares)}.\n"
+    return f"One thread made products of 2048 x 2048 at {told},\nand trainings ({kinds}), in GFLOP/s: {'; '.join(shares)}.\n"
 
 
 def draw(rows: list[Row], titles: Titles, path: Path) -> None:
