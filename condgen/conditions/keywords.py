@@ -20,7 +20,7 @@ NONE = -1.0
 class Keywords(Condition):
     """Attributes, and a set of words of any size, none too; encoded as float32 (N, attributes' width + places).
 
-    The places hold the numbers of words, then `NONE`. Written ``"tune=浣溪沙,keywords=春 风"``: the words of a set stand
+    The places hold the numbers of words, then `NONE`. Written ``"tune=浣溪沙,keywords=春 月"``: the words of a set stand
     between spaces, ``|`` between sets. An attribute that is left out stays open, zeros: a model is trained with each left
     out at times. A set stands for all samples that hold its words, and a sample answers to every subset of its own.
 
@@ -126,7 +126,7 @@ class Keywords(Condition):
     # --- what users write ---
 
     def parse(self, text: str) -> Tensor:
-        """Encode ``"tune=浣溪沙,keywords=春 风|明月"``; several values of several attributes give all combinations."""
+        """Encode ``"tune=浣溪沙,keywords=春 月|明月"``; several values of several attributes give all combinations."""
         rest, sets = [], [""]
         for part in pieces(text, ",") if text else []:
             name, *value = pieces(part, "=")
@@ -189,7 +189,7 @@ class Keywords(Condition):
         return self.parse(f"{quoted(first.name, SEPARATORS)}=0-{min(8, first.width) - 1}")
 
     def describe(self, condition: Tensor) -> list[str]:
-        """Write ``"tune=浣溪沙 keywords=春 风"``; what is open is left out."""
+        """Write ``"tune=浣溪沙 keywords=春 月"``; what is open is left out."""
         said = self.sayings(condition)
         if isinstance(self.said, Attributes):
             # What is zero for every value of an attribute is open.

@@ -47,7 +47,9 @@ def accuracy(extractor: Extractor, images: Tensor, labels: Tensor) -> float:
     return float((extractor(images)[1].argmax(1) == labels).float().mean())
 
 
-@pytest.mark.parametrize(("name", "megabytes"), [("mnist-cnn", 2), ("fashion-cnn", 3), ("cifar10-resnet", 12), ("cifar10-rotation", 1)])
+@pytest.mark.parametrize(
+    ("name", "megabytes"), [("mnist-cnn", 2), ("fashion-cnn", 3), ("cifar10-resnet", 12), ("cifar10-rotation", 1)]
+)
 def test_a_shipped_extractor_is_small_and_is_what_its_card_says(name: str, megabytes: int) -> None:
     card = json.loads((SHIPPED / f"{name}.json").read_text())
     content = (SHIPPED / f"{name}.safetensors").read_bytes()
