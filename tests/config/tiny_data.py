@@ -79,10 +79,10 @@ def write_texts(path: Path) -> Path:
     return path
 
 
-def write_songci(path: Path, tunes: tuple[str, str] = ("丙", "甲・乙")) -> Path:
+def write_songci(path: Path, tunes: tuple[str, ...] = ("丙", "甲・乙")) -> Path:
     """Write poems in the layout of songci.jsonl.gz."""
-    lines = ["春风又绿，明月何时还。", "一江秋水，向东流。", "空山不见人。"]  # a word that nearly each text holds is none
-    poems = [{"tune": tunes[i % 2], "author": "某" if i % 3 else "佚", "lines": [lines[i % 3]]} for i in range(40)]
+    lines = ["春风又绿，明月何时还。", "一江秋水，西风向东流。", "空山不见人。"]  # a word that nearly each text holds is none
+    poems = [{"tune": tunes[i % len(tunes)], "author": "某" if i % 3 else "佚", "lines": [lines[i % 3]]} for i in range(40)]
     path.write_bytes(gzip.compress("\n".join(json.dumps(poem, ensure_ascii=False) for poem in poems).encode()))
     return path
 

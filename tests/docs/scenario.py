@@ -283,7 +283,7 @@ def bring_files(folder: Path) -> None:
         path = folder / "FOLDER" / classes[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture().save(path)
-    write_songci(folder / "songci.jsonl.gz", ("浣溪沙", "蝶恋花"))
+    write_songci(folder / "songci.jsonl.gz", ("浣溪沙", "蝶恋花", "鹧鸪天", "菩萨蛮", "水调歌头"))
     write_texts(folder / "texts.csv")
     (folder / "FACES").mkdir()
     rows = ["file,smile,age"]

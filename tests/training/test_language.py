@@ -177,7 +177,7 @@ def test_from_the_table_to_figures(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), cut.parameters(), strict=True))
     assert list((tmp_path / "whole" / "samples").glob("*.png"))
     assert "none of them" in condgen("sample", "whole", "--out", "x.png", "--condition", "keywords=雪", cwd=tmp_path).sentence()
-    asked = ("--condition", "tune=乙,keywords=春 风", "--count", 2, "--top-p", 0.9, "--out")
+    asked = ("--condition", "tune=乙,keywords=春 月", "--count", 2, "--top-p", 0.9, "--out")
     for name in ("x.npz", "x.txt", "x"):
         assert condgen("sample", "whole", *asked, name, cwd=tmp_path).code == 0
     single = [file.read_text() for file in sorted((tmp_path / "x").glob("*.txt"))]
