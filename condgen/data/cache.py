@@ -136,6 +136,6 @@ def _pack(file: Path, shape: tuple[int, ...], fill: Fill) -> None:
         draft.replace(file)
         with replacing(checks) as temporary:
             temporary.write_text(_digest(file), encoding="ascii")
-        log.info("Packed %d images into %s (once).", shape[0], file)
+        log.info("Packed %d samples into %s (once).", shape[0], file)
     finally:
         draft.unlink(missing_ok=True)

@@ -66,12 +66,12 @@ def announce(run: Parts, checkpoint: Path | None) -> None:
         log.info("%s", run.finetuned)
     size = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     log.info(
-        "%s %s: %s with %.2f M parameters, %s samples in batches of %d, on %d x %s",
+        "%s %s: %s with %.2f M parameters, %s in batches of %d, on %d x %s",
         "Resuming" if checkpoint else "Training",
         run.config["run"]["name"],
         type(run.model).__name__,
         size / 1e6,
-        f"{len(run.data.train.labels):,} {run.model.space}",
+        f"{len(run.data.train.labels):,} samples ({run.model.space})",
         run.data.batch_size,
         run.trainer.world_size,
         run.trainer.strategy.root_device.type,
