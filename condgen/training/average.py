@@ -36,8 +36,7 @@ class EMA(nn.Module):
     def update(self, number: int) -> None:
         """Take in the generator's weights after its update ``number`` (1, 2, ...)."""
         torch._foreach_lerp_(self._average, self._newest, self.share(number))
-        for mine, theirs in self._buffer_pairs:
-            mine.copy_(theirs)
+        self._copy_buffers()
 
     def share(self, number: int) -> float:
         """Return the weight of the newest weights after update ``number``."""
@@ -48,5 +47,8 @@ class EMA(nn.Module):
         """Take in the generator's weights by a ``share`` that is a tensor, as what is compiled needs it."""
         for mine, theirs in zip(self._average, self._newest, strict=True):
             mine.lerp_(theirs, share)
+        self._copy_buffers()
+
+    def _copy_buffers(self) -> None:
         for mine, theirs in self._buffer_pairs:
             mine.copy_(theirs)

@@ -52,3 +52,14 @@ export function save(blob, name) {
 export function bytes(base64) {
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 }
+
+export const MOST = 64 * 1024 * 1024; // bytes of a file that is not even looked at
+
+/** Call `load` with a file that is dropped on an element. */
+export function dropped(element, load) {
+  element.addEventListener("dragover", (event) => event.preventDefault());
+  element.addEventListener("drop", (event) => {
+    event.preventDefault();
+    if (event.dataTransfer.files[0]) load(event.dataTransfer.files[0]);
+  });
+}

@@ -1,8 +1,7 @@
 // The picture to start from: chosen, dropped, pasted, borrowed or drawn, and for inpainting the hole that is painted into it.
 
-import { bytes, freshId, h, say } from "./dom.js";
+import { MOST, bytes, dropped, freshId, h, say } from "./dom.js";
 
-const MOST = 64 * 1024 * 1024; // bytes of a file that is not even looked at
 const TOOLS = {
   hole: "Hole",
   mend: "Mend",
@@ -102,11 +101,7 @@ export class Picture {
     this.canvas.addEventListener("pointercancel", end);
     this.canvas.addEventListener("keydown", (event) => this.#key(event));
     this.canvas.addEventListener("blur", () => ((this.cursor = null), this.#show()));
-    this.element.addEventListener("dragover", (event) => event.preventDefault());
-    this.element.addEventListener("drop", (event) => {
-      event.preventDefault();
-      if (event.dataTransfer.files[0]) this.load(event.dataTransfer.files[0]);
-    });
+    dropped(this.element, (file) => this.load(file));
   }
 
   #key(event) {

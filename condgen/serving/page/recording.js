@@ -1,8 +1,6 @@
 // The recording to start from: chosen, dropped or borrowed from another model, and heard before it is sent.
 
-import { h } from "./dom.js";
-
-const MOST = 64 * 1024 * 1024; // bytes of a file that is not even looked at
+import { MOST, dropped, h } from "./dom.js";
 
 /** A wav file; `borrow`: draws a sound of another model, or null where there is none; `changed`: called when there is another. */
 export class Recording {
@@ -15,11 +13,7 @@ export class Recording {
     this.player = h("audio", { controls: true, hidden: true, "aria-label": "The recording to start from" });
     const row = h("div", { class: "row" }, h("label", { class: "button" }, input, "Choose a recording"), borrowing);
     this.element = h("fieldset", { class: "picture" }, h("legend", {}, "A recording, of which the model sees the log-mel image"), this.player, row);
-    this.element.addEventListener("dragover", (event) => event.preventDefault());
-    this.element.addEventListener("drop", (event) => {
-      event.preventDefault();
-      if (event.dataTransfer.files[0]) this.load(event.dataTransfer.files[0]);
-    });
+    dropped(this.element, (file) => this.load(file));
   }
 
   /** Start from a file. */
