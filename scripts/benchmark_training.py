@@ -2,7 +2,7 @@
 
     uv run python scripts/benchmark_training.py                       # the published models (a), (b), (c)
     uv run python scripts/benchmark_training.py --models cgan_mlp --rounds 7 --compiled step
-    uv run python scripts/benchmark_training.py --models dcgan sngan  # MNIST in 3x32x32; condgen and bare only
+    uv run python scripts/benchmark_training.py --models dcgan sngan  # MNIST in 3x32x32; no tutorial's loop
     uv run python scripts/benchmark_training.py --models biggan --trainer gpu --compiled networks step
 
 Every contender is a process of its own, which starts once and then waits for its turns; in each round all of them train
@@ -66,6 +66,7 @@ CASES = {
     "cvae_mlp": Case("mnist_cvae", (), 512),
     "dcgan": Case("cifar10_dcgan", COLOUR, 128, 6_400, tutorial=False),
     "sngan": Case("cifar10_sngan", COLOUR, 64, 1_280, tutorial=False),
+    "flow_matching": Case("mnist_flow_matching", (), 128, 2_560, tutorial=False),
     "biggan": Case("cifar10_biggan", COLOUR, 64, 19_200, tutorial=False),
 }
 COMPILED = ["networks", "step"]

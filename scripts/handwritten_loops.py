@@ -14,6 +14,7 @@ from torchvision import datasets, transforms
 
 from condgen.run.parts import Parts
 from condgen.spaces import to_float
+from condgen.training.flow_matching import FlowMatching
 from condgen.training.gan import GAN
 
 Contender = Callable[[], float]  # runs its batches, returns the seconds they took
@@ -24,7 +25,8 @@ def bare_contender(run: Parts, batches: int) -> Contender:
     data, size, device = run.data, run.data.batch_size, run.trainer.strategy.root_device
     model = run.model.to(device)
     images, rows, labels = (t.to(device) for t in (data.train.table.images, data.train.rows, data.train.table.labels))
-    step = bare_gan_step(model) if isinstance(model, GAN) else bare_vae_step(model)
+    bare = bare_gan_step if isinstance(model, GAN) else bare_flow_step if isinstance(model, FlowMatching) else bare_vae_step
+    step = bare(model)
 
     def go() -> float:
         start = time.perf_counter()
@@ -89,6 +91,23 @@ def bare_vae_step(model: Any) -> Callable[[Tensor, Tensor], None]:
         vae = model.generator
         reconstruction, kl, _ = model.terms(vae, x, y, torch.randn(len(x), vae.latent))
         (reconstruction.mean() + model.beta * kl.mean()).backward()
+        optimizer.step()
+
+    return step
+
+
+def bare_flow_step(model: FlowMatching) -> Callable[[Tensor, Tensor], None]:
+    """A time and a place on the path for each sample, then forward, backward, clipping, update."""
+    field, optimizer = model.generator, model.configure_optimizers()
+
+    def step(x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        noise, t = torch.randn_like(x), torch.rand(len(x), device=x.device)
+        shaped = t[:, None, None, None]
+        dropped = torch.rand(len(x), device=x.device) < field.condition_dropout
+        velocity = field.network((1 - shaped) * noise + shaped * x, t, y, dropped)
+        (velocity - (x - noise)).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(field.parameters(), model.options.gradient_clip)
         optimizer.step()
 
     return step

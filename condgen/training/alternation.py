@@ -1,6 +1,7 @@
 """How a GAN's two players take turns, and the micro-batches that they move on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -43,6 +44,7 @@ class MicroBatch:
         condition: their encoded conditions (B, ...).
         fake: generated samples (B, *shape); with a gradient to G where G is updated on them.
         fake_condition: the encoded conditions that the generated samples were asked for (B, ...).
+        uniform: uniform numbers (B, n) that were drawn for it already, by their purpose.
     """
 
     rows: slice
@@ -51,3 +53,4 @@ class MicroBatch:
     condition: Tensor
     fake: Tensor
     fake_condition: Tensor
+    uniform: Mapping[str, Tensor] = field(default_factory=dict)

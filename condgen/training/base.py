@@ -96,7 +96,8 @@ class Training(L.LightningModule, ABC):
             self.to(memory_format=torch.channels_last)
         self.ema = EMA(self.generator, self.options.ema) if self.options.ema else None
         if self.options.compile == "step" and not self.steps_compile:
-            raise CondgenError(f"model.options.compile=step is for GANs and VAEs, not for {type(self).__name__}: {ADVICE}.")
+            families = "GANs, VAEs and flow matching"
+            raise CondgenError(f"model.options.compile=step is for {families}, not for {type(self).__name__}: {ADVICE}.")
 
     def start_compiled(self) -> None:
         """Make the compiled update, where it is asked for; the optimizers have their state."""

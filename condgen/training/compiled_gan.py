@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from condgen.augment.diffaugment import ADA
 from condgen.errors import CondgenError
 from condgen.training.alternation import MicroBatch, Player
 from condgen.training.compiled import ADVICE, CompiledStep, compiled
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PLACES: dict[Player, int] = {"generator": 0, "discriminator": 1}
 """Where a player's optimizer stands."""
+AUGMENTED: dict[Player, tuple[str, ...]] = {"generator": ("generator", "paired"), "discriminator": ("real", "fake")}
+"""The images that D sees augmented in a player's update."""
 
 
 class CompiledPlayers(CompiledStep):
@@ -33,7 +36,7 @@ class CompiledPlayers(CompiledStep):
         super().__init__(optimizers, gan.ema, gan.options.gradient_clip)
         for wrong, sentence in (
             (len(gan.regularizers), "regularizers, whose period and second derivatives are not: set regularizer=none"),
-            (gan.augment, "discriminator_augment, which draws by itself: set discriminator_augment=none"),
+            (isinstance(gan.augment, ADA), "what follows D from turn to turn: set discriminator_augment=diffaugment"),
             (gan.alternation.micro_batches > 1, "micro-batches: set model.alternation.micro_batches=1"),
         ):
             if wrong:
@@ -47,9 +50,13 @@ class CompiledPlayers(CompiledStep):
         drawn = [gan.drawn(x, condition, "noise")]
         if len(order) == 2 and not turns.reuse_fake:
             drawn.append(gan.drawn(x, condition, "second noise"))
+        uniform = {}
+        if gan.augment:
+            purposes = [f"augment {seen}" for player in order for seen in AUGMENTED[player]]
+            uniform = {purpose: gan.uniform(len(x), gan.augment.draws, purpose) for purpose in purposes}
         gan._logits = []
         rates = [self.moments[PLACES[player]].rates() for player in order]
-        losses, gradients = self.step(tuple(order), x, condition, drawn, rates, self.share(gan.counts.updates + 1))
+        losses, gradients = self.step(tuple(order), x, condition, drawn, uniform, rates, self.share(gan.counts.updates + 1))
         for player, found in zip(order, gradients, strict=True):
             for parameter, gradient in zip(self.moments[PLACES[player]].parameters, found, strict=True):
                 parameter.grad = gradient  # for the statistics
@@ -61,6 +68,7 @@ class CompiledPlayers(CompiledStep):
         x: Tensor,
         condition: Tensor,
         drawn: list[tuple[Tensor, Tensor]],
+        uniform: dict[str, Tensor],
         rates: list[Tensor],
         share: Tensor,
     ) -> tuple[dict[str, Tensor], list[Sequence[Tensor]]]:
@@ -73,7 +81,7 @@ class CompiledPlayers(CompiledStep):
                 z, fake_condition = drawn[place if len(drawn) > 1 else 0]
                 with torch.set_grad_enabled("generator" in (order if len(drawn) == 1 else (player,))):
                     fake = self.gan.generator(z, fake_condition)
-                b = MicroBatch(slice(0, len(x)), len(x), x, condition, fake, fake_condition)
+                b = MicroBatch(slice(0, len(x)), len(x), x, condition, fake, fake_condition, uniform)
             loss_of = self.gan.discriminator_loss if player == "discriminator" else self.gan.generator_loss
             loss, parts = loss_of(b)
             losses |= {name: part.detach() for name, part in parts.items()}

@@ -20,7 +20,7 @@ from condgen.generators.flow_matching import FlowMatchingGenerator
 from condgen.generators.ode import Time, integrate
 from condgen.losses.velocity import VelocityLoss
 from condgen.spaces import Space
-from condgen.training.base import Batch, Draw, MakeOptimizer
+from condgen.training.base import MakeOptimizer
 from condgen.training.flow_matching import FlowMatching
 from condgen.training.options import Options
 from condgen.training.times import Times
@@ -53,6 +53,8 @@ class Distillation(FlowMatching):
     """
 
     mechanism = None
+
+    steps_compile = False  # the teacher's solver is not part of what can be compiled
 
     def __init__(
         self,
@@ -97,9 +99,9 @@ class Distillation(FlowMatching):
         """Number of the student's steps."""
         return int(self.generator.defaults["steps"])
 
-    def sample_losses(self, batch: Batch, draw: Callable[[Draw, str], Tensor]) -> Tensor:
-        """See `SingleNetwork.sample_losses`: no condition is dropped, since the teacher's guidance is learned."""
-        return self.path_losses(self.generator, batch, draw, self.times, 0.0)
+    def losses_of(self, *given: Tensor) -> Tensor:
+        """See `SingleNetwork.losses_of`: no condition is dropped, since the teacher's guidance is learned."""
+        return self.path_losses(self.generator, given, self.times, 0.0)
 
     def placed(self, t: Tensor) -> Tensor:
         """See `FlowMatching.placed`: the beginnings of the student's steps."""

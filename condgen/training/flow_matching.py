@@ -5,7 +5,7 @@
 Where c is dropped at times, for a null, samples can be guided later (see `condgen.generators.flow_matching`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -19,7 +19,7 @@ from condgen.spaces import Space
 from condgen.training.base import Batch, Draw, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
 from condgen.training.private import Mechanism
-from condgen.training.single import SingleNetwork
+from condgen.training.single import Rows, SingleNetwork
 from condgen.training.tally import Tally
 from condgen.training.times import Times, Uniform, stratified
 
@@ -39,6 +39,7 @@ class FlowMatching(SingleNetwork):
     """
 
     mechanism: ClassVar[Mechanism | None] = "steps"
+    steps_compile = True
     generator: FlowMatchingGenerator
 
     def __init__(
@@ -67,47 +68,29 @@ class FlowMatching(SingleNetwork):
 
     # --- a training step ---
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the objective of a batch."""
-        if self.privacy:
-            return self.private_step(batch, self.privacy)
+    def given(self, batch: Batch, draw: Rows) -> tuple[Tensor, ...]:
+        """See `SingleNetwork.given`: noise, and uniform numbers that decide on times and on whether conditions are dropped."""
+        return *batch, draw(self.generator.latents, "noise"), draw(stratified, "times"), draw(uniform, "dropped")
 
-        def draw(of: Draw, purpose: str) -> Tensor:
-            return self.rows(of, len(batch[0]), purpose)
+    def losses_of(self, *given: Tensor) -> Tensor:
+        """See `SingleNetwork.losses_of`."""
+        return self.path_losses(self.generator, given, self.times, self.generator.condition_dropout)
 
-        loss = self.sample_losses(batch, draw).mean()
-        self.record(loss=loss)
-        return loss
-
-    def sample_losses(self, batch: Batch, draw: Callable[[Draw, str], Tensor]) -> Tensor:
-        """See `SingleNetwork.sample_losses`."""
-        return self.path_losses(self.generator, batch, draw, self.times, self.generator.condition_dropout)
-
-    def path_losses(
-        self,
-        field: FlowMatchingGenerator,
-        batch: Batch,
-        draw: Callable[[Draw, str], Tensor],
-        times: Times,
-        dropout: float,
-    ) -> Tensor:
+    def path_losses(self, field: FlowMatchingGenerator, given: Sequence[Tensor], times: Times, dropout: float) -> Tensor:
         """Return the loss of each sample of a batch, (B,), at one time on its path.
 
         Args:
             field: the velocity field, or its average.
-            batch: samples x_1 (B, *shape) and encoded conditions (B, ...).
-            draw: returns this process's rows of what a function of their number and a stream draws for all, by its purpose.
+            given: samples x_1 (B, *shape), encoded conditions (B, ...), and what `given` drew.
             times: where on the path.
             dropout: probability of the null in place of the condition.
         """
-        x, condition = batch
-        noise = draw(field.latents, "noise")
-        t = self.placed(times(draw(stratified, "times")))
-        dropped = draw(lambda count, stream: torch.rand(count, generator=stream), "dropped") < dropout
+        x, condition, noise, place, chance = given
+        t = self.placed(times(place))
         shaped = t.view(-1, *[1] * (x.dim() - 1))
         on_path = (1 - shaped) * noise + shaped * x
         target = self.target(noise, x, on_path, t, condition)
-        losses: Tensor = self.loss(field.network(on_path, t, condition, dropped), target)
+        losses: Tensor = self.loss(field.network(on_path, t, condition, chance < dropout), target)
         return losses
 
     def placed(self, t: Tensor) -> Tensor:
@@ -128,8 +111,13 @@ class FlowMatching(SingleNetwork):
         def draw(of: Draw, purpose: str) -> Tensor:
             return self.fixed_rows(of, len(batch[0]), "validation " + purpose, batch_idx)
 
-        self._tally.add(loss=self.path_losses(field, batch, draw, Uniform(), 0.0))
+        self._tally.add(loss=self.path_losses(field, self.given(batch, draw), Uniform(), 0.0))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation objective."""
         self.publish_validation({"val/loss": self._tally.means(self.sum)["loss"].item()})
+
+
+def uniform(count: int, stream: torch.Generator) -> Tensor:
+    """Draw uniform numbers (count,)."""
+    return torch.rand(count, generator=stream)

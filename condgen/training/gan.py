@@ -284,7 +284,7 @@ class GAN(Training):
             fake_logits=fake_logits,
             discriminator=lambda x, condition: self.discriminate(self.augmented(b, x, "real"), condition)[0],
             eager_discriminator=lambda x, condition: self.discriminator(self.augmented(b, x, "real"), condition),
-            uniform=lambda purpose, draws: self.uniform(b, draws, purpose),
+            uniform=lambda purpose, draws: self.uniform_of(b, draws, purpose),
             mean=self.mean,
         )
 
@@ -292,7 +292,7 @@ class GAN(Training):
         """Return samples as D gets to see them."""
         if self.augment is None:
             return x
-        changed: Tensor = self.augment(x, self.uniform(b, self.augment.draws, "augment " + purpose))
+        changed: Tensor = self.augment(x, self.uniform_of(b, self.augment.draws, "augment " + purpose))
         return changed
 
     def adapt_augment(self) -> dict[str, Tensor]:
@@ -303,9 +303,13 @@ class GAN(Training):
         margin, size = real_logits - (self.loss.undecided or 0.0), len(real_logits) * self.trainer.world_size
         return self.augment.adapt(margin, self.counts.batches - 1, self.mean, size)
 
-    def uniform(self, b: MicroBatch, draws: int, purpose: str) -> Tensor:
-        """Draw uniform numbers (B, draws) for a micro-batch: its rows of those that are drawn for the whole batch."""
-        return self.rows(lambda count, stream: torch.rand(count, draws, generator=stream), b.size, purpose)[b.rows]
+    def uniform(self, size: int, draws: int, purpose: str) -> Tensor:
+        """Draw uniform numbers (size, draws) for a batch."""
+        return self.rows(lambda count, stream: torch.rand(count, draws, generator=stream), size, purpose)
+
+    def uniform_of(self, b: MicroBatch, draws: int, purpose: str) -> Tensor:
+        """Return uniform numbers (B, draws) for a micro-batch: its rows of those that are drawn for the whole batch."""
+        return b.uniform[purpose] if purpose in b.uniform else self.uniform(b.size, draws, purpose)[b.rows]
 
     def statistics(self) -> dict[str, Tensor]:
         """Return how the players stood in their last updates: gradient norms, D's accuracy, its loss beside that of a guess."""

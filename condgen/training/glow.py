@@ -18,7 +18,7 @@ from condgen.losses.likelihood import Likelihood, bits
 from condgen.spaces import Space
 from condgen.training.base import Batch, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
-from condgen.training.single import SingleNetwork
+from condgen.training.single import Rows, SingleNetwork
 from condgen.training.tally import Tally
 
 
@@ -57,14 +57,15 @@ class Glow(SingleNetwork):
 
     # --- a training step ---
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the objective of a batch."""
-        x, condition = batch
-        u = self.rows(self.generator.uniform, len(x), "dequantization")
-        nats = self.generator.nats(x, condition, u).mean()
-        loss = bits(nats, u[0].numel())
-        self.record(loss=nats, bits_per_dim=loss)
-        return loss
+    def given(self, batch: Batch, draw: Rows) -> tuple[Tensor, ...]:
+        """See `SingleNetwork.given`."""
+        return *batch, draw(self.generator.uniform, "dequantization")
+
+    def objective_of(self, *given: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the objective, in bits per dimension, and what is recorded: it and the nats of a sample."""
+        nats = self.generator.nats(*given).mean()
+        loss = bits(nats, prod(self.space.shape))
+        return loss, {"loss": nats, "bits_per_dim": loss}
 
     def on_train_start(self) -> None:
         """Layers of a resumed or finetuned run have started already, see `Flow.fit`."""

@@ -13,6 +13,9 @@ from condgen.training.base import Batch, Draw, MakeOptimizer, Training
 from condgen.training.compiled import CompiledObjective
 from condgen.training.private import PrivateTraining
 
+Rows = Callable[[Draw, str], Tensor]
+"""Returns a row for each sample of what a function draws, by its purpose."""
+
 
 class SingleNetwork(Training):
     """A family with one optimizer and one loss, updated by Lightning."""
@@ -25,11 +28,39 @@ class SingleNetwork(Training):
         """Return what the optimizer updates: all of the generator."""
         return self.generator.parameters()
 
-    # --- under differential privacy ---
+    # --- a training step ---
 
-    def sample_losses(self, batch: Batch, draw: Callable[[Draw, str], Tensor]) -> Tensor:
-        """Return the loss of each sample, (B,); ``draw`` returns a row for each of what a function draws, by its purpose."""
+    def given(self, batch: Batch, draw: Rows) -> tuple[Tensor, ...]:
+        """Return the batch and all that is drawn for it: what its losses are a function of."""
         raise NotImplementedError
+
+    def losses_of(self, *given: Tensor) -> Tensor:
+        """Return the loss of each sample, (B,)."""
+        raise NotImplementedError
+
+    def objective_of(self, *given: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what an update descends, and what is recorded of it."""
+        loss = self.losses_of(*given).mean()
+        return loss, {"loss": loss}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Return the objective of a batch; None, on which Lightning does nothing, where the whole update was made at once."""
+        if self.privacy:
+            return self.private_step(batch, self.privacy)
+        given = self.given(batch, lambda of, purpose: self.rows(of, len(batch[0]), purpose))
+        if self._compiled:
+            self.record(**self._compiled(self.counts.updates + 1, *given))
+            return None
+        loss, parts = self.objective_of(*given)
+        self.record(**parts)
+        return loss
+
+    def start_compiled(self) -> None:
+        """See `Training.start_compiled`."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        self._compiled = CompiledObjective(self.objective_of, optimizer, self.ema, self.options.gradient_clip)
+
+    # --- under differential privacy ---
 
     def private_networks(self) -> list[nn.Module]:
         """See `Training.private_networks`: the generator."""
@@ -41,8 +72,8 @@ class SingleNetwork(Training):
 
         def losses_of(rows: slice) -> Tensor:
             x, condition = (part[rows].repeat(copies, *[1] * (part.dim() - 1)) for part in batch)
-            losses = self.sample_losses((x, condition), lambda of, purpose: self.rows(of, len(x), f"{purpose} {rows.start}"))
-            return losses.view(copies, -1).mean(0)
+            given = self.given((x, condition), lambda of, purpose: self.rows(of, len(x), f"{purpose} {rows.start}"))
+            return self.losses_of(*given).view(copies, -1).mean(0)
 
         pieces = (partial(losses_of, rows) for rows in privacy.pieces(len(batch[0])))
         gradients, loss = privacy.gradients(parameters, pieces)
@@ -56,7 +87,7 @@ class SingleNetwork(Training):
             row = of(1, keyed_generator(0, "alone", purpose, number))
             return row.repeat(len(x), *[1] * (row.dim() - 1)).to(x.device)
 
-        return self.sample_losses((x, condition), draw)
+        return self.losses_of(*self.given((x, condition), draw))
 
     # --- its update ---
 

@@ -9,7 +9,6 @@ beta-VAE (Higgins et al. 2017), beta = 0 a plain autoencoder; the condition deci
 import math
 from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +18,9 @@ from condgen.errors import CondgenError
 from condgen.generators.vae import VAEGenerator
 from condgen.losses.reconstruction import ReconstructionLoss
 from condgen.spaces import Space
-from condgen.training.base import Batch, Draw, MakeOptimizer, check_optimizer
-from condgen.training.compiled import CompiledObjective
+from condgen.training.base import Batch, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
-from condgen.training.single import SingleNetwork
+from condgen.training.single import Rows, SingleNetwork
 from condgen.training.tally import Tally
 from condgen.types import Count, NonNegative
 
@@ -71,44 +69,29 @@ class VAE(SingleNetwork):
 
     # --- a training step ---
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """Return the objective with the present, warming beta; record it with the full one."""
-        if self.privacy:
-            return self.private_step(batch, self.privacy)
+    def given(self, batch: Batch, draw: Rows) -> tuple[Tensor, ...]:
+        """See `SingleNetwork.given`: the present, warming beta comes last."""
         x, condition = batch
-        x = self.generator.loss.observed(x, lambda: self.rows(self.generator.uniform, len(x), "bits"))
-        noise = self.rows(self.generator.latents, len(x), "noise")
-        if self._compiled:
-            self.record(**self._compiled(self.counts.updates + 1, x, condition, noise, torch.tensor(self.present_beta)))
-            return None  # which tells Lightning that nothing is left to do
-        loss, parts = self.objective_of(x, condition, noise, self.present_beta)
-        self.record(**parts)
-        return loss
+        x = self.generator.loss.observed(x, lambda: draw(self.generator.uniform, "bits"))
+        return x, condition, draw(self.generator.latents, "noise"), torch.tensor(self.present_beta)
 
-    def objective_of(
-        self, x: Tensor, condition: Tensor, noise: Tensor, beta: float | Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the objective with this ``beta``, and what is recorded: that with the full one, and its parts."""
+    def losses_of(self, *given: Tensor) -> Tensor:
+        """See `SingleNetwork.losses_of`."""
+        x, condition, noise, beta = given
+        reconstruction, kl, _ = self.terms(self.generator, x, condition, noise)
+        return reconstruction + beta * kl
+
+    def objective_of(self, *given: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the objective with the present beta, and what is recorded: that with the full one, and its parts."""
+        x, condition, noise, beta = given
         reconstruction, kl = (term.mean() for term in self.terms(self.generator, x, condition, noise)[:2])
         full = reconstruction.detach() + self.beta * kl.detach()
         return reconstruction + beta * kl, {"loss": full, "reconstruction": reconstruction, "kl": kl}
-
-    def start_compiled(self) -> None:
-        """See `Training.start_compiled`."""
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        self._compiled = CompiledObjective(self.objective_of, optimizer, self.ema, self.options.gradient_clip)
 
     @property
     def present_beta(self) -> float:
         """The weight of the KL divergence in this update."""
         return self.beta * min(1.0, (self.counts.updates + 1) / self.kl_warmup) if self.kl_warmup else self.beta
-
-    def sample_losses(self, batch: Batch, draw: Callable[[Draw, str], Tensor]) -> Tensor:
-        """See `SingleNetwork.sample_losses`."""
-        x, condition = batch
-        x = self.generator.loss.observed(x, lambda: draw(self.generator.uniform, "bits"))
-        reconstruction, kl, _ = self.terms(self.generator, x, condition, draw(self.generator.latents, "noise"))
-        return reconstruction + self.present_beta * kl
 
     def terms(self, vae: VAEGenerator, x: Tensor, condition: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return reconstruction loss and KL divergence (or its estimate from one draw) in nats, each (B,), and q's mean."""
