@@ -82,6 +82,7 @@ def configuration(model: str, directory: Path, trainer: str, *extra: str) -> dic
         *case.overrides,
         "trainer.max_epochs=100000",  # until it is ended
         "trainer.max_steps=-1",
+        "trainer.precision=32-true",  # as the loops by hand
         "trainer.limit_val_batches=0",  # the loops by hand do not validate,
         "callbacks.evaluation=null",  # and do not measure samples
     ]

@@ -9,6 +9,9 @@ os.environ["OMP_NUM_THREADS"] = (
     "1"  # here and in child processes: tiny steps gain nothing from threads that wait for each other
 )
 
+# Hundreds of processes follow. Where none keeps what it compiled, each spends more time on torch's sources than on its test.
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
+
 import pytest
 import torch
 from command import TINY, Result, condgen, only_run

@@ -28,7 +28,7 @@ class Options:
         decay: factor of the learning rates by the share of the training that is over; None leaves them as they are.
         channels_last: keep images and the weights of convolutions in this memory format, which some hardware prefers.
         compile: what torch.compile makes faster, at the price of a slow first step: "networks" (or true, or one of its modes,
-            such as "reduce-overhead" for CUDA graphs); or "step", a whole update of a GAN or a VAE with its optimizers and
+            such as "reduce-overhead" for CUDA graphs); or "step", a whole update, with its optimizers and
             average, see `condgen.training.compiled`.
         expects: shape of the samples that the recipe was published for, as (C, H, W); None takes any.
     """
