@@ -15,7 +15,7 @@ from condgen.run import precision
 
 BF16 = ["cifar10_colorize", "cifar10_inpaint", "mnist_attributes_flow", "mnist_attributes_gan", "mnist_best"]
 BF16 += ["mnist_cvae_conv", "mnist_flow_matching", "mnist_glow", "mnist_vae_flow", "stylize"]
-BF16 += ["cifar10_quick", "fashion_mnist_quick", "mnist_inpaint"]
+BF16 += ["cifar10_best", "cifar10_quick", "fashion_mnist_quick", "mnist_inpaint"]
 BF16 += ["cifar10_tasks", "songci", "spoken_digits_flow", "spoken_digits_gan", "spoken_digits_vae", "spoken_digits_vocoder"]
 BF16 += ["cifar10_longtail", "mnist_captions", "mnist_distilled", "mnist_mepf", "mnist_merf", "mnist_tags"]
 """The recipes whose figures were measured in bf16, or that have none yet."""

@@ -111,8 +111,8 @@ def test_the_loss_is_that_of_the_formula():
     model = small()
     x, condition = batches(1)[0]
     noise, u = torch.randn(4, 1, 28, 28), torch.tensor([0.1, 0.4, 0.5, 0.9])
-    drawn = {"noise": noise, "times": u, "dropped": torch.tensor([0.05, 0.2, 0.3, 0.01])}
-    losses = model.path_losses(model.generator, (x, condition), lambda of, purpose: drawn[purpose], LogitNormal(), 0.1)
+    chance = torch.tensor([0.05, 0.2, 0.3, 0.01])
+    losses = model.path_losses(model.generator, (x, condition, noise, u, chance), LogitNormal(), 0.1)
     for i, dropped in enumerate([True, False, False, True]):
         t = torch.sigmoid(torch.special.ndtri(u[i]))
         on_path = (1 - t) * noise[i] + t * x[i]
@@ -232,7 +232,7 @@ def test_validation_is_a_mean_over_samples_at_uniform_times_with_nothing_dropped
         def draw(of: Any, purpose: str, i: int = i, size: int = len(batch[0])) -> torch.Tensor:
             return of(size, generator(0, "validation " + purpose, i))
 
-        losses.append(model.path_losses(model.ema.average, batch, draw, Uniform(), 0.0).detach())
+        losses.append(model.path_losses(model.ema.average, model.given(batch, draw), Uniform(), 0.0).detach())
     assert [len(some) for some in losses] == [4, 1] and found == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
 
 
