@@ -48,7 +48,7 @@ def test_train_help_is_hydras(run_condgen, tmp_path):
     assert result.code == 0
     for choice in ("cgan_mlp", "cvae_mlp", "lsgan", "mnist", "mnist_quick", "debug"):
         assert choice in result.out
-    assert "batch_size: 64" in result.out and "--multirun" in result.out
+    assert "batch_size: 32" in result.out and "--multirun" in result.out
     assert not list(tmp_path.iterdir())
 
 

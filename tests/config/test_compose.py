@@ -78,7 +78,7 @@ def test_a_sweep_over_models_has_one_folder(tmp_path):
 def test_no_recipe_means_lightnings_settings_of_the_trainer(run_condgen):
     alone = yaml.safe_load(run_condgen("train", "--cfg", "job").out)
     chosen = yaml.safe_load(run_condgen("train", "--cfg", "job", "model=dcgan").out)
-    assert alone["trainer"]["max_epochs"] == 4 and chosen["trainer"]["max_epochs"] == 10
+    assert alone["trainer"]["max_epochs"] == 2 and chosen["trainer"]["max_epochs"] == 10
     assert alone["model"]["auxiliary"]["_target_"].endswith("ACGAN")
     assert yaml.safe_load(run_condgen("train", "--cfg", "job", "auxiliary=none").out)["model"]["auxiliary"] is None
 
