@@ -53,7 +53,6 @@ class Distillation(FlowMatching):
     """
 
     mechanism = None
-
     steps_compile = False  # the teacher's solver is not part of what can be compiled
 
     def __init__(

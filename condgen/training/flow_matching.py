@@ -8,7 +8,6 @@ Where c is dropped at times, for a null, samples can be guided later (see `condg
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from condgen.conditions import Condition
@@ -19,7 +18,7 @@ from condgen.spaces import Space
 from condgen.training.base import Batch, Draw, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
 from condgen.training.private import Mechanism
-from condgen.training.single import Rows, SingleNetwork
+from condgen.training.single import Rows, SingleNetwork, uniform
 from condgen.training.tally import Tally
 from condgen.training.times import Times, Uniform, stratified
 
@@ -116,8 +115,3 @@ class FlowMatching(SingleNetwork):
     def on_validation_epoch_end(self) -> None:
         """Log the validation objective."""
         self.publish_validation({"val/loss": self._tally.means(self.sum)["loss"].item()})
-
-
-def uniform(count: int, stream: torch.Generator) -> Tensor:
-    """Draw uniform numbers (count,)."""
-    return torch.rand(count, generator=stream)

@@ -18,7 +18,7 @@ from condgen.losses.next_token import BIT, NextToken
 from condgen.spaces import Space
 from condgen.training.base import Batch, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
-from condgen.training.single import SingleNetwork
+from condgen.training.single import Rows, SingleNetwork, uniform
 from condgen.training.tally import Tally
 from condgen.types import PositiveInt
 
@@ -65,22 +65,21 @@ class Language(SingleNetwork):
 
     # --- a training step ---
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the objective of a batch."""
-        x, condition = batch
+    def given(self, batch: Batch, draw: Rows) -> tuple[Tensor, ...]:
+        """See `SingleNetwork.given`: uniform numbers that decide on whose conditions are left out."""
+        return *batch, draw(uniform, "left out")
 
-        def uniform(count: int, stream: torch.Generator) -> Tensor:
-            return torch.rand(count, generator=stream)
-
-        dropped = self.rows(uniform, len(x), "left out") < self.generator.condition_dropout
+    def objective_of(self, *given: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `SingleNetwork.objective_of`: bits per character."""
+        x, condition, chance = given
+        dropped = chance < self.generator.condition_dropout
         order = counts(x).argsort(stable=True)
         nats = [
             self.generator.nats(x[rows], condition[rows], self.loss, dropped[rows]).sum()
             for rows in order.tensor_split(min(self.pieces, len(x)))
         ]
         loss = torch.stack(nats).sum() / counts(x).sum() / BIT
-        self.record(loss=loss)
-        return loss
+        return loss, {"loss": loss}
 
     # --- validation ---
 

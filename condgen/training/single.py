@@ -31,8 +31,8 @@ class SingleNetwork(Training):
     # --- a training step ---
 
     def given(self, batch: Batch, draw: Rows) -> tuple[Tensor, ...]:
-        """Return the batch and all that is drawn for it: what its losses are a function of."""
-        raise NotImplementedError
+        """Return the batch and all that is drawn for it, here nothing: what its losses are a function of."""
+        return batch
 
     def losses_of(self, *given: Tensor) -> Tensor:
         """Return the loss of each sample, (B,)."""
@@ -112,3 +112,8 @@ class SingleNetwork(Training):
         else:
             super().optimizer_step(*arguments, **options)
         self.count_update()
+
+
+def uniform(count: int, stream: torch.Generator) -> Tensor:
+    """Draw uniform numbers (count,)."""
+    return torch.rand(count, generator=stream)

@@ -19,7 +19,7 @@ from condgen.losses.perceptual import Perceptual
 from condgen.spaces import Images, Space
 from condgen.training.base import Batch, MakeOptimizer, check_optimizer
 from condgen.training.options import Options
-from condgen.training.single import SingleNetwork
+from condgen.training.single import Rows, SingleNetwork
 from condgen.training.tally import Tally
 
 
@@ -85,13 +85,15 @@ class Stylization(SingleNetwork):
         self.targets = [target.to(photo.device) for target in self.targets]
         return self.loss(network(condition), photo, [target[which] for target in self.targets])
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the objective of a batch, each of its images in a style drawn anew."""
-        condition = batch[1]
-        styles = self.rows(self.draw_styles, len(condition), "styles")
-        terms = self.terms(self.generator.network, torch.cat([styles, condition[:, self.condition.width :]], dim=1))
-        self.record(**{name: term.mean() for name, term in terms.items()})
-        return terms["loss"].mean()
+    def given(self, batch: Batch, draw: Rows) -> tuple[Tensor, ...]:
+        """See `SingleNetwork.given`: conditions, each of its image in a style drawn anew."""
+        _, condition = batch
+        return (torch.cat([draw(self.draw_styles, "styles"), condition[:, self.condition.width :]], dim=1),)
+
+    def objective_of(self, *given: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `SingleNetwork.objective_of`."""
+        means = {name: term.mean() for name, term in self.terms(self.generator.network, *given).items()}
+        return means["loss"], means
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sum the terms over the validation part, each image in its own style."""

@@ -58,12 +58,12 @@ class Vocoder(SingleNetwork):
         self.keep_average()
         self.options.compiled(self.generator.network)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the objective of a batch."""
-        x, condition = batch
+    def objective_of(self, *given: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `SingleNetwork.objective_of`."""
+        x, condition = given
         terms = self.loss(self.generator.network(condition), x, self.mel)
-        self.record(**{name: term.mean() for name, term in terms.items()})
-        return terms["loss"].mean()
+        means = {name: term.mean() for name, term in terms.items()}
+        return means["loss"], means
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sum the terms over the validation part."""
