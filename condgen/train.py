@@ -148,7 +148,7 @@ def assemble(config: Config, directory: Path, started: float, afresh: bool) -> P
             trainer = L.Trainer(
                 **{key: value for key, value in config["trainer"].items() if key not in ("profiler", "strategy", "num_nodes")},
                 num_nodes=node_count(config),
-                strategy=strategy(config["trainer"].get("strategy", "auto")),
+                strategy=strategy(config["trainer"].get("strategy", "auto"), processes(config)),
                 default_root_dir=directory,
                 callbacks=[*callbacks, planner, *heartbeat(config, directory, model)],
                 logger=loggers,

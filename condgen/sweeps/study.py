@@ -31,6 +31,8 @@ WITHDRAWN = "withdrawn"
 """Attribute of trials that do not count; says why."""
 BEAT, GRACE = 60.0, 600.0
 """Seconds between two signs of life of a trial's owner, and after which silence it is taken for dead."""
+MOMENT = 10.0
+"""Seconds within which a worker has written its name on a trial that it took; a trial without one is nobody's."""
 TRIES = 5
 """To open a database."""
 ATTEMPTS = 3
@@ -127,8 +129,11 @@ def place(study: optuna.Study, number: int) -> int:
 def reserve(study: optuna.Study, space: Space, n_trials: int, most: int) -> list[Trial]:
     """Take up to ``most`` trials for this worker; none if ``n_trials`` are finished or others' already.
 
-    Two workers that take the last one at the same time both get a number; the younger gives its trial back.
+    Two workers that take the last one at the same time both get a number; the younger gives its trial back. A worker that dies
+    in the moment of taking one leaves it without an owner, which is waited for: it may be the last that is missing.
     """
+    while any(unclaimed(trial) and age(trial) < MOMENT for trial in counted(study)):
+        time.sleep(0.1)
     for left in counted(study):
         if left.state == TrialState.RUNNING and not alive(left):
             log.info("Trial %d was left by a worker that died: its settings are tried again.", left.number)
@@ -136,8 +141,8 @@ def reserve(study: optuna.Study, space: Space, n_trials: int, most: int) -> list
     taken: list[Trial] = []
     while len(taken) < most and sum(trial.state != TrialState.WAITING for trial in counted(study)) < n_trials:
         trial = study.ask(space)
-        trial.set_user_attr("owner", {"host": platform.node(), "process": os.getpid()})
         trial.set_user_attr("seen", time.time())
+        trial.set_user_attr("owner", {"host": platform.node(), "process": os.getpid()})
         if place(study, trial.number) < n_trials:
             taken.append(trial)
         else:
@@ -167,13 +172,25 @@ def frozen(study: optuna.Study, number: int) -> FrozenTrial:
     return study.get_trials(deepcopy=False)[number]
 
 
+def age(trial: FrozenTrial) -> float:
+    """Return how many seconds ago a running trial began."""
+    assert trial.datetime_start is not None
+    return time.time() - trial.datetime_start.timestamp()
+
+
+def unclaimed(trial: FrozenTrial) -> bool:
+    """Whether a trial runs and has no owner yet."""
+    return trial.state == TrialState.RUNNING and "owner" not in trial.user_attrs
+
+
 def alive(trial: FrozenTrial) -> bool:
     """Whether the owner of a running trial lives: seen not long ago and, on this machine, still a process."""
-    assert trial.datetime_start is not None
-    if time.time() - trial.user_attrs.get("seen", trial.datetime_start.timestamp()) > GRACE:
+    if unclaimed(trial):
+        return age(trial) < MOMENT
+    owner, seen = trial.user_attrs["owner"], trial.user_attrs["seen"]
+    if time.time() - seen > GRACE:
         return False
-    owner = trial.user_attrs.get("owner")
-    if owner is None or owner["host"] != platform.node():
+    if owner["host"] != platform.node():
         return True
     try:
         os.kill(owner["process"], 0)

@@ -21,9 +21,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from condgen.generators.sampling import tracking_norms
 
 
-def strategy(name: Any) -> Any:
-    """Return what ``trainer.strategy`` names: `Processes` for ddp, else what Lightning makes of it."""
-    return Processes() if name == "ddp" else name
+def strategy(name: Any, processes: int) -> Any:
+    """Return what ``trainer.strategy`` names: `Processes` for ddp, and for auto with several; else what Lightning makes of it."""
+    return Processes() if name == "ddp" or (name == "auto" and processes > 1) else name
 
 
 class Processes(DDPStrategy):

@@ -56,8 +56,17 @@ def test_trials_of_the_dead_are_tried_again(kind, tmp_path):
     assert len(studies.counted(study)) == 4
 
 
+def test_a_trial_whose_worker_died_before_it_had_its_name_on_it_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "MOMENT", 0.3)
+    study = make_study(str(tmp_path / "study.log"))
+    left = study.ask(SPACE)
+    (taken,) = studies.reserve(study, SPACE, 1, 1)
+    assert taken.params == left.params and [trial.state.name for trial in study.get_trials()] == ["FAIL", "RUNNING"]
+
+
 def test_no_draw_is_made_twice_while_a_trial_of_a_dead_worker_changes_hands(tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "alive", lambda trial: True)  # all workers are this process
+    monkeypatch.setattr(studies, "MOMENT", 0.0)  # and write their names where they need them
     study, other = make_study(str(tmp_path / "study.log")), make_study(str(tmp_path / "study.log"))
     taken = studies.reserve(study, SPACE, 9, 3)
     enqueue = optuna.Study.enqueue_trial

@@ -105,4 +105,5 @@ def test_batch_norm_of_two_processes_is_that_of_the_whole_batch(tmp_path: Path) 
 
 
 def test_other_strategies_of_lightning_are_left_to_it() -> None:
-    assert parallel.strategy("ddp_spawn") == "ddp_spawn" and isinstance(parallel.strategy("ddp"), Processes)
+    assert parallel.strategy("ddp_spawn", 2) == "ddp_spawn" and parallel.strategy("auto", 1) == "auto"
+    assert isinstance(parallel.strategy("ddp", 1), Processes) and isinstance(parallel.strategy("auto", 2), Processes)
