@@ -37,6 +37,7 @@ import torch
 from handwritten_loops import bare_contender, tutorial_contender
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from product_rate import product_rate
 from spread import spread
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -126,17 +127,6 @@ def torchvision_mnist(root: Path) -> None:
     raw.mkdir(parents=True)
     for path in MNIST_FILES.glob("*-ubyte.gz"):
         (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-
-
-def product_rate(size: int = 2048, repeats: int = 8) -> float:
-    """Measure the machine's float32 matrix products in FLOP/s, the best of several."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)
 
 
 def flops_per_image(run: Parts) -> float:

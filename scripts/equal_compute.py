@@ -29,6 +29,7 @@ import torch
 from equal_tables import FIGURES, write
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from product_rate import product_rate
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
@@ -192,7 +193,8 @@ def probe(words: list[str], folder: Path) -> dict[str, Any]:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config: Any = OmegaConf.to_container(compose("train", kept), resolve=True)
     run = assemble(config, folder, time.monotonic(), afresh=True)
-    rate = product_rate()  # after the threads are set
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    rates = {name: product_rate(kind, time.process_time) for name, kind in kinds.items()}  # after the threads are set
     watch = Probe()
     run.trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     run.trainer.fit(run.model, datamodule=run.data)
@@ -202,22 +204,8 @@ def probe(words: list[str], folder: Path) -> dict[str, Any]:
         "images_per_update": run.data.batch_size * run.model.batches_per_update,
         "parameters": sum(p.numel() for p in run.model.generator.parameters()),
         "precision": run.config["trainer"]["precision"],
-        "product_rate": rate,
+        "product_rate": rates,
     }
-
-
-def product_rate(size: int = 2048, repeats: int = 5) -> dict[str, float]:
-    """Measure matrix products in FLOP per second of the processor's time, the best of several, by type of number."""
-    found = {}
-    for kind in (torch.float32, torch.bfloat16):
-        a, b = torch.randn(2, size, size).to(kind)
-        seconds = []
-        for _ in range(repeats):
-            start = time.process_time()
-            a @ b
-            seconds.append(time.process_time() - start)
-        found[str(kind).removeprefix("torch.")] = 2 * size**3 / min(seconds)
-    return found
 
 
 # --- one run ---

@@ -23,7 +23,7 @@ class ShippedLayers(nn.Module):
         super().__init__()
         extractor = Shipped(name)
         self.channels, self.learned = extractor.shape[0], extractor.learned
-        self.steps = nn.ModuleList(extractor.network.children())
+        self.steps = nn.ModuleList(getattr(extractor.network, "blocks", extractor.network).children())  # without a probe
         self.blocks = blocks
 
     def forward(self, x: Tensor) -> list[Tensor]:

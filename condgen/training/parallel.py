@@ -22,7 +22,7 @@ from condgen.generators.sampling import tracking_norms
 
 
 def strategy(name: Any, processes: int) -> Any:
-    """Return `Processes` for ddp, and where auto has several ``processes``; else what Lightning makes of ``trainer.strategy``."""
+    """Return `Processes` for ddp, and for auto with several ``processes``; else what Lightning makes of the name."""
     return Processes() if name == "ddp" or (name == "auto" and processes > 1) else name
 
 
