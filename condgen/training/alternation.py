@@ -1,8 +1,7 @@
 """How a GAN's two players take turns, and the micro-batches that they move on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor
@@ -55,16 +54,3 @@ class MicroBatch:
     fake: Tensor
     fake_condition: Tensor
     uniform: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-def players(alternation: Alternation, number: int) -> list[Player]:
-    """Return who is updated on batch ``number`` (1, 2, ...) of the run, in order."""
-    if number % alternation.discriminator_steps:
-        return ["discriminator"]
-    return ["generator", "discriminator"] if alternation.order == "generator_first" else ["discriminator", "generator"]
-
-
-def pieces(size: int, count: int) -> Iterator[slice]:
-    """Return the rows of the ``count`` micro-batches, or fewer, of a batch of ``size`` samples; none is empty."""
-    count = max(1, min(count, size))
-    return (slice(*ends) for ends in pairwise(size * i // count for i in range(count + 1)) if ends[0] < ends[1])

@@ -8,6 +8,7 @@ regularizers'. Who is updated when, and on which samples, `condgen.training.alte
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from condgen.losses.auxiliary import Auxiliary
 from condgen.losses.regularizers import DiscriminatorStep, Regularizer
 from condgen.nets.layers import Discriminator
 from condgen.spaces import Space
-from condgen.training.alternation import Alternation, MicroBatch, Player, pieces, players
+from condgen.training.alternation import Alternation, MicroBatch, Player
 from condgen.training.base import Batch, MakeOptimizer, Training, check_optimizer
 from condgen.training.compiled_gan import CompiledPlayers
 from condgen.training.gan_checks import (
@@ -330,6 +331,19 @@ class GAN(Training):
 def gradient_norm(network: nn.Module) -> Tensor:
     """Return the Euclidean norm of all gradients of ``network`` together, those of its last update."""
     return nn.utils.get_total_norm([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
+
+
+def players(alternation: Alternation, number: int) -> list[Player]:
+    """Return who is updated on batch ``number`` (1, 2, ...) of the run, in order."""
+    if number % alternation.discriminator_steps:
+        return ["discriminator"]
+    return ["generator", "discriminator"] if alternation.order == "generator_first" else ["discriminator", "generator"]
+
+
+def pieces(size: int, count: int) -> Iterator[slice]:
+    """Return the rows of the ``count`` micro-batches, or fewer, of a batch of ``size`` samples; none is empty."""
+    count = max(1, min(count, size))
+    return (slice(*ends) for ends in pairwise(size * i // count for i in range(count + 1)) if ends[0] < ends[1])
 
 
 def require_grad(parameters: list[nn.Parameter], required: bool) -> None:

@@ -84,7 +84,7 @@ def test_an_update_is_timed_and_counted_where_gradients_are_penalized(tmp_path: 
     """The counter of FLOP, as it is, ends at the first `torch.autograd.grad`."""
     for key in ("WARMUP", "TIMED", "COUNTED"):
         monkeypatch.setattr(equal_compute, key, 1)
-    monkeypatch.setattr(equal_compute, "product_rate", dict)
+    monkeypatch.setattr(equal_compute, "product_rate", lambda *of: 1e12)
     archive = write_zip(tmp_path / "train.zip", 32, 3, 10, 8)
     small = ["data.batch_size=4", "data.split=[0.5,0.25,0.25]", "trainer.precision=32-true", "model.regularizers.r1.every=1"]
     small += ["model.generator.network.width=4", "model.discriminator.width=4"]

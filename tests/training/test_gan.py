@@ -9,8 +9,9 @@ from torch import nn
 
 from condgen.conditions import NoCondition
 from condgen.randomness import generator as keyed_generator
-from condgen.training.alternation import Alternation, pieces, players
+from condgen.training.alternation import Alternation
 from condgen.training.counts import Counts
+from condgen.training.gan import pieces, players
 
 PLAYERS = ("generator", "discriminator")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
