@@ -113,6 +113,7 @@ RECIPES = [
     experiment("mnist_attributes_gan", attributes),
     experiment("fashion_mnist_quick", classes),
     experiment("cifar10_quick", classes, PHOTOS),
+    experiment("cifar10_best", classes, PHOTOS),
     experiment("mnist_vae_flow", classes),
     experiment("mnist_cvae_conv", classes, "trainer.max_epochs=6"),
     experiment("mnist_flow_matching", classes),
@@ -126,7 +127,7 @@ RECIPES = [
 ]
 WALL = [
     [("mnist_quick", 4, 10), ("mnist_attributes_gan", 4, 10)],
-    [("cifar10_quick", 4, 10), ("fashion_mnist_quick", 4, 10)],
+    [("cifar10_best", 4, 10), ("fashion_mnist_quick", 4, 10)],
     [("mnist_vae_flow", 3, 5), ("mnist_flow_matching", 3, 5), ("mnist_glow", 3, 5), ("mnist_cvae_conv", 3, 5)],
     [("cifar10_inpaint", 3, 10), ("stylize", 3, 10)],
 ]

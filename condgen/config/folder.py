@@ -1,8 +1,10 @@
 """Where conf/ lies, and what can be chosen in it: with the standard library alone, so that completion answers at once."""
 
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def conf_dir() -> Path:
     """Return Hydra's configuration tree: inside the package when installed from a wheel, beside it in a checkout."""
     package = Path(__file__).parents[1]
@@ -10,9 +12,10 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "conf"
 
 
-def groups() -> list[str]:
+@cache
+def groups() -> tuple[str, ...]:
     """Return the names of the configuration groups."""
-    return sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir())
+    return tuple(sorted(str(path.relative_to(conf_dir())) for path in conf_dir().rglob("*") if path.is_dir()))
 
 
 def choices(group: str) -> list[str]:
