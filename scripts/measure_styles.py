@@ -23,7 +23,7 @@ from condgen.generators.base import Generator
 from condgen.losses.perceptual import Perceptual
 from condgen.metrics.extractors import Shipped
 from condgen.metrics.perception import ShippedLayers
-from condgen.spaces import to_float
+from condgen.spaces import to_float, to_uint8
 
 NETWORKS = {"cifar10-resnet": "the loss's own", "cifar10-rotation": "without labels"}
 HEADS = ["content", "style", "style read", "photo found"]
@@ -51,7 +51,7 @@ def main(run: Path, archive: Path, count: int) -> None:
     for row, (pictures, asked) in rows.items():
         found = [figure for name in NETWORKS for figure in figures(name, pictures, photos, shown, asked)]
         found.append(
-            torch.cat([reader(block)[1].argmax(1) for block in torch.split(pictures, BLOCK)]).eq(labels).float().mean()
+            torch.cat([reader(to_uint8(block))[1].argmax(1) for block in torch.split(pictures, BLOCK)]).eq(labels).float().mean()
         )
         print(f"| {row} |", " | ".join(f"{figure:.3f}" for figure in found), "|", flush=True)
 
