@@ -50,9 +50,8 @@ def main(run: Path, archive: Path, count: int) -> None:
     print("|---|" + "--:|" * (len(NETWORKS) * len(HEADS) + 1))
     for row, (pictures, asked) in rows.items():
         found = [figure for name in NETWORKS for figure in figures(name, pictures, photos, shown, asked)]
-        found.append(
-            torch.cat([reader(to_uint8(block))[1].argmax(1) for block in torch.split(pictures, BLOCK)]).eq(labels).float().mean()
-        )
+        named = torch.cat([reader(to_uint8(block))[1].argmax(1) for block in torch.split(pictures, BLOCK)])
+        found.append((named == labels).float().mean())
         print(f"| {row} |", " | ".join(f"{figure:.3f}" for figure in found), "|", flush=True)
 
 
