@@ -40,6 +40,7 @@ KINDS = {
     "the rest of condgen's training": r"condgen/",
 }
 """Kinds of work, each with the files that it is done in; of one call the first that fits."""
+PATTERNS = {kind: re.compile(files) for kind, files in KINDS.items()}
 INTERVAL = 0.001
 """Seconds; a kernel that counts in coarser ticks makes it one of those."""
 WARM = 200
@@ -80,9 +81,6 @@ def kind_of(frame: FrameType | None) -> str:
                 return kind
         frame = frame.f_back
     return "else"
-
-
-PATTERNS = {kind: re.compile(files) for kind, files in KINDS.items()}
 
 
 def main() -> None:

@@ -39,10 +39,8 @@ def main(run: Path, archive: Path, count: int) -> None:
     names = list(generator.condition.said.fields[0].config())  # type: ignore[attr-defined]
     if unknown := set(names) - set(PATTERNS):
         raise SystemExit(f"{run} has styles of its own, {', '.join(sorted(unknown))}: of these it keeps no picture to compare.")
-    shown, every = (
-        torch.stack([style_image(name, *photos.shape[1:3]) for name in names]),
-        torch.arange(len(photos)) % len(names),
-    )
+    shown = torch.stack([style_image(name, *photos.shape[1:3]) for name in names])
+    every = torch.arange(len(photos)) % len(names)  # a style for each photo
     rows = {name: (drawn(generator, photos, name), torch.full((len(photos),), i)) for i, name in enumerate(names)}
     rows |= {"photos as they are": (photos, every), "the patterns": (shown[every], every)}
     reader = Shipped("cifar10-resnet")

@@ -38,8 +38,7 @@ class Result:
     def sentence(self) -> str:
         """Return the one sentence on stderr with which a mistake of the user's has to end."""
         assert self.code == 1, self
-        # Whichever test is the first to need a set has it packed, and is told so.
-        lines = [line for line in self.err.splitlines() if not line.startswith("Packed ")]
+        lines = self.err.splitlines()
         assert len(lines) == 1 and lines[0].startswith("condgen: ") and lines[0].endswith("."), self
         assert self.out == "" and "Traceback" not in self.err, self
         return lines[0].removeprefix("condgen: ")

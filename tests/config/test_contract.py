@@ -24,7 +24,9 @@ from tiny_data import FEW_DIGITS, SHAPES, TINY_DATA
 
 import condgen as package
 from condgen.conditions import ClassLabel, ImageCondition, MelImage, Photo, Styles, Together
+from condgen.config.build import build
 from condgen.config.folder import conf_dir
+from condgen.dataset import composed_data
 from condgen.errors import CondgenError
 from condgen.run.recipe import build_training
 from condgen.spaces import Images
@@ -130,7 +132,10 @@ def shrunk(overrides: list[str]) -> list[str]:
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """The overrides that give each data set, by its name."""
     assert set(DATA) == set(TINY_DATA), "a data set was added: say in tiny_data.py which tiny files it gets"
-    return {name: [f"data={name}", *make(tmp_path_factory.mktemp(name))] for name, make in TINY_DATA.items()}
+    tiny = {name: [f"data={name}", *make(tmp_path_factory.mktemp(name))] for name, make in TINY_DATA.items()}
+    # Packed now: the first command that needs the set says that it packs it, beside the sentence of its refusal.
+    build("data", composed_data("evaluate", "cifar10", [*tiny["cifar10"][1:], "data.batch_size=4"])["data"]).prepare()
+    return tiny
 
 
 # --- the contract ---
