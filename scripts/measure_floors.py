@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
 def table(name: str, overrides: list[str]) -> None:
     """Print the floors of one extractor on the test images of its data, and what training images get in their place."""
     with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
-        config: Any = plain(compose("train", [f"data={SETS[name]}", *overrides]))
+        config: Any = plain(compose("train", [f"data={SETS[name]}", "run.name=floors", "paths.output_dir=.", *overrides]))
     evaluator = Evaluator(build("extractor", config["extractor"]), build("data", config["data"]), "test")
     new = evaluator.floors(COUNT, SHOWN)
     old = floors(evaluator.train, evaluator.reference, COUNT, metrics=SHOWN) | {"authenticity": 0.0}  # copies of themselves
