@@ -4,7 +4,7 @@ After Radford et al. 2016 (DCGAN): strided convolutions, batch norm in the gener
 Upsampling is a 3x3 convolution followed by a pixel shuffle (Shi et al. 2016), the cheapest on a CPU.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypedDict, Unpack
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from condgen.conditions import Condition
 from condgen.errors import CondgenError
-from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of, input_layer
+from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of, input_layer, per_stage
 from condgen.spaces import Images, Space
 from condgen.types import Count, PositiveInt, Share
 
@@ -45,6 +45,15 @@ def depth_of(space: Space, depth: int | None, smallest: int) -> int:
     return found
 
 
+Residuals = Count | Sequence[Count]
+"""Numbers of further convolutions at each size, the smallest images first; one number is of the smallest, and the rest have none."""
+
+
+def residuals(wanted: Residuals, depth: int) -> list[int]:
+    """Return ``wanted`` for each of ``depth`` sizes; raises CondgenError where it is a list of another length."""
+    return per_stage("residual", [wanted, *[0] * (depth - 1)] if isinstance(wanted, int) else wanted, depth)
+
+
 class Residual(nn.Sequential):
     """Layers whose result is added to what they see (He et al. 2016)."""
 
@@ -63,7 +72,7 @@ class Upsampler(nn.Module):
         width: channels of the last hidden layer; doubled at each halving.
         depth: number of doublings of the sides.
         norm: makes a norm for a number of channels; None for none.
-        residual: number of further convolutions at the smallest sides, each added to what it sees.
+        residual: further convolutions at each size, each added to what it sees, see `Residuals`.
     """
 
     def __init__(
@@ -73,7 +82,7 @@ class Upsampler(nn.Module):
         width: PositiveInt,
         depth: PositiveInt,
         norm: Callable[[int], nn.Module] | None,
-        residual: Count = 0,
+        residual: Residuals = 0,
     ):
         super().__init__()
         channels, height, width_px = sides(space, depth)
@@ -81,10 +90,10 @@ class Upsampler(nn.Module):
         self.seed_shape = (widths[0], height >> depth, width_px >> depth)
         self.seed = nn.Linear(inputs, widths[0] * self.seed_shape[1] * self.seed_shape[2])
         layers: list[nn.Module] = []
-        for _ in range(residual):
-            dressed = [norm(widths[0])] if norm else []
-            layers += [Residual(*dressed, nn.ReLU(), nn.Conv2d(widths[0], widths[0], 3, padding=1))]
-        for inner, outer in zip(widths, [*widths[1:], channels], strict=True):
+        for inner, outer, further in zip(widths, [*widths[1:], channels], residuals(residual, depth), strict=True):
+            for _ in range(further):
+                dressed = [norm(inner)] if norm else []
+                layers += [Residual(*dressed, nn.ReLU(), nn.Conv2d(inner, inner, 3, padding=1))]
             layers += [norm(inner)] if norm else []
             layers += [nn.ReLU(), nn.Conv2d(inner, 4 * outer, 3, padding=1), nn.PixelShuffle(2)]
         self.layers = nn.Sequential(*layers)
@@ -106,7 +115,7 @@ class Downsampler(nn.Module):
         embedding: how the condition enters; None keeps it out.
         standardize: begin with the data set's own standardization.
         dropout: probability, of the features.
-        residual: number of further convolutions at the smallest sides, each added to what it sees.
+        residual: further convolutions at each size, each added to what it sees, see `Residuals`.
     """
 
     def __init__(
@@ -118,7 +127,7 @@ class Downsampler(nn.Module):
         embedding: MakeEmbedding | None,
         standardize: bool = False,
         dropout: Share = 0.0,
-        residual: Count = 0,
+        residual: Residuals = 0,
     ):
         super().__init__()
         channels, height, width_px = sides(space, depth)
@@ -126,10 +135,9 @@ class Downsampler(nn.Module):
         self.embed = embedding_of(condition, embedding)
         widths = [channels + self.embed.width, *(width * 2**i for i in range(depth))]
         layers: list[nn.Module] = []
-        for outer, inner in pairwise(widths):
+        for (outer, inner), further in zip(pairwise(widths), reversed(residuals(residual, depth)), strict=True):
             layers += [nn.Conv2d(outer, inner, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        for _ in range(residual):
-            layers += [Residual(nn.Conv2d(widths[-1], widths[-1], 3, padding=1), nn.LeakyReLU(0.2))]
+            layers += [Residual(nn.Conv2d(inner, inner, 3, padding=1), nn.LeakyReLU(0.2)) for _ in range(further)]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout))
         self.outputs = widths[-1] * (height >> depth) * (width_px >> depth)
 
@@ -144,7 +152,7 @@ class DownsamplingOptions(TypedDict, total=False):
 
     standardize: bool
     dropout: Share
-    residual: Count
+    residual: Residuals
 
 
 class Downsampling(DownsamplingOptions):
@@ -170,7 +178,7 @@ class ConvGenerator(nn.Module):
         depth: PositiveInt,
         embedding: MakeEmbedding | None,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
-        residual: Count = 0,
+        residual: Residuals = 0,
     ):
         super().__init__()
         self.embed = embedding_of(condition, embedding)
@@ -225,7 +233,7 @@ class ConvDecoder(nn.Module):
         depth: PositiveInt,
         embedding: MakeEmbedding | None,
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
-        residual: Count = 0,
+        residual: Residuals = 0,
         extra: int = 0,
     ):
         super().__init__()

@@ -58,6 +58,17 @@ def beside(x: Tensor, vector: Tensor) -> Tensor:
     return torch.cat([x, vector[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
 
 
+def per_stage(key: str, value: int | Sequence[int], count: int) -> list[int]:
+    """Return a number for each of ``count`` stages; raises CondgenError if a list names another number of them."""
+    values = [value] * count if isinstance(value, int) else list(value)
+    if len(values) != count:
+        raise CondgenError(
+            f"{key}={value}, of a network in model, must be one number or {count} of them, one for each size that the images "
+            "have inside the network."
+        )
+    return values
+
+
 class Head(nn.Module):
     """The last layer of a discriminator: D(x, c) = w.h + b + (V c).h, of features h and the condition's vector c.
 

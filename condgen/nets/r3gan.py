@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from condgen.conditions import Condition, LearnedEmbedding
 from condgen.errors import CondgenError
 from condgen.nets.conv import depth_of, sides
-from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of
+from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of, per_stage
 from condgen.spaces import Space
 from condgen.types import PositiveInt, Widths
 
@@ -223,17 +223,6 @@ def groups_of(cardinality: PositiveInt | Widths | None, inside: Sequence[int]) -
                 f"for groups of about {GROUP} channels."
             )
     return groups
-
-
-def per_stage(key: str, value: int | Sequence[int], count: int) -> list[int]:
-    """Return a number for each of ``count`` stages; raises CondgenError if a list names another number of them."""
-    values = [value] * count if isinstance(value, int) else list(value)
-    if len(values) != count:
-        raise CondgenError(
-            f"{key}={value}, of model.generator.network or model.discriminator, must be one number or {count} of "
-            "them, one for each size that the images have inside the network."
-        )
-    return values
 
 
 def start(layer: Layer, gain: float = 1.0) -> Layer:

@@ -81,9 +81,10 @@ def test_residual_convolutions_are_added_to_what_they_see(make):
     torch.manual_seed(0)
     latent = {"latent": 5} if make is ConvGenerator else {}
     given = torch.randn(4, 5) if latent else image((1, 28, 28))
-    plain, net = (make(condition=PETS, space=Images((1, 28, 28)), **latent, **conv(residual=n)).eval() for n in (0, 2))
+    plain, net = (make(condition=PETS, space=Images((1, 28, 28)), **latent, **conv(residual=n)).eval() for n in (0, [1, 2]))
     blocks = [module for module in net.modules() if isinstance(module, Residual)]
-    assert len(blocks) == 2
+    widths = [layer.in_channels for module in blocks for layer in module if isinstance(layer, nn.Conv2d)]
+    assert sorted(widths) == [4, 4, 8]  # one at 7x7, two at 14x14
     theirs = [parameter for module in blocks for parameter in module.parameters()]
     shared = [parameter for parameter in net.parameters() if all(parameter is not other for other in theirs)]
     with torch.no_grad():
@@ -108,6 +109,11 @@ def test_a_depth_that_does_not_divide_is_refused(depth, side):
         with pytest.raises(CondgenError, match=r"data\.image_size") as caught:
             make(condition=PETS, space=Images((1, side, side)), **latent, **conv(depth=depth))
         assert f"{side}x{side}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_as_many_residuals_as_sizes_are_needed():
+    with pytest.raises(CondgenError, match=r"residual=\[1, 2, 3\].*one number or 2 of them"):
+        ConvDiscriminator(condition=PETS, space=Images((1, 28, 28)), **conv(residual=[1, 2, 3]))
 
 
 def test_a_convolutional_decoder_decodes_no_label():
