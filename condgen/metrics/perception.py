@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from condgen.errors import CondgenError
 from condgen.metrics.extractors import Shipped, load_weights
-from condgen.nets.classifier import Block
+from condgen.nets.classifier import Classifier
+from condgen.nets.probed import Probed
 from condgen.types import PositiveInt
 
 
 class ShippedLayers(nn.Module):
-    """The blocks of a classifier that ships with condgen, each before the next one halves the sides.
+    """The blocks of a classifier that ships with condgen.
 
     Args:
         name: of its card, such as cifar10-resnet.
@@ -23,23 +24,14 @@ class ShippedLayers(nn.Module):
         super().__init__()
         extractor = Shipped(name)
         self.channels, self.learned = extractor.shape[0], extractor.learned
-        self.steps = nn.ModuleList(getattr(extractor.network, "blocks", extractor.network).children())  # without a probe
-        self.blocks = blocks
+        self.network, self.blocks = extractor.network, blocks
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return what follows the whitening, and each block, of images (B, C, H, W) in [-1, 1]."""
         if x.shape[1] != self.channels:
             x = x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x.mean(1, keepdim=True)
-        layers = []
-        for step in self.steps:
-            if isinstance(step, (nn.MaxPool2d, nn.Flatten)):
-                break
-            x = step(x)
-            if isinstance(step, (nn.GELU, Block)):
-                layers.append(x)
-            if self.blocks and len(layers) > self.blocks:
-                break
-        return layers
+        assert isinstance(self.network, (Classifier, Probed))
+        return self.network.maps(x, self.blocks)
 
 
 class VGGLayers(nn.Module):

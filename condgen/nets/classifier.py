@@ -42,9 +42,13 @@ class Classifier(nn.Sequential):
             x = layer(x)
         return x / 9  # airbench's temperature: it sets the rate of the last layer
 
+    def maps(self, x: Tensor, blocks: int | None = None) -> list[Tensor]:
+        """Return what follows the whitening, and each of the first ``blocks`` blocks, of images (B, C, H, W) in [-1, 1]."""
+        return maps(list(self)[:-3], x, blocks)
+
     def spatial(self, x: Tensor) -> Tensor:
-        """Return what the first block says of each place, (B, widths[0], h, w), of images (B, C, H, W) in [-1, 1]."""
-        return first_block(self, x)
+        """Return what the first block says of each place, (B, widths[0], h, w)."""
+        return self.maps(x, blocks=1)[-1]
 
     @torch.no_grad()
     def whiten(self, x: Tensor) -> None:
@@ -84,13 +88,16 @@ def convolution(inputs: int, outputs: int) -> nn.Conv2d:
     return layer
 
 
-def first_block(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Return what the first `Block` among ``layers`` makes of images (B, C, H, W), after the layers before it."""
+def maps(layers: Iterable[nn.Module], x: Tensor, blocks: int | None) -> list[Tensor]:
+    """Return what of ``layers`` the nonlinearity and each of the first ``blocks`` `Block`s make of ``x``; None: all of them."""
+    found = []
     for layer in layers:
         x = layer(x)
-        if isinstance(layer, Block):
+        if isinstance(layer, (nn.GELU, Block)):
+            found.append(x)
+        if blocks is not None and len(found) > blocks:
             break
-    return x
+    return found
 
 
 def norm(channels: int) -> nn.BatchNorm2d:

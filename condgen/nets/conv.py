@@ -46,7 +46,7 @@ def depth_of(space: Space, depth: int | None, smallest: int) -> int:
 
 
 Residuals = Count | Sequence[Count]
-"""Numbers of further convolutions at each size, the smallest images first; one number is of the smallest, and the rest have none."""
+"""Further convolutions at each size, the smallest images first; one number is of the smallest, and the others have none."""
 
 
 def residuals(wanted: Residuals, depth: int) -> list[int]:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgen.nets.classifier import Classifier, first_block
+from condgen.nets.classifier import Classifier, maps
 from condgen.spaces import Images
 from condgen.types import PositiveInt, Widths
 
@@ -38,9 +38,13 @@ class Probed(nn.Module):
         logits: Tensor = self.probe(self.scale(self.features(x)))
         return logits
 
+    def maps(self, x: Tensor, blocks: int | None = None) -> list[Tensor]:
+        """See `Classifier.maps`."""
+        return maps(self.blocks, x, blocks)
+
     def spatial(self, x: Tensor) -> Tensor:
         """Return what the first block says of each place, (B, widths[0], h, w)."""
-        return first_block(self.blocks, x)
+        return self.maps(x, blocks=1)[-1]
 
     @torch.no_grad()
     def take(self, trained: Classifier) -> None:
