@@ -11,7 +11,7 @@ from typing import Any, Literal
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
-from condgen.callbacks.base import Callback
+from condgen.callbacks.base import Callback, epochs_of
 from condgen.callbacks.evaluation import Evaluation
 from condgen.errors import CondgenError
 from condgen.files import replacing, write_json
@@ -30,7 +30,7 @@ class Checkpoint(Callback, LightningCheckpoint):
     a run that goes on from there repeats none of them and skips none.
 
     Args:
-        every_epoch: save at the end of each epoch, after validation.
+        every_epoch: save at the end of each epoch, after validation; that of the last one is saved in any case.
         every_steps: save after that many updates (of the generator, for a GAN); None for never.
         every_minutes: save when that many minutes have passed since the last save; None for never.
         monitor: validation metric that decides the best; None takes the model's own objective, and where it has none
@@ -95,8 +95,9 @@ class Checkpoint(Callback, LightningCheckpoint):
         assert isinstance(pl_module, Training)
         better = self.is_better(trainer) or self._better
         complete = pl_module.counts.batch == 0
+        wanted = self.every_epoch or trainer.should_stop or epochs_of(pl_module) == trainer.max_epochs
         # A run that max_steps ended within an epoch was saved after its last batch, from where it could go on.
-        if better or self._due or (self.every_epoch and complete):
+        if better or self._due or (wanted and complete):
             self.save(trainer, best=better)
         self._due = self._better = False
 

@@ -85,3 +85,12 @@ def test_the_second_head_of_the_default_recipe_can_be_taken_away(tmp_path: Path)
         assert result.code == 0, result
         weights = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         assert any(key.startswith("auxiliary.") for key in weights) is heads
+
+
+def test_the_end_of_a_run_is_saved_however_seldom_it_saves(run_condgen: Callable[..., Result], tmp_path: Path) -> None:
+    seldom = ("callbacks.checkpoint.every_epoch=false", "callbacks.checkpoint.every_steps=7", "trainer.max_epochs=2")
+    result = run_condgen("train", "model=cgan_mlp", f"hydra.run.dir={tmp_path / 'run'}", *SHORT, *seldom)
+    assert result.code == 0, result
+    for name in ("last", "best"):  # no metric decides: the newest is the best
+        checkpoint = torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 12
