@@ -122,7 +122,7 @@ RECIPES = [
     experiment("spoken_digits_gan", sounds, "data.source.path=recordings.zip"),
     experiment("mnist_inpaint", from_digits),
     experiment("cifar10_inpaint", from_images, PHOTOS, "trainer.max_epochs=1"),
-    experiment("stylize", styles, PHOTOS, "trainer.max_steps=600"),
+    experiment("stylize", styles, PHOTOS),
     Recipe("ring", points, ("data=ring", "model=gan_points", "data.batch_size=256", "trainer.max_steps=500")),
 ]
 WALL = [

@@ -73,6 +73,14 @@ def test_vgg_is_looked_at_after_four_activations(tmp_path):
         VGGLayers("nowhere.pth")
 
 
+def test_no_drawn_style_outweighs_the_others():
+    """One whose Gram matrices are many times those of the others costs more content than it gains, and does not come out."""
+    loss = Perceptual(lambda: ShippedLayers("cifar10-resnet"), content_layer=1, style_layers=[0, 1, 2])
+    grams = loss.grams(loss.layers(torch.stack([style_image(name, 3, 32) for name in PATTERNS])))
+    sizes = torch.stack([g.flatten(1).norm(dim=1) for g in grams])  # (layers, styles)
+    assert (sizes.max(1).values < 4 * sizes.min(1).values).all()
+
+
 def test_styles_are_drawn_or_read(tmp_path):
     from PIL import Image
 
