@@ -62,7 +62,8 @@ def forward(generator: Generator, encoded: torch.Tensor) -> Callable[[], object]
     if not isinstance(generator, FlowMatchingGenerator):
         return torch.inference_mode()(lambda: generator.decode(z, encoded))
     guided = 2 if generator.sampling.get("guidance", 1) != 1 else 1
-    looks = int(generator.sampling["steps"]) * LOOKS[str(generator.sampling["solver"])]
+    solver = str(generator.sampling["solver"])
+    looks = int(generator.sampling["steps"]) * LOOKS[solver] - (solver == "heun")
     x, condition = z.repeat(guided, *[1] * (z.dim() - 1)), encoded.repeat(guided, *[1] * (encoded.dim() - 1))
     t, kept = torch.full((len(x),), 0.5), torch.zeros(len(x), dtype=torch.bool)
 
