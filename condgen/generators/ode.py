@@ -34,23 +34,29 @@ def heun(v: Velocity, x: Tensor, t: Time, h: float) -> Tensor:
 
 SOLVERS: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun}
 LAST = SOLVERS | {"heun": euler}
-"""What the last step is made with. Heun's method would look at x(1), which ought to be a sample: what noise the prediction still
-has looks like data there, and half of it would stay (Karras et al. 2022, algorithm 1, makes the same exception). One step of
-order 1 is off by O(h^2), so the order of the whole remains."""
+"""What the last step is made with. Heun's method would look at x(1), which ought to be a sample: what noise the prediction
+still has looks like data there, and half of it would stay (Karras et al. 2022, algorithm 1, makes the same exception). One step
+of order 1 is off by O(h^2), so the order of the whole remains."""
 
 
 def integrate(
-    v: Velocity, x: Tensor, steps: int, solver: str, on_step: Callable[[int, int, Tensor], None] | None = None
+    v: Velocity,
+    x: Tensor,
+    steps: int,
+    solver: str,
+    on_step: Callable[[int, int, Tensor], None] | None = None,
+    to_samples: bool = True,
 ) -> Tensor:
     """Follow v from x (B, ...) at t = 0 to t = 1 in ``steps`` steps of the method that `SOLVERS` has under ``solver``.
 
+    Where the end is a sample (``to_samples``), the last step is made as `LAST` says.
     After each step ``on_step`` is called with how many are done, how many there are and where x is now; what it raises ends
     the solution.
     """
     if torch.compiler.is_exporting():
         return exported(v, x, steps, solver)
     for i in range(steps):
-        method = SOLVERS if i + 1 < steps else LAST
+        method = LAST if to_samples and i + 1 == steps else SOLVERS
         x = method[solver](v, x, i / steps, 1 / steps)
         if on_step is not None:
             on_step(i + 1, steps, x)
