@@ -36,6 +36,7 @@ def test_the_wheel_holds_configuration_mnist_and_the_zoo(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     shipped = [file for file in (ROOT / "condgen" / "zoo").glob("*/*.*") if "__pycache__" not in file.parts]
     assert any(file.suffix == ".safetensors" for file in shipped)
+    shipped += (ROOT / "condgen" / "metrics" / "known").glob("*.safetensors")
     for file in [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "condgen" / "data" / "files").rglob("*.gz"), *shipped]:
         inside = Path("condgen") / file.relative_to(ROOT) if file.is_relative_to(ROOT / "conf") else file.relative_to(ROOT)
         assert inside.as_posix() in names
