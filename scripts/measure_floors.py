@@ -12,10 +12,8 @@
 import sys
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
-from condgen.config.build import build, plain
-from condgen.config.folder import conf_dir
+from condgen.config.build import build
+from condgen.dataset import composed_data
 from condgen.errors import CondgenError
 from condgen.evaluate import settings
 from condgen.exporting.card import rounded
@@ -44,8 +42,7 @@ def main(arguments: list[str]) -> None:
 
 def table(name: str, overrides: list[str]) -> None:
     """Print the floors of one extractor on the test images of its data, and what training images get in their place."""
-    with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
-        config: Any = plain(compose("train", [f"data={SETS[name]}", "run.name=floors", "paths.output_dir=.", *overrides]))
+    config: Any = composed_data("evaluate", SETS[name], overrides)
     evaluator = Evaluator(build("extractor", config["extractor"]), build("data", config["data"]), "test")
     new = evaluator.floors(COUNT, SHOWN)
     old = floors(evaluator.train, evaluator.reference, COUNT, metrics=SHOWN) | {"authenticity": 0.0}  # copies of themselves

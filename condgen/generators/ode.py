@@ -64,11 +64,11 @@ def integrate(
 
 
 def exported(v: Velocity, x: Tensor, steps: int, solver: str) -> Tensor:
-    """Do as `integrate`, in a loop of the graph that torch exports: written out, its steps would take minutes to export."""
+    """Do as `integrate`, to samples, in a loop of the graph that torch exports: written out, steps take minutes to export."""
     from torch._higher_order_ops.while_loop import while_loop
 
     def body(i: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         return i + 1, SOLVERS[solver](v, x, i / steps, 1 / steps)
 
     _, x = while_loop(lambda i, x: i < steps - 1, body, (torch.zeros((), device=x.device), x))  # type: ignore[no-untyped-call]
-    return LAST[solver](v, x, 1 - 1 / steps, 1 / steps)
+    return LAST[solver](v, x, (steps - 1) / steps, 1 / steps)

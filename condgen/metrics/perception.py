@@ -23,6 +23,7 @@ class ShippedLayers(nn.Module):
     def __init__(self, name: str, blocks: PositiveInt | None = None):
         super().__init__()
         extractor = Shipped(name)
+        assert isinstance(extractor.network, (Classifier, Probed))
         self.channels, self.learned = extractor.shape[0], extractor.learned
         self.network, self.blocks = extractor.network, blocks
 
@@ -30,7 +31,6 @@ class ShippedLayers(nn.Module):
         """Return what follows the whitening, and each block, of images (B, C, H, W) in [-1, 1]."""
         if x.shape[1] != self.channels:
             x = x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x.mean(1, keepdim=True)
-        assert isinstance(self.network, (Classifier, Probed))
         return self.network.maps(x, self.blocks)
 
 

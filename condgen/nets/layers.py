@@ -58,13 +58,16 @@ def beside(x: Tensor, vector: Tensor) -> Tensor:
     return torch.cat([x, vector[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
 
 
-def per_stage(key: str, value: int | Sequence[int], count: int) -> list[int]:
-    """Return a number for each of ``count`` stages; raises CondgenError if a list names another number of them."""
+SIZES = "one for each size that the images have inside the network"
+"""What most networks have numbers for, in words."""
+
+
+def per_stage(key: str, value: int | Sequence[int], count: int, stages: str = SIZES) -> list[int]:
+    """Return a number for each of ``count`` stages, ``stages`` in words; raises CondgenError if a list has more or fewer."""
     values = [value] * count if isinstance(value, int) else list(value)
     if len(values) != count:
         raise CondgenError(
-            f"{key}={value}, of a network in model, must be one number or {count} of them, one for each size that the images "
-            "have inside the network."
+            f"{key}={values}, of model.generator or model.discriminator, must be one number or {count} of them: {stages}."
         )
     return values
 

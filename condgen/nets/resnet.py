@@ -16,11 +16,14 @@ from condgen.conditions import Condition
 from condgen.errors import CondgenError
 from condgen.nets.attention import SelfAttention
 from condgen.nets.conv import depth_of, sides
-from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of
+from condgen.nets.layers import Discriminator, Head, MakeEmbedding, beside, embedding_of, per_stage
 from condgen.nets.norms import ConditionalBatchNorm
 from condgen.nets.weights import Init, initialize, normalize_spectra
 from condgen.spaces import Space
 from condgen.types import PositiveInt, Widths
+
+LAYERS = "for a generator of the seed and each block, for a discriminator of each block"
+"""Whose widths are given, in words."""
 
 
 class ResNetGenerator(nn.Module):
@@ -57,7 +60,7 @@ class ResNetGenerator(nn.Module):
         super().__init__()
         depth = depth_of(space, depth, smallest=4)
         channels, *size = sides(space, depth)
-        widths = widths_of(width, depth + 1)
+        widths = per_stage("width", width, depth + 1, LAYERS)
         self.chunks = depth + 1 if split else 1
         noises = [len(chunk) for chunk in torch.arange(latent).tensor_split(self.chunks)]  # 80 in 3: 27, 27, 26
         self.embed, self.norm_embed = embedding_of(condition, embedding), embedding_of(condition, norm_embedding)
@@ -117,7 +120,7 @@ class ResNetDiscriminator(Discriminator):
                 f"model.discriminator.depth={depth} blocks cannot halve the sides {halvings} times: set depth to at least "
                 f"{halvings}, or model.discriminator.halvings to fewer."
             )
-        widths = widths_of(width, depth)
+        widths = per_stage("width", width, depth, LAYERS)
         self.embed = embedding_of(condition, embedding)
         pairs = pairwise([channels + self.embed.width, *widths])
         self.blocks = nn.ModuleList(DownBlock(i, o, n < halvings, n == 0) for n, (i, o) in enumerate(pairs))
@@ -187,17 +190,6 @@ class DownBlock(nn.Module):
 def double(x: Tensor) -> Tensor:
     """Repeat each pixel of (B, C, H, W): (B, C, 2 H, 2 W)."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
-
-
-def widths_of(width: int | Sequence[int], count: int) -> list[int]:
-    """Return the channels of ``count`` layers; raises CondgenError if a list names another number of them."""
-    widths = [width] * count if isinstance(width, int) else list(width)
-    if len(widths) != count:
-        raise CondgenError(
-            f"width={widths}, of model.generator.network or model.discriminator, must be one number or {count} of "
-            "them: for a generator of the seed and each block, for a discriminator of each block."
-        )
-    return widths
 
 
 def attentions(widths: Sequence[int], sizes: Sequence[int], attention: int | None) -> nn.ModuleList:

@@ -118,19 +118,19 @@ class Distillation(FlowMatching):
         """
         teacher = self.frozen_networks[0].to(x.device)
         assert isinstance(teacher, FlowMatchingGenerator)
+        solver = str(teacher.sampling["solver"])
 
-        found, last = torch.empty_like(x), (t * steps).round() == steps - 1
+        def followed(x: Tensor, t: Tensor, condition: Tensor, to_samples: bool) -> Tensor:
+            def velocity(state: Tensor, passed: Time) -> Tensor:
+                return teacher.guided(state, t + passed / steps, condition) / steps
+
+            return integrate(velocity, x, self.substeps, solver, to_samples=to_samples)
+
+        end, last = torch.empty_like(x), (t * steps).round() == steps - 1
         for rows, to_samples in ((~last, False), (last, True)):
             if rows.any():
-                times, asked = t[rows], condition[rows]
-
-                def velocity(state: Tensor, passed: Time, times: Tensor = times, asked: Tensor = asked) -> Tensor:
-                    return teacher.guided(state, times + passed / steps, asked) / steps
-
-                solver = str(teacher.sampling["solver"])
-                end = integrate(velocity, x[rows], self.substeps, solver, to_samples=to_samples)
-                found[rows] = (end - x[rows]) * steps
-        return found
+                end[rows] = followed(x[rows], t[rows], condition[rows], to_samples)
+        return (end - x) * steps
 
 
 def same(space: Space) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 import pytest
 from command import condgen
-from hydra import compose, initialize_config_dir
 
 from condgen.config.build import build
-from condgen.config.folder import conf_dir
+from condgen.dataset import composed_data
 from condgen.metrics import kept
 from condgen.metrics.catalogue import TEXTURE
 from condgen.metrics.evaluator import Evaluator
@@ -28,9 +27,8 @@ def test_what_ships_is_what_would_be_computed(tmp_path, monkeypatch):
     (texture,) = (kept.intact(file) for file in kept.SHIPPED.glob("texture-floors-*"))
     shipped = {name: value.item() for name, value in (floors | texture).items()}
     assert shipped.keys() & {*TEXTURE} and "authenticity" in shipped
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        tree = compose("train", ["run.name=floors", "paths.output_dir=."])
-    extractor, data = build("extractor", tree.extractor), build("data", tree.data)
+    config = composed_data("evaluate", "mnist", [])
+    extractor, data = build("extractor", config["extractor"]), build("data", config["data"])
     known = Evaluator(extractor, data, "val").known([*shipped]).tensors()
     monkeypatch.setattr(kept, "SHIPPED", tmp_path / "nothing")
     evaluator = Evaluator(extractor, data, "val")

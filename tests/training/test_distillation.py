@@ -65,7 +65,8 @@ def test_the_mean_velocity_is_that_of_the_teachers_solution():
     found = student(teacher, Growth).mean_velocity(x, torch.tensor([0.0, 0.5]), label, 2)
     exact = 2 * (torch.exp((1.0 + label) / 2) - 1)[:, None] * x
     assert torch.allclose(found[0], exact[0], rtol=5e-3)  # from 0 to a half
-    assert torch.allclose(found[1], exact[1], rtol=0.1) and max(seen) < 1  # from a half to 1: the last step is Euler's
+    growth = 2 / 16  # in each of the eight steps from a half to 1, of which the last is Euler's
+    assert torch.allclose(found[1], 2 * ((1 + growth + growth**2 / 2) ** 7 * (1 + growth) - 1) * x[1]) and max(seen) < 1
     guided = FlowMatchingGenerator(Points(), TWO, Growth, condition_dropout=0.1, guidance=3.0)  # the null is the same here
     assert torch.allclose(student(guided, Growth).mean_velocity(x, torch.tensor([0.0, 0.5]), label, 2), found)
 
