@@ -3,7 +3,7 @@
 import { about } from "./about.js";
 import { Problem, draw, models, useToken } from "./api.js";
 import { byId, counted, h, say } from "./dom.js";
-import { Form, heard } from "./form.js";
+import { Form, heard, startOf } from "./form.js";
 import { fromHash, toHash } from "./share.js";
 import { takeAlong } from "./take.js";
 import * as viewer from "./viewer.js";
@@ -191,7 +191,7 @@ const anySeed = () => Math.floor(Math.random() * 1_000_000);
 function starter() {
   const heard = form.model.space.file === "wav"; // a sound is where vocoders start, a picture where all others do
   const able = ({ condition }) => {
-    const part = Object.values(condition.properties ?? {}).find(({ kind }) => kind);
+    const part = startOf(condition);
     return part && (part.contentMediaType === "audio/wav") === heard;
   };
   const model = able(form.model) ? form.model : served.find(able);

@@ -21,7 +21,7 @@ export class Form {
     this.to = new Controls(condition, { single: true, open: closed, changed });
     const usual = (name, part) => (part.default === undefined || part.default === null ? "Off" : `Usual: ${part.default}`);
     this.options = new Controls(sampling, { single: true, open: usual, changed });
-    const part = Object.values(condition.properties ?? {}).find(({ kind }) => kind);
+    const part = startOf(condition);
     const colour = model.space.shape[0] === 3;
     const heard = part?.contentMediaType === "audio/wav";
     const start = { colour, borrow: part && borrower(model, models, heard), changed, problem };
@@ -161,10 +161,15 @@ function capital(text, name) {
   return name ? text : text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+/** Return the part of a condition that is a picture or a sound to start from; undefined where there is none. */
+export function startOf(condition) {
+  return Object.values(condition.properties ?? {}).find(({ kind }) => kind);
+}
+
 /** Return what draws one sample of another model to start from, a Blob, `heard` or seen; null where no other model can. */
 function borrower(model, models, heard) {
   const fits = (space) => (heard ? space.file === "wav" : space.kind === "images");
-  const able = ({ condition, space }) => fits(space) && !Object.values(condition.properties).some(({ kind }) => kind);
+  const able = ({ condition, space }) => fits(space) && !startOf(condition);
   const others = models.filter((other) => other !== model && able(other));
   const other = others.find(({ space }) => space.shape[0] === model.space.shape[0]) ?? others[0];
   if (!other) return null;
