@@ -44,7 +44,8 @@ def test_every_control_has_a_name(page, model):
     named = controls(page)
     page.run("document.getElementById('written').close()")
     named += controls(page)
-    page.run("document.querySelector('#pictures button').click()")
+    click = "const one = document.querySelector('#pictures button'); one?.click(); return Boolean(one)"
+    page.until(lambda: page.run(click))  # the walk may just be drawn
     named += controls(page)
     assert len(named) > 15 and [role for role, name in named if not name] == []
     assert page.run("return document.documentElement.lang") == "en"
