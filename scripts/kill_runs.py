@@ -245,10 +245,12 @@ class Killer:
         folder, words, hit = self.root / name, self.training(family, limit), []
         plans: list[dict[str, Any] | None] = []
         for place in places:
-            status, used = self.command(folder, words, *prepared(limit), strike(place, seconds, draw))
-            while place == MOMENT and not hit and status == 0:  # what others kept left it less to compute than was thought
-                shutil.rmtree(folder)
-                status, used = self.command(folder, words, *prepared(limit), strike(place, used, draw))
+            within = seconds
+            while True:
+                status, within = self.command(folder, words, *prepared(limit), strike(place, within, draw))
+                if status or hit or place != MOMENT:
+                    break
+                shutil.rmtree(folder)  # it ended before: what others kept left it less to compute than was thought
             if not os.WIFSIGNALED(status):
                 if status:
                     return Kill(family, limit, [*hit, place], self.complaint(folder))
